@@ -1,0 +1,49 @@
+"""Errors that a person can mend: one or two lines that say what was found, what is expected, and where.
+
+The command line prints them without a traceback and ends with status 2; Python callers catch `RecurraError`.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class RecurraError(Exception):
+    """Base of every error a user can mend. Its text names the file, line or field, what was found and what is expected."""
+
+
+class DataError(RecurraError):
+    """A file, table or array that cannot be read as sequences."""
+
+
+class RecipeError(RecurraError, ValueError):
+    """A setting that does not exist or cannot have this value."""
+
+
+class RunError(RecurraError):
+    """A run folder that exists already, is not one, or is damaged."""
+
+
+class CellError(RecurraError, ValueError):
+    """A cell whose declaration and body disagree, or that does not exist."""
+
+
+class MissingExtraError(RecurraError, ImportError):
+    """An optional part that is not installed; the text says the command that installs it."""
+
+
+def nearest(name: str, valid: Iterable[str]) -> str | None:
+    """The valid name most like `name`, or None where nothing is near."""
+    found = difflib.get_close_matches(name.lower(), list(valid), n=1, cutoff=0.5)
+    return found[0] if found else None
+
+
+def unknown(kind: str, name: str, valid: Iterable[str]) -> str:
+    """The text for a name that is not among the valid ones.
+
+    >>> unknown("cell", "lsmt", ["gru", "lstm"])
+    "unknown cell 'lsmt'; did you mean 'lstm'? Known: gru, lstm"
+    """
+    names = sorted(valid)
+    guess = nearest(name, names)
+    hint = f"; did you mean {guess!r}?" if guess else "."
+    return f"unknown {kind} {name!r}{hint} Known: {', '.join(names)}"

@@ -1,0 +1,56 @@
+"""The functions a cell's equations are written with.
+
+They are PyTorch's own under the names of the formulas, so a body written with `torch.sigmoid` means the same:
+`sigmoid` (σ, the logistic function), `tanh`, `relu`, `exp`, `log`, `log_sigmoid`, `softplus`, `sqrt`, `maximum`,
+`minimum`, `where`, `clamp`, `sin`, `cos`; and `norm`, layer normalisation of a row.
+"""
+
+from torch import Tensor, clamp, cos, exp, log, maximum, minimum, relu, sigmoid, sin, sqrt, tanh, where
+from torch.nn.functional import layer_norm as _layer_norm
+from torch.nn.functional import logsigmoid as log_sigmoid
+from torch.nn.functional import softplus
+
+logistic = sigmoid
+
+ACTIVATIONS = {
+    "tanh": tanh,
+    "logistic": sigmoid,
+    "sigmoid": sigmoid,
+    "relu": relu,
+    "softplus": softplus,
+    "sin": sin,
+}
+"""Activations that a recipe can name."""
+
+
+def norm(x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None, epsilon: float = 1e-5) -> Tensor:
+    """Layer normalisation of each row (Ba, Kiros & Hinton 2016): `scale * (x - mean) / sqrt(variance + ε) + shift`.
+
+    Args:
+        x: (B, H) rows to normalise.
+        scale: (H,) gain, or None for 1.
+        shift: (H,) offset, or None for 0.
+        epsilon: Added to the variance.
+    """
+    return _layer_norm(x, x.shape[-1:], scale, shift, epsilon)
+
+
+__all__ = [
+    "ACTIVATIONS",
+    "clamp",
+    "cos",
+    "exp",
+    "log",
+    "log_sigmoid",
+    "logistic",
+    "maximum",
+    "minimum",
+    "norm",
+    "relu",
+    "sigmoid",
+    "sin",
+    "softplus",
+    "sqrt",
+    "tanh",
+    "where",
+]

@@ -1,0 +1,5 @@
+"""Layers."""
+
+from recurra.nn.recurrent import Recurrent
+
+__all__ = ["Recurrent"]
