@@ -1,0 +1,272 @@
+"""From records as they stand in a file to sequences that a network reads: classes, vocabulary, checks."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Literal, cast
+
+import numpy as np
+import torch
+
+from recurra.data.numerals import is_number
+from recurra.data.records import Records
+from recurra.data.sequences import UNKNOWN, Schema, Sequences
+from recurra.data.settings import DataSettings
+from recurra.errors import DataError
+
+SPECIAL = ("<pad>", "<unk>")
+"""The first two symbols of every vocabulary: padding, and whatever is not in it."""
+
+_PIECE = 1 << 20
+_PART_SETTINGS = {"name", "path", "validation", "test", "format", "validation_fraction", "test_fraction",
+                  "split_seed", "stratify"}  # fmt: skip
+
+
+def check(records: Records) -> None:
+    """Hold records against what every sequence must be.
+
+    Raises:
+        DataError: No sequences, one without steps, or a number that is not finite, with its place.
+    """
+    lengths = np.diff(records.offsets)
+    if not len(lengths):
+        raise DataError("holds no sequences.")
+    if (empty := np.flatnonzero(lengths == 0)).size:
+        what = "tokens" if records.symbols is not None else "steps"
+        raise DataError(f"{records.place(int(empty[0]))}: the sequence has no {what}; expected at least one.")
+    if records.symbols is None:
+        _check_finite(records, records.values, records.features, steps=True)
+    if records.numbers is not None:
+        _check_finite(records, records.numbers, records.targets, steps=records.per_step)
+
+
+def cut(records: Records, settings: DataSettings) -> None:
+    """Shorten sequences beyond `max_length`, in place, and add a warning that counts them."""
+    longest = settings.max_length
+    lengths = np.diff(records.offsets)
+    if longest is None or not (over := lengths > longest).any():
+        return
+    wanted = np.minimum(lengths, longest)
+    skipped = lengths - wanted if settings.keep == "end" else np.zeros_like(lengths)
+    offsets = np.concatenate([[0], np.cumsum(wanted)])
+    kept = np.repeat(records.offsets[:-1] + skipped - offsets[:-1], wanted)
+    kept += np.arange(len(kept))
+    records.values = records.values[kept]
+    if records.numbers is not None and records.per_step:
+        records.numbers = records.numbers[kept]
+    records.offsets = offsets
+    records.warnings.append(
+        f"{over.sum()} of {len(lengths)} sequences are longer than {longest} steps (the longest {lengths.max()}); their "
+        f"{settings.keep} is kept."
+    )
+
+
+def learn(
+    records: Records,
+    chosen: np.ndarray,
+    task: str,
+    format: str,
+    settings: DataSettings,
+    *,
+    vocabulary: Sequence[str] | None = None,
+    strict: bool = True,
+) -> Schema:
+    """What the training data settle: classes, vocabulary, names, and the options under which they were read.
+
+    Args:
+        records: Checked records.
+        chosen: Indices of the sequences to train on; only these are looked at.
+        task: "classify" or "regress".
+        format: Name of the format they were read from.
+        settings: How they were read.
+        vocabulary: A vocabulary to keep, of a run that is started from.
+        strict: Whether to refuse what cannot be learnt: no targets, one class alone.
+
+    Raises:
+        DataError: With `strict`, no targets or one class alone; no symbol often enough for a vocabulary.
+    """
+    first = records.place(int(chosen[0]))
+    classes: list[str] = []
+    if task == "classify" and records.labels is not None:
+        classes = sort_classes({label for i in chosen.tolist() for label in records.labels[i]})
+        if strict and len(classes) < 2 and not (records.multi_label and classes):
+            found = f"only the class {classes[0]!r}" if classes else "no class"
+            raise DataError(f"{_file(first)}: {found} in the training data; expected at least two.")
+    if strict and not records.multi_label and records.labels is not None:
+        bare = next((i for i in chosen.tolist() if not records.labels[i]), None)
+        if bare is not None:
+            raise DataError(f"{records.place(bare)}: has no label, which training needs.")
+    if strict and (records.labels if task == "classify" else records.numbers) is None:
+        what = "labels" if task == "classify" else "numbers to predict"
+        raise DataError(f"{_file(first)}: has no {what}, which training needs.")
+    symbols: list[str] = []
+    if records.symbols is not None:
+        symbols = list(vocabulary) if vocabulary else _vocabulary(records, chosen, settings)
+    kept = settings.model_dump(exclude=_PART_SETTINGS, exclude_defaults=True)
+    return Schema(
+        task=cast(Literal["classify", "regress"], task),
+        format=format,
+        input="numbers" if records.symbols is None else "tokens",
+        features=list(records.features),
+        vocabulary=symbols,
+        classes=classes,
+        multi_label=records.multi_label,
+        targets=list(records.targets),
+        per_step=records.per_step,
+        settings=kept | records.settings,
+    )
+
+
+def settings_of(schema: Schema) -> DataSettings:
+    """The settings under which the training data were read, for further data."""
+    known = {key: value for key, value in schema.settings.items() if key in DataSettings.model_fields}
+    return DataSettings.model_validate(known)
+
+
+def encode(records: Records, schema: Schema) -> tuple[Sequences, list[str]]:
+    """Checked records as sequences under a schema, and what a person should know. The records are used up.
+
+    A label that is not among the classes becomes -1 (with several labels: is left out), and is named in a warning.
+
+    Raises:
+        DataError: Another kind of input or number of features than the schema's.
+    """
+    warnings: list[str] = []
+    if records.symbols is None:
+        _check_features(records, schema)
+        values = records.values
+    else:
+        values = _renumbered(records, schema)
+    targets = None
+    if schema.task == "classify" and records.labels is not None:
+        targets = _class_targets(records, records.labels, schema, warnings)
+    elif schema.task == "regress" and records.numbers is not None:
+        _check_targets(records, records.numbers, schema)
+        targets = torch.from_numpy(_own(records.numbers))
+    sequences = Sequences(
+        values=torch.from_numpy(_own(values)),
+        offsets=torch.from_numpy(np.asarray(records.offsets, np.int64)),
+        targets=targets,
+        per_step=schema.per_step and targets is not None,
+        ids=records.ids,
+    )
+    return sequences, records.warnings + warnings
+
+
+def sort_classes(labels: Iterable[str]) -> list[str]:
+    """Labels in order: by value where all are numbers, else as text."""
+    labels = list(labels)
+    if all(is_number(label) for label in labels):
+        return sorted(labels, key=lambda label: (float(label), label))
+    return sorted(labels)
+
+
+def _own(values: np.ndarray) -> np.ndarray:
+    """An array that PyTorch may share: writable and in one piece."""
+    return np.require(values, requirements=["C", "W"])
+
+
+def _file(place: str) -> str:
+    """The file in a place such as "mine.csv, line 7"."""
+    return place.rsplit(", ", 1)[0]
+
+
+def _check_finite(records: Records, values: np.ndarray, names: Sequence[str], *, steps: bool) -> None:
+    if values.dtype.kind != "f":
+        return
+    for start in range(0, len(values), _PIECE):
+        piece = values[start : start + _PIECE]
+        finite = np.isfinite(piece)
+        if not finite.all():
+            row, column = (int(index[0]) for index in np.nonzero(~finite))
+            value = piece[row, column]
+            row += start
+            sequence = int(np.searchsorted(records.offsets, row, "right")) - 1 if steps else row
+            where = f"step {row - int(records.offsets[sequence]) + 1}" if steps else "the number to predict"
+            of = f" of {names[column]}" if len(names) > 1 else ""
+            found = "NaN (missing)" if np.isnan(value) else "infinite, or too large for float32"
+            raise DataError(f"{records.place(sequence)}: {where}{of} is {found}; expected a finite number.")
+
+
+def _vocabulary(records: Records, chosen: np.ndarray, settings: DataSettings) -> list[str]:
+    """Padding, the unknown symbol, then symbols by falling count; equal counts in the symbols' own order."""
+    symbols = cast(list[str], records.symbols)
+    tokens = records.values
+    if len(chosen) < len(records):
+        wanted = np.zeros(len(records), bool)
+        wanted[chosen] = True
+        tokens = tokens[np.repeat(wanted, np.diff(records.offsets))]
+    counts = np.bincount(tokens, minlength=len(symbols)).tolist()
+    frequent = [i for i, count in enumerate(counts) if count >= settings.min_count and symbols[i] not in SPECIAL]
+    if not frequent:
+        raise DataError(
+            f"{_file(records.place(int(chosen[0])))}: no symbol is met {settings.min_count} times, of {len(symbols)} "
+            "different ones; lower the bound: --set data.min_count=1."
+        )
+    frequent.sort(key=lambda i: (-counts[i], symbols[i]))
+    return [*SPECIAL, *(symbols[i] for i in frequent[: settings.max_vocabulary - len(SPECIAL)])]
+
+
+def _renumbered(records: Records, schema: Schema) -> np.ndarray:
+    """The tokens as indices into the vocabulary, changed in place where the array may be written."""
+    if schema.input != "tokens":
+        raise DataError(
+            f"{_file(records.place(0))}: holds text, but the network reads numbers ({_listed(schema.features)})."
+        )
+    position = {symbol: index for index, symbol in enumerate(schema.vocabulary)}
+    table = np.array([position.get(symbol, UNKNOWN) for symbol in cast(list[str], records.symbols)], np.int32)
+    values = _own(records.values)
+    for start in range(0, len(values), _PIECE):  # piece by piece: an index array is held as int64 meanwhile
+        piece = values[start : start + _PIECE]
+        piece[:] = table[piece]
+    return values
+
+
+def _check_features(records: Records, schema: Schema) -> None:
+    name = _file(records.place(0))
+    if schema.input != "numbers":
+        raise DataError(f"{name}: holds numbers, but the network reads text.")
+    found, expected = records.values.shape[1], len(schema.features)
+    if found != expected:
+        raise DataError(
+            f"{name}: holds {found} {'value' if found == 1 else 'values'} a step ({_listed(records.features)}), expected "
+            f"{expected} ({_listed(schema.features)})."
+        )
+
+
+def _check_targets(records: Records, numbers: np.ndarray, schema: Schema) -> None:
+    name = _file(records.place(0))
+    if numbers.shape[1] != len(schema.targets):
+        raise DataError(
+            f"{name}: holds {numbers.shape[1]} numbers to predict ({_listed(records.targets)}), expected "
+            f"{len(schema.targets)} ({_listed(schema.targets)})."
+        )
+    if records.per_step != schema.per_step:
+        found, expected = ("step", "sequence") if records.per_step else ("sequence", "step")
+        raise DataError(f"{name}: holds targets for each {found}, expected for each {expected}.")
+
+
+def _class_targets(
+    records: Records, labels: Sequence[tuple[str, ...]], schema: Schema, warnings: list[str]
+) -> torch.Tensor:
+    position = {label: index for index, label in enumerate(schema.classes)}
+    strange = Counter(label for row in labels for label in row if label not in position)
+    if strange:
+        rows = sum(any(label in strange for label in row) for row in labels)
+        fate = "it is left out" if schema.multi_label else "they count as wrong"
+        warnings.append(
+            f"{_file(records.place(0))}: {rows} of {len(labels)} sequences have a label that training data do not "
+            f"have ({_listed(sort_classes(strange), quote=True)}); {fate}."
+        )
+    if schema.multi_label:
+        targets = torch.zeros(len(labels), len(position), dtype=torch.bool)
+        for index, row in enumerate(labels):
+            targets[index, [position[label] for label in row if label in position]] = True
+        return targets
+    if (several := next((i for i, row in enumerate(labels) if len(row) > 1), None)) is not None:
+        raise DataError(f"{records.place(several)}: has {len(labels[several])} labels, expected one.")
+    return torch.tensor([position.get(row[0], -1) if row else -1 for row in labels], dtype=torch.int64)
+
+
+def _listed(names: Sequence[str], *, quote: bool = False, most: int = 5) -> str:
+    shown = [repr(name) if quote else name for name in names[:most]]
+    return ", ".join(shown) + (f" and {len(names) - most} more" if len(names) > most else "")
