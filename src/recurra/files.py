@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from recurra.errors import RunError
+
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -14,6 +16,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     The data reach the disk before the name does (write, fsync, rename, fsync of the folder), so that at no
     instant, a kill or a power cut included, a half-written file stands under `path`. Where the block raises,
     `path` is as it was.
+
+    Raises:
+        RunError: The folder cannot be written to, or the disk is full.
     """
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
@@ -23,10 +28,13 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(target)
+        sync_folder(target.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RunError(f"{target}: cannot be written: {error.strerror}; what stood there before is as it was") from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(target.parent)
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:

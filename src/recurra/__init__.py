@@ -1,0 +1,60 @@
+"""Recurra: recurrent networks from their equations, and one command that trains, examines and uses them.
+
+Public names are brought in when they are first used, so that `import recurra` alone is quick.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from recurra.version import __version__
+
+if TYPE_CHECKING:
+    from recurra import cells, data, learn, math, nn
+    from recurra.cells import cell
+    from recurra.errors import RecurraError
+    from recurra.nn import Recurrent
+    from recurra.run.api import Run, load, resume, train, train_seeds
+    from recurra.run.compare import compare
+
+_PUBLIC = {
+    "Recurrent": "recurra.nn",
+    "RecurraError": "recurra.errors",
+    "Run": "recurra.run.api",
+    "cell": "recurra.cells",
+    "compare": "recurra.run.compare",
+    "load": "recurra.run.api",
+    "resume": "recurra.run.api",
+    "train": "recurra.run.api",
+    "train_seeds": "recurra.run.api",
+}
+_MODULES = ("cells", "data", "learn", "math", "nn")
+
+__all__ = [
+    "RecurraError",
+    "Recurrent",
+    "Run",
+    "__version__",
+    "cell",
+    "cells",
+    "compare",
+    "data",
+    "learn",
+    "load",
+    "math",
+    "nn",
+    "resume",
+    "train",
+    "train_seeds",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"recurra.{name}")
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'recurra' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,95 @@
+"""From ragged sequences to padded batches, in an order that depends on the seed and the epoch alone."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recurra.data.sequences import Sequences
+
+POOL = 50
+"""Batches whose sequences are sorted by length together: enough that lengths in a batch are alike, few enough that
+batches still differ from epoch to epoch."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B sequences padded to the longest.
+
+    Attributes:
+        x: Numbers, (T, B, D) float32, or token indices, (T, B) int64; zero (padding) behind a sequence's end.
+        lengths: (B,) int64 on the CPU, or None where every sequence has T steps.
+        targets: As in `Sequences`, a row a sequence; per step (T, B, K).
+        indices: (B,) which of the data's sequences these are.
+    """
+
+    x: Tensor
+    lengths: Tensor | None
+    targets: Tensor | None
+    indices: Tensor
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def to(self, device: torch.device, dtype: torch.dtype | None = None) -> "Batch":
+        """The batch on another device, its numbers in another precision."""
+        kind = dtype if self.x.is_floating_point() else None
+        targets = self.targets
+        if targets is not None:
+            targets = targets.to(device, dtype if targets.is_floating_point() else None)
+        return replace(self, x=self.x.to(device, kind), targets=targets)
+
+
+def collate(data: Sequences, indices: Tensor) -> Batch:
+    """Pad the named sequences to one batch, time first."""
+    lengths = data.lengths[indices]
+    T = int(lengths.max())
+    equal = bool((lengths == T).all())
+    steps = torch.arange(T).unsqueeze(1)
+    places = data.offsets[indices] + (steps if equal else steps.minimum(lengths - 1))
+    x = data.values[places]
+    x = x.float() if x.dim() == 3 else x.long()
+    targets = data.targets
+    if targets is not None:
+        targets = targets[places] if data.per_step else targets[indices]
+    if not equal:
+        padded = steps >= lengths
+        x = x.masked_fill(padded.unsqueeze(-1) if x.dim() == 3 else padded, 0)
+        if targets is not None and data.per_step:
+            targets = targets.masked_fill(padded.unsqueeze(-1), 0)
+    return Batch(x, None if equal else lengths, targets, indices)
+
+
+def epoch_plan(data: Sequences, batch_size: int, *, seed: int, epoch: int, shuffle: bool, bucket: bool) -> list[Tensor]:
+    """The batches of one epoch, as the indices of their sequences.
+
+    Drawn from `(seed, epoch)` alone, so that a run taken up again in the middle of an epoch meets the same batches.
+
+    Args:
+        data: The sequences.
+        batch_size: Sequences in a batch; the last one may have fewer.
+        seed: The run's seed.
+        epoch: Which epoch, from 0.
+        shuffle: Draw an order; else the data's own.
+        bucket: Put sequences of like length into one batch, so that little is padded.
+    """
+    n = len(data)
+    if not shuffle:
+        return list(torch.arange(n).split(batch_size))
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
+    order = torch.randperm(n, generator=generator)
+    lengths = data.lengths
+    if not bucket or bool((lengths == lengths[0]).all()):
+        return list(order.split(batch_size))
+    batches: list[Tensor] = []
+    for pool in order.split(batch_size * POOL):
+        batches += pool[torch.sort(lengths[pool], stable=True).indices].split(batch_size)
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+
+
+def by_length(data: Sequences, batch_size: int) -> list[Tensor]:
+    """Every sequence once, in batches of like length: the order in which a model is evaluated."""
+    return list(torch.sort(data.lengths, stable=True).indices.split(batch_size))
+
+

@@ -1,0 +1,1 @@
+"""The built-in recipes, a TOML file each."""

@@ -1,0 +1,403 @@
+"""Everything the command does, as Python calls: `recurra.train(...)`, `recurra.load(run)`."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from recurra.data import Parts, Schema, load_part, load_parts
+from recurra.errors import RecipeError, RunError
+from recurra.files import sha256, write_text
+from recurra.run import checkpoint, folder
+from recurra.run import recipe as recipes
+from recurra.run.finish import finish, intervals_of
+from recurra.run.folder import RunFolder
+from recurra.run.recipe import Recipe
+from recurra.run.training import Listener, Training
+from recurra.tasks import TASKS, Predictions, Task, predict
+from recurra.tasks.model import SequenceModel, build
+
+
+class Run:
+    """A finished (or unfinished) run: its recipe, network and scores.
+
+    Args:
+        path: The run folder.
+
+    Raises:
+        RunError: It is no run folder.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.folder = RunFolder(path)
+        self.folder.check()
+
+    @property
+    def path(self) -> Path:
+        """The run folder."""
+        return self.folder.path
+
+    @property
+    def report(self) -> Path:
+        """The report, an HTML file."""
+        return self.folder / "report.html"
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The recipe, complete."""
+        return self.folder.recipe()
+
+    @cached_property
+    def schema(self) -> Schema:
+        """What the data mean: classes, features or vocabulary."""
+        return self.folder.schema()
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """Scores, sizes and versions."""
+        return self.folder.summary()
+
+    @cached_property
+    def task(self) -> Task:
+        """The task."""
+        return TASKS[self.recipe.task](self.schema, self.recipe.train)
+
+    @cached_property
+    def network(self) -> SequenceModel:
+        """The trained network, in evaluation mode, on the CPU.
+
+        Raises:
+            RunError: The weights are missing, cut short, or not those that the run ended with.
+        """
+        path = self.folder / "model.safetensors"
+        if self.summary["sha256"] != sha256(path):
+            raise RunError(f"{path}: not the file that the run wrote (its SHA-256 differs from that in summary.json)")
+        weights, _ = checkpoint.read(path)
+        outputs = len(self.schema.classes) or len(self.schema.targets)
+        network = build(self.recipe.model, self.schema, outputs, per_step=self.schema.per_step)
+        try:
+            network.load_state_dict(weights)
+        except RuntimeError as error:
+            raise RunError(f"{path}: the weights do not fit the recipe: {str(error).splitlines()[-1].strip()}") from error
+        return network.eval()
+
+    def predict(self, data: Any) -> Predictions:
+        """What the network says of further sequences.
+
+        Args:
+            data: A path, an open binary file, arrays, tensors, a dataframe or texts, as for `train`.
+
+        Returns:
+            Predictions: `.labels` and `.outputs` (probabilities, or numbers); `.rows()` by way of the task.
+        """
+        return self._predict(data, targets=False)
+
+    def evaluate(self, data: Any = None) -> dict[str, Any]:
+        """Score the network on data whose targets are known; without data, on the run's own test part.
+
+        Returns:
+            {"metrics": {...}, "intervals": {...}, "sequences": N, "warnings": [...]}.
+        """
+        if data is None:
+            own = self.summary
+            if not own["test"]:
+                raise RunError(f"{self.path}: the run had no test part; --data names one")
+            count = own["data"]["sequences"]["test"]
+            return {"metrics": own["test"], "intervals": own["test_intervals"], "sequences": count, "warnings": own["warnings"]}
+        said = self._predict(data, targets=True)
+        return {
+            "metrics": self.task.scores(said),
+            "intervals": intervals_of(self.recipe.task, said),
+            "sequences": len(said),
+            "warnings": said.warnings,
+        }
+
+    def rows(self, predictions: Predictions) -> list[dict[str, object]]:
+        """Predictions as rows: `index, prediction, p_<class>…`, or as the task has them."""
+        return list(self.task.rows(predictions))
+
+    def _predict(self, data: Any, targets: bool) -> Predictions:
+        network = self.network
+        part, warnings = load_part(data, self.schema, targets=targets)
+        said = predict(self.task, network, part, carry_state=self.recipe.learn.carry_state)
+        said.warnings = warnings
+        return said
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+
+@dataclass
+class Seeds:
+    """Runs of one recipe that differ in their seed alone.
+
+    Attributes:
+        path: The folder that holds their folders.
+        runs: The runs, in the order of their seeds.
+        summary: Mean and standard deviation of every metric.
+    """
+
+    path: Path
+    runs: list[Run]
+    summary: dict[str, Any]
+
+    @property
+    def report(self) -> Path:
+        """The report over all seeds."""
+        return self.path / "report.html"
+
+
+def train(
+    recipe: str | Path = "classify",
+    data: Any = None,
+    *,
+    validation: Any = None,
+    test: Any = None,
+    out: str | os.PathLike[str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    from_run: str | os.PathLike[str] | None = None,
+    input_format: str | None = None,
+    force: bool = False,
+    listener: Listener | None = None,
+) -> Run:
+    """Train a network and keep everything in a run folder.
+
+    Args:
+        recipe: A built-in recipe, a task ("classify", "regress"), or a TOML file.
+        data: A path (file, or folder with parts), or `(x, y)` of arrays, tensors, lists or texts, or a dataframe;
+            without it, what the recipe names.
+        validation: Likewise, the part that the best weights are chosen on; split off `data` when left out.
+        test: Likewise, the part that is scored once at the end.
+        out: The run folder; `runs/NAME` when left out.
+        settings: Dotted keys of the recipe and their values: `{"train.lr": 1e-3, "model.cell": "gru"}`.
+        seed: The run's seed.
+        from_run: Begin with the weights (and vocabulary) of that run.
+        input_format: How the data are laid out; found from the content when left out.
+        force: Overwrite a run that stands in the folder.
+        listener: What is told how training goes.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        RecurraError: Anything that a person can mend, in words.
+    """
+    path, made = _destination(recipe, (data, validation, test), out, settings, seed, from_run, input_format, force)
+    return _train(path, made, data, validation, test, force, listener)
+
+
+def resume(
+    path: str | os.PathLike[str],
+    data: Any = None,
+    *,
+    validation: Any = None,
+    test: Any = None,
+    listener: Listener | None = None,
+) -> "Run | Seeds":
+    """Go on with a run that was stopped, at whatever instant; it ends with the weights of the unbroken run.
+
+    Args:
+        path: The run folder (or that of several seeds).
+        data: The data, where they were given as arrays; a path is in the recipe.
+        validation: Likewise.
+        test: Likewise.
+        listener: What is told how training goes.
+    """
+    kept = RunFolder(path)
+    kept.check()
+    if (kept / "seeds.json").is_file():
+        return _go_through_seeds(kept, data, validation, test, listener)
+    return _resume(kept, data, validation, test, listener)
+
+
+def train_seeds(
+    seeds: int,
+    recipe: str | Path = "classify",
+    data: Any = None,
+    *,
+    validation: Any = None,
+    test: Any = None,
+    out: str | os.PathLike[str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    from_run: str | os.PathLike[str] | None = None,
+    input_format: str | None = None,
+    force: bool = False,
+    listener: Listener | None = None,
+) -> Seeds:
+    """Train with several seeds, one after another, and give mean and standard deviation.
+
+    Args:
+        seeds: How many; they count up from the recipe's seed.
+        recipe: This and all further arguments are those of `train`; `out` holds the runs' folders.
+        data: See `train`.
+        validation: See `train`.
+        test: See `train`.
+        out: See `train`.
+        settings: See `train`.
+        seed: See `train`.
+        from_run: See `train`.
+        input_format: See `train`.
+        force: See `train`.
+        listener: See `train`.
+    """
+    if seeds < 1:
+        raise RecipeError(f"seeds: a number above 0 is expected, not {seeds}")
+    path, made = _destination(recipe, (data, validation, test), out, settings, seed, from_run, input_format, force)
+    values = list(range(made.seed, made.seed + seeds))
+    kept = folder.create(path, {"recipe.toml": made.to_toml(), "seeds.json": json.dumps({"seeds": values})}, force)
+    return _go_through_seeds(kept, data, validation, test, listener)
+
+
+def load(path: str | os.PathLike[str]) -> Run:
+    """A run from its folder."""
+    return Run(path)
+
+
+def _destination(
+    recipe: str | Path,
+    data: tuple[Any, Any, Any],
+    out: str | os.PathLike[str] | None,
+    settings: Mapping[str, Any] | None,
+    seed: int | None,
+    from_run: str | os.PathLike[str] | None,
+    input_format: str | None,
+    force: bool,
+) -> tuple[Path, Recipe]:
+    """Where a new run is kept, and its recipe with everything laid over it that was given beside it."""
+    changes = dict(settings or {})
+    if from_run is not None:
+        source = Run(from_run)
+        given = [key for key in changes if key.startswith("model.")]
+        if given:
+            raise RecipeError(f"{given[0]}: the network is that of {source.path}, so no model.* can be set beside --from")
+        changes["from_run"] = str(source.path.resolve())
+        changes["model"] = source.recipe.model.model_dump(exclude_none=True)
+    if seed is not None:
+        changes["seed"] = seed
+    if input_format is not None:
+        changes["data.format"] = input_format
+    for key, value in zip(("path", "validation", "test"), data, strict=True):
+        if isinstance(value, (str, os.PathLike)):  # whole, so that --resume finds it from anywhere
+            changes[f"data.{key}"] = str(Path(value).expanduser().absolute())
+    made = recipes.load(recipe, changes)
+    path = Path(out) if out is not None else Path("runs") / made.name
+    folder.refuse_existing(path, force)
+    return path, made
+
+
+def _train(
+    path: Path, recipe: Recipe, data: Any, validation: Any, test: Any, force: bool, listener: Listener | None
+) -> Run:
+    source = Run(recipe.from_run) if recipe.from_run else None
+    parts = _parts(recipe, source.schema.vocabulary if source else None, data, validation, test)
+    schema = {"format_version": folder.FORMAT, **parts.schema.model_dump()}
+    files = {"recipe.toml": recipe.to_toml(), "schema.json": json.dumps(schema, ensure_ascii=False, indent=1)}
+    training_folder = folder.create(path, files, force)
+    return _to_the_end(recipe, parts, training_folder, listener)
+
+
+def _resume(kept: RunFolder, data: Any, validation: Any, test: Any, listener: Listener | None) -> Run:
+    if not (kept / "summary.json").is_file():
+        recipe = kept.recipe()
+        parts = _parts(recipe, kept.schema().vocabulary, data, validation, test)
+        _to_the_end(recipe, parts, kept, listener)
+    return Run(kept.path)
+
+
+def _to_the_end(recipe: Recipe, parts: Parts, kept: RunFolder, listener: Listener | None) -> Run:
+    with kept.locked():
+        training = Training(recipe, parts, kept, listener)
+        if recipe.from_run:
+            parts.warnings.extend(warm_start(training.network, parts.schema, Run(recipe.from_run)))
+        training.run()
+        finish(training)
+    return Run(kept.path)
+
+
+def _parts(recipe: Recipe, vocabulary: list[str] | None, data: Any, validation: Any, test: Any) -> Parts:
+    return load_parts(
+        data,
+        recipe.task,
+        recipe.data,
+        validation=validation,
+        test=test,
+        seed=recipe.seed,
+        vocabulary=vocabulary or None,
+    )
+
+
+def _go_through_seeds(kept: RunFolder, data: Any, validation: Any, test: Any, listener: Listener | None) -> Seeds:
+    """Train, go on with, or take as finished, the run of each seed; then sum them up."""
+    recipe = kept.recipe()
+    values: list[int] = json.loads((kept / "seeds.json").read_text(encoding="utf-8"))["seeds"]
+    runs = []
+    for value in values:
+        path = kept / f"seed-{value}"
+        if (path / "recipe.toml").is_file():
+            runs.append(_resume(RunFolder(path), data, validation, test, listener))
+        else:
+            one = recipe.model_copy(update={"seed": value})
+            runs.append(_train(path, one, data, validation, test, False, listener))
+    summary = summarise(recipe, runs)
+    write_text(kept / "summary.json", json.dumps(summary, ensure_ascii=False, indent=1))
+    return Seeds(kept.path, runs, summary)
+
+
+def summarise(recipe: Recipe, runs: list[Run]) -> dict[str, Any]:
+    """Mean and standard deviation of every metric over several runs."""
+    found: dict[str, Any] = {
+        "format_version": folder.FORMAT,
+        "name": recipe.name,
+        "task": recipe.task,
+        "recipe": recipe.model_dump(),
+        "seeds": [run.summary["seed"] for run in runs],
+        "runs": [run.path.name for run in runs],
+    }
+    for part in ("test", "validation"):
+        names = list(runs[0].summary[part])
+        values = {name: [run.summary[part][name] for run in runs] for name in names}
+        found[part] = {name: float(np.mean(v)) for name, v in values.items()}
+        found[f"{part}_deviation"] = {name: float(np.std(v, ddof=1)) for name, v in values.items() if len(v) > 1}
+    found["baselines"] = {
+        baseline: {m: float(np.mean([run.summary["baselines"][baseline][m] for run in runs])) for m in metrics}
+        for baseline, metrics in runs[0].summary["baselines"].items()
+    }
+    for key in ("train_seconds", "samples_seen"):
+        found[key] = sum(run.summary[key] for run in runs)
+    return found | {"parameters": runs[0].summary["parameters"], "versions": runs[0].summary["versions"]}
+
+
+@torch.no_grad()
+def warm_start(network: SequenceModel, schema: Schema, source: Run) -> list[str]:
+    """Copy a run's weights into a new network; returns what a person should know of it.
+
+    The output's rows of classes (or targets) that both have are copied by name; those of new ones stay as they begin.
+
+    Raises:
+        RunError: The run's inputs are not like the new data's.
+    """
+    old, new = source.schema, schema
+    if old.input != new.input or len(old.features) != len(new.features):
+        said = [f"{len(s.features)} numbers a step" if s.input == "numbers" else "texts" for s in (old, new)]
+        raise RunError(f"--from {source.path}: that run reads {said[0]}, the new data are {said[1]}")
+    weights = source.network.state_dict()
+    by_output = ("output.weight", "output.bias", "target_mean", "target_deviation")
+    own = network.state_dict()
+    for name, value in weights.items():
+        if name not in by_output:
+            own[name].copy_(value)
+    rows_old, rows_new = (s.classes or s.targets for s in (old, new))
+    shared = [name for name in rows_new if name in rows_old]
+    for name in by_output:
+        for label in shared:
+            own[name][rows_new.index(label)].copy_(weights[name][rows_old.index(label)])
+    fresh = [name for name in rows_new if name not in rows_old]
+    return [f"new in this run, so learnt from nothing: {', '.join(fresh)}"] if fresh else []

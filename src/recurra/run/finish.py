@@ -1,0 +1,92 @@
+"""The end of a run: the test part scored once, and the files that a person reads."""
+
+import json
+import os
+import platform
+import resource
+from typing import Any
+
+import lightning.fabric
+import numpy as np
+import safetensors
+import torch
+
+import recurra.version
+from recurra.data import Sequences
+from recurra.files import sha256, write_text
+from recurra.run import checkpoint
+from recurra.run.folder import FORMAT
+from recurra.run.lines import to_csv
+from recurra.run.scores import intervals
+from recurra.run.training import Training
+from recurra.tasks import Predictions
+
+
+def finish(training: Training) -> dict[str, Any]:
+    """Write weights, test predictions, report and, last, the summary; returns the summary."""
+    folder, task, parts = training.folder, training.task, training.parts
+    weights = {k: v.cpu() for k, v in training.network.state_dict().items()}
+    checkpoint.write(folder / "model.safetensors", weights, {"format_version": FORMAT})
+    test = _predicted(training, parts.test)
+    validation = _predicted(training, parts.validation)
+    if test is not None:
+        write_text(folder / "test_predictions.csv", to_csv(task.rows(test, targets=True)))
+    summary: dict[str, Any] = {
+        "format_version": FORMAT,
+        "name": training.recipe.name,
+        "task": training.recipe.task,
+        "recipe": training.recipe.model_dump(),
+        "test": {} if test is None else task.scores(test),
+        "test_intervals": {} if test is None else intervals_of(training.recipe.task, test),
+        "validation": {} if validation is None else task.scores(validation),
+        "baselines": {} if test is None else task.baselines(parts.train, test),
+        "train": {"last_loss": training.losses[-1], "best_step": training.progress.best_step or training.progress.step},
+        "train_seconds": training.progress.seconds,
+        "updates": training.progress.step,
+        "samples_seen": training.progress.samples,
+        "parameters": sum(p.numel() for p in training.network.parameters()),
+        "seed": training.recipe.seed,
+        "data": {"sources": parts.sources, "fingerprint": parts.fingerprint, "sequences": sizes(training)},
+        "warnings": parts.warnings,
+        "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "versions": versions(),
+        "sha256": sha256(folder / "model.safetensors"),
+    }
+    first = training.recipe.report.first
+    if test is not None and first:
+        few = Predictions(test.outputs[:first], None if test.targets is None else test.targets[:first], None, None, test.schema)
+        summary["test"] |= {f"{name}_first_{first}": value for name, value in task.scores(few).items()}
+    training.test, training.summary = test, summary
+    write_text(folder / "summary.json", json.dumps(summary, ensure_ascii=False, indent=1))
+    return summary
+
+
+def intervals_of(task: str, test: Predictions) -> dict[str, list[float]]:
+    """The 95 % interval of each metric that has one."""
+    assert test.targets is not None
+    kind = "multilabel" if test.schema.multi_label else task
+    return {k: [float(low), float(high)] for k, (low, high) in intervals(kind, test.targets, test.outputs).items()}
+
+
+def sizes(training: Training) -> dict[str, int]:
+    """How many sequences each part has."""
+    parts = training.parts
+    named = {"train": parts.train, "validation": parts.validation, "test": parts.test}
+    return {name: len(part) for name, part in named.items() if part is not None}
+
+
+def versions() -> dict[str, str]:
+    """What the run was made with."""
+    return {
+        "recurra": recurra.version.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "lightning-fabric": lightning.fabric.__version__,
+        "safetensors": safetensors.__version__,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+    }
+
+
+def _predicted(training: Training, part: Sequences | None) -> Predictions | None:
+    return None if part is None or not len(part) else training.predict(part)

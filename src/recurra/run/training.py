@@ -1,0 +1,373 @@
+"""The training loop: batches in an order fixed by the seed, a learning rule, an optimiser, and a checkpoint.
+
+Every number that the next update depends on is in the checkpoint, so that a run stopped at any instant and taken up
+again ends with the weights of the unbroken run, bit for bit.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor
+
+from recurra.data import Parts, Sequences
+from recurra.data.batches import Batch, collate, epoch_plan
+from recurra.errors import RecipeError, RunError, unknown
+from recurra.files import write_text
+from recurra.learn import RULES, TrainSettings
+from recurra.learn.optimise import add_decay, clip, learning_rate, make_optimizer
+from recurra.run import checkpoint
+from recurra.run.folder import RunFolder, remove_partial
+from recurra.run.lines import to_lines
+from recurra.run.recipe import Recipe
+from recurra.tasks import TASKS, Predictions, Task, predict
+from recurra.tasks.model import SequenceModel
+
+
+class Listener(Protocol):
+    """What wants to know how training goes: a progress bar, a log."""
+
+    def begin(self, title: str, total: int, done: int) -> None:
+        """Training begins (or goes on after `done` of `total` updates)."""
+        ...
+
+    def update(self, step: int, loss: float) -> None:
+        """An update was made."""
+        ...
+
+    def evaluation(self, line: dict[str, Any]) -> None:
+        """The network was evaluated; `line` is that of metrics.jsonl."""
+        ...
+
+    def end(self) -> None:
+        """Training ended."""
+        ...
+
+
+class Silent:
+    """A listener that says nothing."""
+
+    def begin(self, title: str, total: int, done: int) -> None:
+        """See `Listener`."""
+
+    def update(self, step: int, loss: float) -> None:
+        """See `Listener`."""
+
+    def evaluation(self, line: dict[str, Any]) -> None:
+        """See `Listener`."""
+
+    def end(self) -> None:
+        """See `Listener`."""
+
+
+@dataclass
+class Progress:
+    """How far a run is: with the weights, the optimiser's values and the random state, all that the rest depends on."""
+
+    step: int = 0  # updates made
+    epoch: int = 0
+    position: int = 0  # updates made in this epoch
+    samples: int = 0
+    seconds: float = 0.0  # spent training, without evaluation
+    best: list[float] | None = None  # the best evaluation so far, as `Training._merit` has it
+    best_step: int = 0
+    since_best: int = 0  # evaluations since then
+    evaluated_step: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    finished: bool = False
+
+
+class Training:
+    """One run of one recipe on one data set.
+
+    Args:
+        recipe: The recipe.
+        parts: The data.
+        folder: Where the run is kept.
+        listener: What is told how it goes.
+    """
+
+    def __init__(self, recipe: Recipe, parts: Parts, folder: RunFolder, listener: Listener | None = None) -> None:
+        self.recipe, self.parts, self.folder, self.listener = recipe, parts, folder, listener or Silent()
+        self.settings = recipe.train
+        self.fabric = make_fabric(self.settings)
+        torch.manual_seed(recipe.seed)
+        self.task: Task = TASKS[recipe.task](parts.schema, self.settings)
+        self.network: SequenceModel = self.task.build(recipe.model, parts.train)
+        self.rule = RULES[recipe.learn.rule](recipe.learn)
+        self.progress = Progress()
+        self.losses: list[float] = []
+        self.norms: list[float] = []
+        self.snapshots: dict[str, Tensor] = {}
+        self.best: dict[str, Tensor] = {}
+        self.mean_weights: dict[str, Tensor] = {}
+        self.total = total_updates(self.settings, len(parts.train))
+        self._saved_at = time.monotonic()
+
+    def run(self) -> None:
+        """Train from the last checkpoint, or from the start, to the end; then hold the weights that are to be kept.
+
+        Raises:
+            RunError: The loss is no longer a number; the last good checkpoint stays.
+        """
+        optimizer = make_optimizer(self.network.parameters(), self.settings)
+        self.network, self.optimizer = self.network, optimizer
+        self.model, self.wrapped = self.fabric.setup(self.network, optimizer)
+        remove_partial(self.folder.path)
+        if self.folder.checkpoint.is_file():
+            self._restore()
+        progress = self.progress
+        self.listener.begin(self.recipe.name, self.total, progress.step)
+        self.network.train()
+        try:
+            while not progress.finished:
+                plan = self._epoch()
+                for indices in plan[progress.position :]:
+                    self._update(indices)
+                    if self._evaluation_due(len(plan)):
+                        self._evaluate()
+                        self._save()
+                    elif time.monotonic() - self._saved_at >= self.settings.checkpoint_seconds:
+                        self._save()
+                    if progress.finished:
+                        break
+                else:
+                    progress.epoch, progress.position = progress.epoch + 1, 0
+        finally:
+            self.listener.end()
+        self.network.load_state_dict(self._kept())
+
+    def _epoch(self) -> list[list[Tensor]]:
+        """The updates of the present epoch, each the indices of its batches."""
+        batches = epoch_plan(
+            self.parts.train,
+            self.settings.batch_size,
+            seed=self.recipe.seed,
+            epoch=self.progress.epoch,
+            shuffle=self.settings.shuffle,
+            bucket=self.settings.bucket,
+        )
+        n = self.settings.accumulate
+        return [batches[i : i + n] for i in range(0, len(batches), n)]
+
+    def _update(self, batches: list[Tensor]) -> None:
+        started = time.perf_counter()
+        progress, settings = self.progress, self.settings
+        parameters = [p for p in self.network.parameters() if p.requires_grad]
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(progress.step, self.total, settings)
+        self.wrapped.zero_grad(set_to_none=True)
+        sequences, total = sum(len(b) for b in batches), 0.0
+        last: tuple[Batch, Tensor] | None = None
+        for indices in batches:
+            batch = collate(self.parts.train, indices).to(self.fabric.device, self._dtype())
+            share = len(batch) / sequences
+            loss, outputs = self.rule.gradients(
+                self.model,
+                batch,
+                lambda outputs, batch: self.task.loss(self.network, outputs, batch),
+                lambda value, share=share: self.fabric.backward(value if share == 1 else value * share),
+            )
+            total += float(loss) * share
+            last = batch, outputs
+        if not math.isfinite(total):
+            raise RunError(
+                f"{self.folder.path}: the loss became {total} at update {progress.step + 1}; the last good checkpoint "
+                f"stays. Try a lower train.lr (now {settings.lr:g}) or a lower train.clip_norm (now {settings.clip_norm:g})"
+            )
+        add_decay(parameters, settings.l1, settings.l2)
+        self.norms.append(float(clip(parameters, settings.clip_norm, settings.clip_value)))
+        self.wrapped.step()
+        self.losses.append(total)
+        progress.step += 1
+        progress.position += 1
+        progress.samples += sequences
+        if settings.average:
+            self._average()
+        progress.seconds += time.perf_counter() - started
+        if progress.step in self.recipe.report.snapshots and last is not None:
+            self._take_snapshot(*last)
+        self.listener.update(progress.step, total)
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Move the mean weights towards the present ones; in the first updates faster, so that the start is forgotten."""
+        step = self.progress.step
+        decay = min(self.settings.average, (1 + step) / (10 + step))
+        for name, p in self.network.named_parameters():
+            if name in self.mean_weights:
+                self.mean_weights[name].lerp_(p.detach(), 1 - decay)
+            else:
+                self.mean_weights[name] = p.detach().clone()
+
+    def _evaluation_due(self, updates_in_epoch: int) -> bool:
+        progress = self.progress
+        if progress.step >= self.total:
+            progress.finished = True
+            return True
+        every = self.settings.evaluate_every
+        return progress.step % every == 0 if every else progress.position == updates_in_epoch
+
+    def _evaluate(self) -> None:
+        """Score the validation part, keep the weights if they are the best so far, and write a line."""
+        progress = self.progress
+        losses = self.losses[progress.evaluated_step :]
+        norms = self.norms[progress.evaluated_step :]
+        line: dict[str, Any] = {
+            "step": progress.step,
+            "epoch": progress.epoch + 1,
+            "samples": progress.samples,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "train_loss": sum(losses) / len(losses),
+            "gradient_norm": sum(norms) / len(norms),
+        }
+        if self.parts.validation is not None:
+            with self._mean_weights_in_place():
+                scores = self.task.scores(self.predict(self.parts.validation))
+                line["validation"] = scores
+                merit = self._merit(scores)
+                if progress.best is None or merit > progress.best:
+                    progress.best, progress.best_step, progress.since_best = merit, progress.step, 0
+                    self.best = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+                else:
+                    progress.since_best += 1
+            patience = self.settings.early_stopping
+            if patience is not None and progress.since_best >= patience:
+                line["stopped_early"] = progress.finished = True
+        progress.evaluated_step = progress.step
+        progress.history.append(line)
+        write_text(self.folder / "metrics.jsonl", to_lines(progress.history))
+        self.listener.evaluation(line)
+
+    def _merit(self, scores: dict[str, float]) -> list[float]:
+        """What is compared to choose the best weights: the main metric, then the loss."""
+        main = scores[self.task.main_metric]
+        return [main if self.task.higher_is_better else -main, -scores.get("loss", 0.0)]
+
+    def predict(self, data: Sequences) -> Predictions:
+        """What the network says at present."""
+        return predict(
+            self.task,
+            self.network,
+            data,
+            forward=self.model,
+            device=self.fabric.device,
+            dtype=self._dtype(),
+            carry_state=self.recipe.learn.carry_state,
+        )
+
+    @contextmanager
+    def _mean_weights_in_place(self) -> Iterator[None]:
+        """Put the mean weights in the network for as long as the block runs."""
+        if not self.mean_weights:
+            yield
+            return
+        present = {k: v.detach().clone() for k, v in self.network.named_parameters()}
+        self.network.load_state_dict({**self.network.state_dict(), **self.mean_weights})
+        try:
+            yield
+        finally:
+            self.network.load_state_dict({**self.network.state_dict(), **present})
+
+    def _kept(self) -> dict[str, Tensor]:
+        """The weights that the run ends with."""
+        if self.settings.select == "best" and self.best:
+            return self.best
+        return {**self.network.state_dict(), **self.mean_weights}
+
+    def _take_snapshot(self, batch: Batch, outputs: Tensor) -> None:
+        """Keep what the network said of the first sequence of a batch, before this update."""
+        values = self.task.outputs(self.network, outputs[:, :1] if self.parts.schema.per_step else outputs[:1])
+        key = f"{self.progress.step}"
+        self.snapshots[f"{key}.input"] = batch.x[:, 0].detach().cpu().clone()
+        self.snapshots[f"{key}.output"] = values.detach().cpu().float().clone()
+        if batch.targets is not None:
+            targets = batch.targets[:, 0] if self.parts.schema.per_step else batch.targets[0]
+            self.snapshots[f"{key}.target"] = targets.detach().cpu().clone()
+
+    def _dtype(self) -> torch.dtype | None:
+        return next(self.network.parameters()).dtype
+
+    def _save(self) -> None:
+        """Write the checkpoint."""
+        tensors = {
+            **checkpoint.with_prefix("model", self.network.state_dict()),
+            **checkpoint.with_prefix("best", self.best),
+            **checkpoint.with_prefix("mean", self.mean_weights),
+            **checkpoint.with_prefix("optimizer", checkpoint.optimizer_tensors(self.optimizer)),
+            **checkpoint.with_prefix("snapshot", self.snapshots),
+            "losses": torch.tensor(self.losses, dtype=torch.float64),
+            "norms": torch.tensor(self.norms, dtype=torch.float64),
+            "random.cpu": torch.get_rng_state(),
+        }
+        if self.fabric.device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(self.fabric.device)
+        if self.rule.state is not None:
+            tensors |= {f"rule.{i}": field for i, field in enumerate(self.rule.state)}
+        facts = {"progress": asdict(self.progress), "fingerprint": self.parts.fingerprint}
+        checkpoint.write(self.folder.checkpoint, tensors, facts)
+        self._saved_at = time.monotonic()
+
+    def _restore(self) -> None:
+        """Go back to the last checkpoint."""
+        tensors, facts = checkpoint.read(self.folder.checkpoint)
+        if facts.get("fingerprint") != self.parts.fingerprint:
+            raise RunError(f"{self.folder.path}: the data are not those that this run began with, so it cannot go on")
+        self.network.load_state_dict(checkpoint.under_prefix("model", tensors))
+        self.best = checkpoint.under_prefix("best", tensors)
+        self.mean_weights = {k: v.to(self.fabric.device) for k, v in checkpoint.under_prefix("mean", tensors).items()}
+        checkpoint.restore_optimizer(self.optimizer, checkpoint.under_prefix("optimizer", tensors))
+        self.snapshots = checkpoint.under_prefix("snapshot", tensors)
+        self.losses, self.norms = tensors["losses"].tolist(), tensors["norms"].tolist()
+        rule = checkpoint.under_prefix("rule", tensors)
+        if rule:
+            self.rule.state = tuple(rule[str(i)].to(self.fabric.device) for i in range(len(rule)))
+        torch.set_rng_state(tensors["random.cpu"])
+        if "random.cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["random.cuda"], self.fabric.device)
+        self.progress = Progress(**facts["progress"])
+        write_text(self.folder / "metrics.jsonl", to_lines(self.progress.history))
+
+
+def total_updates(settings: TrainSettings, sequences: int) -> int:
+    """How many updates a run makes.
+
+    Where neither epochs nor samples are given, enough that a small data set is seen often and a large one a few times.
+    """
+    per_update = settings.batch_size * settings.accumulate
+    if settings.samples is not None:
+        return max(1, settings.samples // per_update)
+    in_epoch = math.ceil(math.ceil(sequences / settings.batch_size) / settings.accumulate)
+    if settings.epochs is not None:
+        return settings.epochs * in_epoch
+    return in_epoch * min(LONGEST, max(SHORTEST, math.ceil(UPDATES / in_epoch)))
+
+
+UPDATES, SHORTEST, LONGEST = 1500, 3, 200
+"""Updates aimed at where a recipe names neither epochs nor samples, and the fewest and most epochs that this may be."""
+
+
+def make_fabric(settings: TrainSettings) -> Fabric:
+    """Lightning Fabric on the device and in the precision that the settings name.
+
+    Raises:
+        RecipeError: There is no such device here.
+    """
+    kind, _, index = settings.device.partition(":")
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if kind == "auto":
+        kind = "cuda" if available["cuda"] else "cpu"
+    if kind not in available:
+        raise RecipeError("train.device: " + unknown("device", kind, ["auto", *available]))
+    if not available[kind]:
+        here = ", ".join(k for k, there in available.items() if there)
+        raise RecipeError(f"train.device: {settings.device!r} is not there; this machine has: {here}")
+    if index and (kind != "cuda" or not index.isdigit() or int(index) >= torch.cuda.device_count()):
+        count = torch.cuda.device_count() if kind == "cuda" else 1
+        raise RecipeError(f"train.device: {settings.device!r} is not there; this machine has {count} {kind} device(s)")
+    return Fabric(accelerator=kind, devices=[int(index)] if index else 1, precision=settings.precision)

@@ -1,0 +1,125 @@
+"""`classify`: a sequence to its class, or to several labels at once (eqs 6.20, 6.21)."""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from recurra.data.batches import Batch
+from recurra.data.sequences import Schema, Sequences
+from recurra.errors import RecipeError, unknown
+from recurra.learn.optimise import TrainSettings
+from recurra.run.scores import classify_scores, multilabel_scores
+from recurra.tasks.base import Metrics, Predictions
+from recurra.tasks.model import ModelSettings, SequenceModel, build
+
+
+class ClassifyTrainSettings(TrainSettings):
+    """The `train.*` settings of classify."""
+
+    class_weights: Literal["none", "balanced"] | dict[str, float] = Field(
+        "none", description="weight of each class in the loss: none, balanced (rare classes count more), or a table of numbers"
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
+
+
+class Classify:
+    """Sequence to class: one label each, or several at once."""
+
+    name = "classify"
+    summary = "a sequence to its class, or to several labels at once"
+    train_settings = ClassifyTrainSettings
+    main_metric = "accuracy"
+    higher_is_better = True
+
+    def __init__(self, schema: Schema, settings: TrainSettings) -> None:
+        assert isinstance(settings, ClassifyTrainSettings)
+        self.schema, self.settings = schema, settings
+        self.weights: Tensor | None = None
+
+    def build(self, model: ModelSettings, train: Sequences) -> SequenceModel:
+        """See `Task.build`."""
+        network = build(model, self.schema, len(self.schema.classes))
+        network.scale_from(train, model.normalise)
+        self.weights = self._class_weights(train)
+        return network
+
+    def _class_weights(self, train: Sequences) -> Tensor | None:
+        """The weight of each class, (C,), with mean 1 over the training part; for several labels at once, how much
+        more a label that is there counts than one that is not."""
+        wanted, classes = self.settings.class_weights, self.schema.classes
+        if wanted == "none":
+            return None
+        assert train.targets is not None
+        if isinstance(wanted, dict):
+            for label in wanted:
+                if label not in classes:
+                    raise RecipeError("train.class_weights: " + unknown("class", label, classes))
+        if self.schema.multi_label:
+            counts = train.targets.double().sum(0).clamp(min=1)
+            if wanted == "balanced":
+                return ((len(train) - counts) / counts).clamp(min=1).float()
+            return torch.tensor([float(wanted.get(c, 1.0)) for c in classes])
+        counts = torch.bincount(train.targets, minlength=len(classes)).double()
+        if wanted == "balanced":
+            weights = 1 / counts.clamp(min=1)
+        else:
+            weights = torch.tensor([wanted.get(c, 1.0) for c in classes], dtype=torch.float64)
+        return (weights * counts.sum() / (weights * counts).sum()).float()
+
+    def loss(self, network: SequenceModel, outputs: Tensor, batch: Batch) -> Tensor:
+        """Cross entropy in nats a sequence; for several labels at once, summed over the labels."""
+        assert batch.targets is not None
+        smoothing = self.settings.label_smoothing
+        weights = None if self.weights is None else self.weights.to(outputs)
+        if not self.schema.multi_label:
+            return F.cross_entropy(outputs, batch.targets, weight=weights, label_smoothing=smoothing)
+        targets = batch.targets.to(outputs) * (1 - smoothing) + smoothing / 2
+        total = F.binary_cross_entropy_with_logits(outputs, targets, pos_weight=weights, reduction="sum")
+        return total / len(batch)
+
+    def outputs(self, network: SequenceModel, outputs: Tensor) -> Tensor:
+        """Probabilities, (B, C)."""
+        return torch.sigmoid(outputs.double()) if self.schema.multi_label else torch.softmax(outputs.double(), -1)
+
+    def scores(self, predictions: Predictions) -> Metrics:
+        """accuracy, f1 (macro), loss (nats a sequence)."""
+        assert predictions.targets is not None
+        scores = multilabel_scores if self.schema.multi_label else classify_scores
+        return scores(predictions.targets, predictions.outputs)
+
+    def baselines(self, train: Sequences, test: Predictions) -> dict[str, Metrics]:
+        """`majority`: always the training part's commonest class (for several labels: those that most have)."""
+        assert train.targets is not None
+        if self.schema.multi_label:
+            share = train.targets.double().mean(0).numpy()
+        else:
+            counts = np.bincount(train.targets.numpy(), minlength=len(test.schema.classes))
+            share = counts / counts.sum()
+        said = np.broadcast_to(share, test.outputs.shape)
+        constant = Predictions(said, test.targets, None, None, test.schema)
+        return {"majority": self.scores(constant)}
+
+    def rows(self, predictions: Predictions, targets: bool = False) -> Iterator[dict[str, object]]:
+        """`index, prediction, p_<class>…`, with the sequence's id and target where they are known."""
+        classes = predictions.schema.classes
+        true = predictions.targets if targets else None
+        for i, (label, row) in enumerate(zip(predictions.labels, predictions.outputs, strict=True)):
+            line: dict[str, object] = {"index": i}
+            if predictions.ids is not None:
+                line["id"] = predictions.ids[i]
+            if true is not None:
+                line["target"] = _label(classes, true[i])
+            line["prediction"] = label
+            line |= {f"p_{c}": float(p) for c, p in zip(classes, row, strict=True)}
+            yield line
+
+
+def _label(classes: list[str], target: Any) -> str:
+    if isinstance(target, np.ndarray):
+        return ";".join(c for c, there in zip(classes, target, strict=True) if there)
+    return classes[target] if target >= 0 else ""

@@ -1,0 +1,202 @@
+"""The network behind the tasks: input, recurrent layers, pooling, head; and the `model.*` settings that describe it."""
+
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from recurra.cells import find
+from recurra.cells.form import Cell
+from recurra.data.sequences import PADDING, Schema, Sequences
+from recurra.errors import RecipeError
+from recurra.nn import Recurrent
+
+Normalise = Literal["auto", "none", "feature", "global", "unit"]
+
+
+class ModelSettings(BaseModel):
+    """The `model.*` settings of a recipe."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    cell: str = Field("lstm", description="name of a cell, or file.py:name for one of your own")
+    options: dict[str, Any] = Field(default_factory=dict, description="the cell's options, such as forget_bias or activation")
+    hidden_size: int | list[int] = Field(64, description="width of the state; one number, or one for each layer")
+    num_layers: int = Field(1, ge=1, description="recurrent layers")
+    bidirectional: bool = Field(False, description="run each layer in both directions")
+    dropout: float = Field(0.0, ge=0, le=1, description="share dropped between layers")
+    input_dropout: float = Field(0.0, ge=0, le=1, description="share of each layer's inputs dropped, alike at every step")
+    recurrent_dropout: float = Field(0.0, ge=0, le=1, description="share of the recurrent state dropped, alike at every step")
+    weight_drop: float = Field(0.0, ge=0, le=1, description="share of U's entries dropped")
+    zoneout: float = Field(0.0, ge=0, le=1, description="share of the state's units held at a step")
+    skip: Literal["none", "residual", "highway"] = Field("none", description="connection around each layer but the first")
+    learn_initial_state: bool = Field(False, description="make the state before the first step a parameter")
+    embedding_size: int = Field(100, ge=1, description="tokens: width of a symbol's vector")
+    embedding_dropout: float = Field(0.0, ge=0, le=1, description="tokens: share of the vectors' entries dropped")
+    word_dropout: float = Field(0.0, ge=0, le=1, description="tokens: share of symbols taken for the unknown one in training")
+    normalise: Normalise = Field(
+        "auto",
+        description="numbers: feature (mean 0, deviation 1 each), global (over all), unit (0 to 1 over all), none; "
+        "auto: global for images, else feature",
+    )
+    pool: Literal["last", "mean", "max"] = Field("last", description="sequence to vector: the last state, mean or largest")
+    output_dropout: float = Field(0.0, ge=0, le=1, description="share dropped before the head")
+    head: list[int] = Field(default_factory=list, description="widths of hidden layers between pooling and output")
+
+
+class SequenceModel(nn.Module):
+    """Sequence in, one vector of outputs a sequence, or one a step.
+
+    Input (an embedding, or numbers brought to a common scale), recurrent layers, pooling (eqs 6.20, 6.21; none where
+    there is an output at every step, eq. 6.22), then a linear or multi-layer head.
+
+    Args:
+        settings: The `model.*` settings.
+        outputs: Width of the output.
+        input_size: Values a step, for numbers.
+        vocabulary_size: Symbols, for tokens; 0 for numbers.
+        per_step: An output at every step instead of one a sequence.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+    target_mean: Tensor
+    target_deviation: Tensor
+
+    def __init__(
+        self,
+        settings: ModelSettings,
+        outputs: int,
+        *,
+        input_size: int = 0,
+        vocabulary_size: int = 0,
+        per_step: bool = False,
+    ) -> None:
+        super().__init__()
+        self.pool = "none" if per_step else settings.pool
+        self.word_dropout = settings.word_dropout
+        self.embedding: nn.Embedding | None = None
+        if vocabulary_size:
+            self.embedding = nn.Embedding(vocabulary_size, settings.embedding_size, padding_idx=PADDING)
+            input_size = settings.embedding_size
+        self.embedding_dropout = nn.Dropout(settings.embedding_dropout)
+        self.register_buffer("mean", torch.zeros(input_size))
+        self.register_buffer("deviation", torch.ones(input_size))
+        self.register_buffer("target_mean", torch.zeros(outputs))
+        self.register_buffer("target_deviation", torch.ones(outputs))
+        self.recurrent = _recurrent(settings, input_size)
+        width = self.recurrent.output_size
+        layers: list[nn.Module] = [nn.Dropout(settings.output_dropout)]
+        for hidden in settings.head:
+            layers += [nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(settings.output_dropout)]
+            width = hidden
+        self.head = nn.Sequential(*layers)
+        self.output = nn.Linear(width, outputs)
+
+    def scale_from(self, data: Sequences, how: Normalise) -> None:
+        """Learn from the training part how to bring numbers to a common scale."""
+        if self.embedding is not None:
+            return
+        values = data.values
+        if how == "auto":
+            how = "global" if values.dtype == torch.uint8 else "feature"
+        mean, deviation = _scale(values, how)
+        self.mean.copy_(mean)
+        self.deviation.copy_(deviation)
+
+    def inputs(self, x: Tensor) -> Tensor:
+        """What the first recurrent layer reads: (T, B, width)."""
+        if self.embedding is None:
+            return (x - self.mean) / self.deviation
+        if self.word_dropout and self.training:
+            dropped = (torch.rand(x.shape, device=x.device) < self.word_dropout) & (x != PADDING)
+            x = x.masked_fill(dropped, 1)
+        return self.embedding_dropout(self.embedding(x))
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None, state: Any = None) -> tuple[Tensor, Any]:
+        """Outputs and final state.
+
+        Args:
+            x: Numbers (T, B, D), or token indices (T, B).
+            lengths: (B,) or None where all have T steps.
+            state: The recurrent layers' state to begin with.
+
+        Returns:
+            (B, outputs), or (T, B, outputs) per step; the recurrent layers' final state.
+        """
+        output, final = self.recurrent(self.inputs(x), state, lengths=lengths)
+        return self.output(self.head(self._pooled(output, final, lengths))), final
+
+    def _pooled(self, output: Tensor, final: Any, lengths: Tensor | None) -> Tensor:
+        """One vector a sequence; padding does not count."""
+        if self.pool == "none":
+            return output
+        if self.pool == "last":
+            directions = 2 if self.recurrent.bidirectional else 1
+            return torch.cat([final[0][i] for i in range(-directions, 0)], -1)
+        if lengths is None:
+            return output.mean(0) if self.pool == "mean" else output.amax(0)
+        if self.pool == "mean":
+            return output.sum(0) / lengths.to(output).unsqueeze(-1)
+        padded = torch.arange(len(output), device=output.device).unsqueeze(1) >= lengths.to(output.device)
+        return output.masked_fill(padded.unsqueeze(-1), -torch.inf).amax(0)
+
+
+def build(settings: ModelSettings, schema: Schema, outputs: int, per_step: bool = False) -> SequenceModel:
+    """The network for data of this schema."""
+    tokens = schema.input == "tokens"
+    return SequenceModel(
+        settings,
+        outputs,
+        input_size=0 if tokens else len(schema.features),
+        vocabulary_size=len(schema.vocabulary) if tokens else 0,
+        per_step=per_step,
+    )
+
+
+def _recurrent(settings: ModelSettings, input_size: int) -> Recurrent:
+    cell = find(settings.cell)
+    if settings.options:
+        if not isinstance(cell, Cell):
+            raise RecipeError(f"model.options: {settings.cell!r} is a plain function, which has none")
+        cell = cell(**settings.options)
+    try:
+        return Recurrent(
+            cell,
+            input_size,
+            settings.hidden_size,
+            settings.num_layers,
+            bidirectional=settings.bidirectional,
+            dropout=settings.dropout,
+            input_dropout=settings.input_dropout,
+            recurrent_dropout=settings.recurrent_dropout,
+            weight_drop=settings.weight_drop,
+            zoneout=settings.zoneout,
+            skip=None if settings.skip == "none" else settings.skip,
+            learn_initial_state=settings.learn_initial_state,
+        )
+    except ValueError as error:
+        raise RecipeError(f"model: {error}") from error
+
+
+def _scale(values: Tensor, how: Normalise) -> tuple[Tensor, Tensor]:
+    """What to subtract and what to divide by; a feature that does not vary is only shifted."""
+    if how == "none":
+        return torch.zeros(()), torch.ones(())
+    if how == "unit":
+        low, high = values.min().double(), values.max().double()
+        mean, deviation = low, high - low
+    elif how == "global":
+        total, square = values.sum(dtype=torch.float64), _sum_of_squares(values).sum()
+        mean = total / values.numel()
+        deviation = (square / values.numel() - mean**2).clamp(min=0).sqrt()
+    else:
+        mean = values.sum(0, dtype=torch.float64) / len(values)
+        deviation = (_sum_of_squares(values - mean.to(torch.float32)) / len(values)).sqrt()
+    return mean.float(), torch.where(deviation > 1e-12, deviation, torch.ones_like(deviation)).float()
+
+
+def _sum_of_squares(values: Tensor) -> Tensor:
+    """Over the steps, in pieces, so that no second copy in double precision is held."""
+    return torch.stack([piece.double().square().sum(0) for piece in values.split(1 << 20)]).sum(0)
