@@ -21,7 +21,7 @@ _PART_SETTINGS = {"name", "path", "validation", "test", "format", "validation_fr
                   "split_seed", "stratify"}  # fmt: skip
 
 
-def check(records: Records) -> None:
+def check(records: Records, name: str) -> None:
     """Hold records against what every sequence must be.
 
     Raises:
@@ -29,7 +29,7 @@ def check(records: Records) -> None:
     """
     lengths = np.diff(records.offsets)
     if not len(lengths):
-        raise DataError("holds no sequences.")
+        raise DataError(f"{name}: holds no sequences.")
     if (empty := np.flatnonzero(lengths == 0)).size:
         what = "tokens" if records.symbols is not None else "steps"
         raise DataError(f"{records.place(int(empty[0]))}: the sequence has no {what}; expected at least one.")
@@ -55,13 +55,14 @@ def cut(records: Records, settings: DataSettings) -> None:
         records.numbers = records.numbers[kept]
     records.offsets = offsets
     records.warnings.append(
-        f"{over.sum()} of {len(lengths)} sequences are longer than {longest} steps (the longest {lengths.max()}); their "
-        f"{settings.keep} is kept."
+        f"{over.sum()} of {len(lengths)} sequences are longer than {longest} steps (the longest has "
+        f"{lengths.max()}); their {settings.keep} is kept."
     )
 
 
 def learn(
     records: Records,
+    name: str,
     chosen: np.ndarray,
     task: str,
     format: str,
@@ -74,6 +75,7 @@ def learn(
 
     Args:
         records: Checked records.
+        name: How messages call them.
         chosen: Indices of the sequences to train on; only these are looked at.
         task: "classify" or "regress".
         format: Name of the format they were read from.
@@ -84,23 +86,22 @@ def learn(
     Raises:
         DataError: With `strict`, no targets or one class alone; no symbol often enough for a vocabulary.
     """
-    first = records.place(int(chosen[0]))
     classes: list[str] = []
     if task == "classify" and records.labels is not None:
         classes = sort_classes({label for i in chosen.tolist() for label in records.labels[i]})
         if strict and len(classes) < 2 and not (records.multi_label and classes):
             found = f"only the class {classes[0]!r}" if classes else "no class"
-            raise DataError(f"{_file(first)}: {found} in the training data; expected at least two.")
+            raise DataError(f"{name}: {found} in the training data; expected at least two.")
     if strict and not records.multi_label and records.labels is not None:
         bare = next((i for i in chosen.tolist() if not records.labels[i]), None)
         if bare is not None:
             raise DataError(f"{records.place(bare)}: has no label, which training needs.")
     if strict and (records.labels if task == "classify" else records.numbers) is None:
         what = "labels" if task == "classify" else "numbers to predict"
-        raise DataError(f"{_file(first)}: has no {what}, which training needs.")
+        raise DataError(f"{name}: has no {what}, which training needs.")
     symbols: list[str] = []
     if records.symbols is not None:
-        symbols = list(vocabulary) if vocabulary else _vocabulary(records, chosen, settings)
+        symbols = list(vocabulary) if vocabulary else _vocabulary(records, name, chosen, settings)
     kept = settings.model_dump(exclude=_PART_SETTINGS, exclude_defaults=True)
     return Schema(
         task=cast(Literal["classify", "regress"], task),
@@ -122,7 +123,7 @@ def settings_of(schema: Schema) -> DataSettings:
     return DataSettings.model_validate(known)
 
 
-def encode(records: Records, schema: Schema) -> tuple[Sequences, list[str]]:
+def encode(records: Records, name: str, schema: Schema) -> tuple[Sequences, list[str]]:
     """Checked records as sequences under a schema, and what a person should know. The records are used up.
 
     A label that is not among the classes becomes -1 (with several labels: is left out), and is named in a warning.
@@ -132,15 +133,15 @@ def encode(records: Records, schema: Schema) -> tuple[Sequences, list[str]]:
     """
     warnings: list[str] = []
     if records.symbols is None:
-        _check_features(records, schema)
+        _check_features(records, name, schema)
         values = records.values
     else:
-        values = _renumbered(records, schema)
+        values = _renumbered(records, name, schema)
     targets = None
     if schema.task == "classify" and records.labels is not None:
-        targets = _class_targets(records, records.labels, schema, warnings)
+        targets = _class_targets(records, name, records.labels, schema, warnings)
     elif schema.task == "regress" and records.numbers is not None:
-        _check_targets(records, records.numbers, schema)
+        _check_targets(records, name, records.numbers, schema)
         targets = torch.from_numpy(_own(records.numbers))
     sequences = Sequences(
         values=torch.from_numpy(_own(values)),
@@ -165,11 +166,6 @@ def _own(values: np.ndarray) -> np.ndarray:
     return np.require(values, requirements=["C", "W"])
 
 
-def _file(place: str) -> str:
-    """The file in a place such as "mine.csv, line 7"."""
-    return place.rsplit(", ", 1)[0]
-
-
 def _check_finite(records: Records, values: np.ndarray, names: Sequence[str], *, steps: bool) -> None:
     if values.dtype.kind != "f":
         return
@@ -187,7 +183,7 @@ def _check_finite(records: Records, values: np.ndarray, names: Sequence[str], *,
             raise DataError(f"{records.place(sequence)}: {where}{of} is {found}; expected a finite number.")
 
 
-def _vocabulary(records: Records, chosen: np.ndarray, settings: DataSettings) -> list[str]:
+def _vocabulary(records: Records, name: str, chosen: np.ndarray, settings: DataSettings) -> list[str]:
     """Padding, the unknown symbol, then symbols by falling count; equal counts in the symbols' own order."""
     symbols = cast(list[str], records.symbols)
     tokens = records.values
@@ -199,19 +195,17 @@ def _vocabulary(records: Records, chosen: np.ndarray, settings: DataSettings) ->
     frequent = [i for i, count in enumerate(counts) if count >= settings.min_count and symbols[i] not in SPECIAL]
     if not frequent:
         raise DataError(
-            f"{_file(records.place(int(chosen[0])))}: no symbol is met {settings.min_count} times, of {len(symbols)} "
+            f"{name}: no symbol is met {settings.min_count} times, of {len(symbols)} "
             "different ones; lower the bound: --set data.min_count=1."
         )
     frequent.sort(key=lambda i: (-counts[i], symbols[i]))
     return [*SPECIAL, *(symbols[i] for i in frequent[: settings.max_vocabulary - len(SPECIAL)])]
 
 
-def _renumbered(records: Records, schema: Schema) -> np.ndarray:
+def _renumbered(records: Records, name: str, schema: Schema) -> np.ndarray:
     """The tokens as indices into the vocabulary, changed in place where the array may be written."""
     if schema.input != "tokens":
-        raise DataError(
-            f"{_file(records.place(0))}: holds text, but the network reads numbers ({_listed(schema.features)})."
-        )
+        raise DataError(f"{name}: holds text, but the network reads numbers ({_listed(schema.features)}).")
     position = {symbol: index for index, symbol in enumerate(schema.vocabulary)}
     table = np.array([position.get(symbol, UNKNOWN) for symbol in cast(list[str], records.symbols)], np.int32)
     values = _own(records.values)
@@ -221,20 +215,18 @@ def _renumbered(records: Records, schema: Schema) -> np.ndarray:
     return values
 
 
-def _check_features(records: Records, schema: Schema) -> None:
-    name = _file(records.place(0))
+def _check_features(records: Records, name: str, schema: Schema) -> None:
     if schema.input != "numbers":
         raise DataError(f"{name}: holds numbers, but the network reads text.")
     found, expected = records.values.shape[1], len(schema.features)
     if found != expected:
         raise DataError(
-            f"{name}: holds {found} {'value' if found == 1 else 'values'} a step ({_listed(records.features)}), expected "
-            f"{expected} ({_listed(schema.features)})."
+            f"{name}: holds {found} {'value' if found == 1 else 'values'} a step ({_listed(records.features)}), "
+            f"expected {expected} ({_listed(schema.features)})."
         )
 
 
-def _check_targets(records: Records, numbers: np.ndarray, schema: Schema) -> None:
-    name = _file(records.place(0))
+def _check_targets(records: Records, name: str, numbers: np.ndarray, schema: Schema) -> None:
     if numbers.shape[1] != len(schema.targets):
         raise DataError(
             f"{name}: holds {numbers.shape[1]} numbers to predict ({_listed(records.targets)}), expected "
@@ -246,7 +238,7 @@ def _check_targets(records: Records, numbers: np.ndarray, schema: Schema) -> Non
 
 
 def _class_targets(
-    records: Records, labels: Sequence[tuple[str, ...]], schema: Schema, warnings: list[str]
+    records: Records, name: str, labels: Sequence[tuple[str, ...]], schema: Schema, warnings: list[str]
 ) -> torch.Tensor:
     position = {label: index for index, label in enumerate(schema.classes)}
     strange = Counter(label for row in labels for label in row if label not in position)
@@ -254,7 +246,7 @@ def _class_targets(
         rows = sum(any(label in strange for label in row) for row in labels)
         fate = "it is left out" if schema.multi_label else "they count as wrong"
         warnings.append(
-            f"{_file(records.place(0))}: {rows} of {len(labels)} sequences have a label that training data do not "
+            f"{name}: {rows} of {len(labels)} sequences have a label that training data do not "
             f"have ({_listed(sort_classes(strange), quote=True)}); {fate}."
         )
     if schema.multi_label:

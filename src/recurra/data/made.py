@@ -18,14 +18,14 @@ def digits() -> dict[str, Records]:
     """
     from sklearn.datasets import load_digits  # takes a second to import
 
-    data = load_digits()
-    count, rows, columns = data.images.shape
+    images, labels = load_digits(return_X_y=True)
+    count, rows, columns = len(images), 8, 8
     return {
         "train": Records(
-            values=data.images.astype(np.uint8).reshape(count * rows, columns),
+            values=np.asarray(images).astype(np.uint8).reshape(count * rows, columns),
             offsets=np.arange(count + 1, dtype=np.int64) * rows,
             features=[f"column_{column}" for column in range(columns)],
-            labels=[(str(label),) for label in data.target.tolist()],
+            labels=[(str(label),) for label in np.asarray(labels).tolist()],
             place=lambda index: f"digits, image {index + 1}",
         )
     }
@@ -34,8 +34,8 @@ def digits() -> dict[str, Records]:
 def sine(training: int = 100, test: int = 20) -> dict[str, Records]:
     """A sine wave in segments of half a period, in order: from each sample the next is predicted.
 
-    Segment k has 21 samples of sin over [kπ, (k + 1)π]; the first 20 are the input, the last 20 the targets. Source: the
-    worked example of `torch.nn.RNN` on a sine wave ("a lagging sine from a sine").
+    Segment k has 21 samples of sin over [kπ, (k + 1)π]; the first 20 are the input, the last 20 the targets:
+    the often copied first example of `torch.nn.RNN`, a sine from which its lagging copy is made.
 
     Args:
         training: Segments 0, 1, … of the training part.

@@ -70,20 +70,15 @@ def _draw(
             f"{len(indices)} {'sequence is' if len(indices) == 1 else 'sequences are'} too few to split off a {part} "
             f"part; give it apart (--{part} PATH), or go without: --set data.{part}_fraction=0."
         )
-    stratify, kept = None, indices[:0]
+    pool, single, stratify = indices, indices[:0], None
     if classes is not None:
         members = np.bincount(classes[indices])
-        single = members[classes[indices]] == 1
-        pool, kept = indices[~single], indices[single]
         number = int((members > 1).sum())
-        if number and number <= size <= len(pool) - number:
+        alone = members[classes[indices]] == 1
+        if 1 < number <= size <= (~alone).sum() - number:
+            pool, single = indices[~alone], indices[alone]
             stratify = classes[pool]
         elif number > 1:
-            warnings.append(
-                f"{part} part of {size} drawn without regard to classes: too few sequences for {len(members[members > 0])} "
-                "classes."
-            )
-    if stratify is None:
-        pool, kept = indices, indices[:0]
+            warnings.append(f"{part} part: {size} sequences are too few to keep the shares of {number} classes.")
     stay, drawn = train_test_split(pool, test_size=size, random_state=seed, stratify=stratify)
-    return np.sort(np.concatenate([stay, kept])), np.sort(drawn)
+    return np.sort(np.concatenate([stay, single])), np.sort(drawn)

@@ -1,0 +1,365 @@
+"""Sequences from wherever they are: a file, a folder with parts, a known name, standard input, or Python data."""
+
+import hashlib
+import io
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, cast, runtime_checkable
+
+import numpy as np
+
+from recurra.data import encode, fetch, table, text
+from recurra.data.arrays import KINDS, is_frame, read_data
+from recurra.data.made import MADE
+from recurra.data.opening import first_bytes, first_lines, missing, open_binary, open_text
+from recurra.data.parts import find_parts
+from recurra.data.records import FORMATS, Format, Records
+from recurra.data.sequences import Schema, Sequences
+from recurra.data.settings import DataSettings
+from recurra.data.split import split
+from recurra.errors import DataError, nearest, unknown
+
+ROOT = "RECURRA_DATA"
+"""The environment variable that names a folder with a folder for each known data set."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a data set.
+
+    Attributes:
+        train: What is learnt from.
+        validation: What the best model is chosen by; None where there is none.
+        test: What the result is measured on; None where there is none.
+        schema: What the training part settled, and all it takes to read further data alike.
+        warnings: What a person should know, such as how many sequences were cut.
+        sources: Part -> its path, or a description.
+        fingerprint: SHA-256 over the content of all that was read, to know changed data by.
+    """
+
+    train: Sequences
+    validation: Sequences | None
+    test: Sequences | None
+    schema: Schema
+    warnings: list[str] = field(default_factory=list)
+    sources: dict[str, str] = field(default_factory=dict)
+    fingerprint: str = ""
+
+
+@runtime_checkable
+class HasCompanions(Protocol):
+    """A format whose data set lies in several files."""
+
+    def companions(self, path: Path) -> list[Path]:
+        """The further files that are read with `path`."""
+        ...
+
+
+def load_parts(
+    source: Any,
+    task: str,
+    settings: DataSettings,
+    *,
+    validation: Any = None,
+    test: Any = None,
+    seed: int = 0,
+    vocabulary: list[str] | None = None,
+) -> Parts:
+    """Read a data set in its parts; those that are missing are split off the training part by seed.
+
+    Args:
+        source: A path (a file, or a folder with parts), Python data as `recurra.data.arrays.read_data` takes them, or
+            None: then `settings.path`, else `settings.name`, which is looked for in $RECURRA_DATA, in the cache of
+            fetched sets, and among the sources that need no file.
+        task: "classify" or "regress".
+        settings: How to read.
+        validation: Path or Python data of the validation part; else `settings.validation`, else what `source` has.
+        test: Path or Python data of the test part, likewise.
+        seed: Of the split, where `settings.split_seed` names none.
+        vocabulary: For texts, the vocabulary of an earlier run, to go on with.
+
+    Returns:
+        The parts. The test part is drawn before the validation part and so depends on the seed of the split alone.
+
+    Raises:
+        DataError: Nothing there, or anything in it that is not as it should be, with file and line.
+    """
+    sources, warnings = find_sources(source, validation, test, task, settings)
+    reading = Reading(task, settings)
+    records, format = reading.records(sources["train"], None)
+    name = sources["train"].name
+    encode.check(records, name)
+    encode.cut(records, settings)
+    split_seed = seed if settings.split_seed is None else settings.split_seed
+    fractions = {
+        part: 0.0 if part in sources else getattr(settings, f"{part}_fraction") for part in ("validation", "test")
+    }
+    stratify = settings.stratify and task == "classify" and not records.multi_label and records.labels is not None
+    drawn = split(
+        len(records),
+        seed=split_seed,
+        validation_fraction=fractions["validation"],
+        test_fraction=fractions["test"],
+        labels=[row[0] if row else "" for row in cast(Any, records.labels)] if stratify else None,
+    )
+    schema = encode.learn(records, name, drawn.train, task, format, settings, vocabulary=vocabulary)
+    whole, said = encode.encode(records, name, schema)
+    del records
+    warnings += [*said, *drawn.warnings]
+    parts: dict[str, Sequences] = {}
+    for part, indices in (("validation", drawn.validation), ("test", drawn.test)):
+        if indices is not None:
+            parts[part] = whole.select(indices)
+    parts["train"] = whole.select(drawn.train) if parts else whole
+    del whole
+    for part in ("validation", "test"):
+        if part in sources:
+            parts[part], said = reading.part(sources[part], schema, targets=True)
+            warnings += said
+    return Parts(
+        train=parts["train"],
+        validation=parts.get("validation"),
+        test=parts.get("test"),
+        schema=schema,
+        warnings=warnings,
+        sources={
+            part: sources[part].name if part in sources else f"{fractions[part]:.3g} of {name}, split seed {split_seed}"
+            for part in ("train", "validation", "test")
+            if part in parts
+        },
+        fingerprint=reading.digest.hexdigest(),
+    )
+
+
+def load_part(
+    source: Any, schema: Schema, *, targets: bool = False, format: str | None = None
+) -> tuple[Sequences, list[str]]:
+    """Read further data as the training data were read.
+
+    Args:
+        source: A path, "-" or an open binary file for standard input, or Python data.
+        schema: Of the training data.
+        targets: Whether targets must be there.
+        format: Name of the format; by default that of the training data, or found from the content.
+
+    Returns:
+        The sequences, and what a person should know, such as labels that the training data do not have (-1).
+
+    Raises:
+        DataError: Nothing there, no targets where they must be, other features than the training data's, or anything
+            else that is not as it should be, with file and line.
+    """
+    settings = encode.settings_of(schema).model_copy(update={"format": format})
+    if isinstance(source, str) and source == "-":
+        source = sys.stdin.buffer
+    found = _source(source, "the data given")
+    if found is None:
+        raise DataError(f"no data; give a path, '-' for standard input, or {KINDS}.")
+    return Reading(schema.task, settings).part(found, schema, targets=targets)
+
+
+@dataclass
+class Source:
+    """One part before it is read: its name in messages, and a path, an open file, records or Python data."""
+
+    name: str
+    data: Any
+    made: str | None = None  # the name of a source that needs no file
+
+
+class Reading:
+    """Reads sources, and keeps a digest of all that was read."""
+
+    def __init__(self, task: str, settings: DataSettings):
+        self.task = task
+        self.settings = settings
+        self.digest = hashlib.sha256()
+
+    def records(self, source: Source, schema: Schema | None) -> tuple[Records, str]:
+        """What a source holds, and the name of its format."""
+        data = source.data
+        if isinstance(data, Path):
+            format = choose_format(data, self.task, self.settings, schema)
+            for path in _files(data, format):
+                with path.open("rb") as file:
+                    self.digest.update(hashlib.file_digest(file, "sha256").digest())
+            return format.read(data, self.task, self.settings, schema), format.name
+        if isinstance(data, io.IOBase):
+            name = self.settings.format or (schema.format if schema else "")
+            if name not in FORMATS:
+                raise DataError(
+                    f"standard input: the training data were no file ({name}); name the format: --input-format "
+                    f"{'|'.join(FORMATS)}."
+                )
+            return FORMATS[name].read(cast(BinaryIO, data), self.task, self.settings, schema), name
+        if source.made:
+            records, format = data, source.made
+        else:
+            records = read_data(data, self.task, self.settings, schema, source.name)
+            format = _frame_format(records) if is_frame(data) else "arrays"
+        _update(self.digest, records)
+        return records, format
+
+    def part(self, source: Source, schema: Schema, *, targets: bool) -> tuple[Sequences, list[str]]:
+        """Sequences under a schema that is settled, and warnings."""
+        records, _ = self.records(source, schema)
+        if targets and (records.labels if self.task == "classify" else records.numbers) is None:
+            what = "labels" if self.task == "classify" else "numbers to predict"
+            raise DataError(f"{source.name}: has no {what}, which are needed to measure on it.")
+        encode.check(records, source.name)
+        encode.cut(records, self.settings)
+        return encode.encode(records, source.name, schema)
+
+
+def choose_format(path: Path, task: str, settings: DataSettings, schema: Schema | None = None) -> Format:
+    """The format in which `path` is laid out: the one named, else the training data's, else the first that fits.
+
+    Raises:
+        DataError: No such file, an unknown name, or no format that fits; says what was looked at.
+    """
+    if settings.format is not None:
+        if settings.format not in FORMATS:
+            raise DataError(f"data.format: {unknown('format', settings.format, FORMATS)}")
+        return FORMATS[settings.format]
+    if not path.exists():
+        raise missing(path)
+    if path.is_file():
+        with open_binary(path):  # an empty or damaged file is told as such
+            pass
+    first = schema.format if schema and schema.format in FORMATS else None
+    if first and FORMATS[first].recognises(path, task, settings.model_copy(update={"format": first})):
+        return FORMATS[first]
+    found = _rank(path, task, settings)
+    if found is not None:
+        return list(FORMATS.values())[found]
+    if first and path.is_file():
+        return FORMATS[first]  # whose reader says best what is wrong
+    raise DataError(_unfitting(path, settings))
+
+
+def _rank(path: Path, task: str, settings: DataSettings) -> int | None:
+    return next((i for i, format in enumerate(FORMATS.values()) if format.recognises(path, task, settings)), None)
+
+
+def _unfitting(path: Path, settings: DataSettings) -> str:
+    known = f"name one with --input-format: {', '.join(FORMATS)}."
+    if path.is_dir():
+        entries = sorted(entry.name for entry in path.iterdir())
+        found = ", ".join(entries[:5]) + (", …" if len(entries) > 5 else "")
+        return f"{path}: no format fits this folder, which holds {found or 'nothing'}; {known}"
+    head = first_bytes(path, 1 << 12)
+    if b"\0" in head:
+        return f"{path}: no format fits; it starts with the bytes {head[:8].hex(' ')}; {known}"
+    with open_text(path, settings.encoding) as stream:  # a wrong encoding is told as such
+        stream.read(1 << 16)
+    line = next((line for line in first_lines(path, 20, settings.encoding) if line.strip()), "")
+    return f"{path}: no format fits; its first line is {line if len(line) <= 60 else line[:57] + '...'!r}; {known}"
+
+
+def find_sources(
+    source: Any, validation: Any, test: Any, task: str, settings: DataSettings
+) -> tuple[dict[str, Source], list[str]]:
+    """Where each part comes from, and warnings; a part that is to be split off is left out."""
+    sources: dict[str, Source] = {}
+    for part, given, setting in (("validation", validation, settings.validation), ("test", test, settings.test)):
+        if (found := _source(given if given is not None else setting, f"the {part} data given")) is not None:
+            sources[part] = found
+    train = _source(source if source is not None else settings.path, "the training data given")
+    if train is None:
+        if settings.name is None:
+            raise DataError(
+                f"no data: name a file or folder (--data PATH), or a set (--set data.name=digits), or {KINDS}."
+            )
+        path = _named(settings.name)
+        if path is None:
+            return _made(settings.name, task) | sources, []
+        train = Source(str(path), path)
+    if isinstance(train.data, io.IOBase):
+        raise DataError("standard input: training reads its data more than once; give a file.")
+    if not isinstance(train.data, Path):
+        return {"train": train} | sources, []
+    places = find_parts(train.data, _ranking(task, settings), frozenset(sources))
+    for part in ("train", "validation", "test"):
+        if part not in sources and (path := getattr(places, part)) is not None:
+            sources[part] = Source(str(path), path)
+    return sources, places.warnings
+
+
+def _ranking(task: str, settings: DataSettings) -> Callable[[Path], int | None]:
+    if settings.format is None:
+        return lambda path: _rank(path, task, settings)
+    named = choose_format(Path(), task, settings)
+    return lambda path: 0 if named.recognises(path, task, settings) else None
+
+
+def _source(given: Any, name: str) -> Source | None:
+    """A source for what was given; None for nothing."""
+    if given is None or isinstance(given, Source):
+        return given
+    if isinstance(given, str | os.PathLike):
+        path = Path(os.fspath(cast(str, given))).expanduser()
+        return Source(str(path), path)
+    if isinstance(given, io.TextIOBase):
+        given = getattr(given, "buffer", None)
+        if given is None:
+            raise DataError(f"{name}: is an open text; open the file for bytes (mode 'rb').")
+    if isinstance(given, io.IOBase):
+        return Source("standard input", given)
+    return Source("the dataframe" if is_frame(given) else name, given)
+
+
+def _named(name: str) -> Path | None:
+    """The folder of a known set; None where it is among the sources that need no file."""
+    looked: list[str] = []
+    if root := os.environ.get(ROOT):
+        if (folder := Path(root).expanduser() / name).exists():
+            return folder
+        looked.append(f"${ROOT} ({root})")
+    else:
+        looked.append(f"${ROOT} (not set)")
+    if (folder := fetch.fetched(name)) is not None:
+        return folder
+    looked.append(f"the cache ({fetch.cache_folder()})")
+    if name in MADE:
+        return None
+    offered = [known for known, entry in fetch.sets().items() if entry.files]
+    guess = nearest(name, [*MADE, *fetch.sets()])
+    if name in offered:
+        help = f"Download it with: recurra data fetch {name}; or give your own: --data PATH."
+    else:
+        hint = f"Did you mean {guess!r}? " if guess and guess != name else ""
+        help = f"{hint}Give your own: --data PATH; offered are {', '.join(sorted({*MADE, *offered}))}."
+    raise DataError(f"no data set {name!r} in {' or '.join(looked)}. {help}")
+
+
+def _made(name: str, task: str) -> dict[str, Source]:
+    wanted, make = MADE[name]
+    if task != wanted:
+        raise DataError(f"data.name: {name!r} is made for the task {wanted}, not for {task}.")
+    return {part: Source(f"{name} ({part} part)", records, made=name) for part, records in make().items()}
+
+
+def _files(path: Path, format: Format) -> list[Path]:
+    """Every file that reading `path` reads."""
+    if path.is_dir():
+        return sorted(entry for entry in path.rglob("*") if entry.is_file())
+    return [path, *(format.companions(path) if isinstance(format, HasCompanions) else [])]
+
+
+def _frame_format(records: Records) -> str:
+    """The table format as which a dataframe was read; in a long one the steps' features are columns."""
+    if records.symbols is not None:
+        return text.LABELLED.name
+    return table.LONG.name if records.settings.get("features") == records.features else table.WIDE.name
+
+
+def _update(digest: Any, records: Records) -> None:
+    """Add records that come from no file to a digest."""
+    for array in (records.values, records.offsets, records.numbers):
+        if array is not None:
+            digest.update(str((array.shape, array.dtype.str)).encode())
+            digest.update(np.ascontiguousarray(array).data)
+    digest.update(repr((records.symbols, records.labels and list(records.labels))).encode())
