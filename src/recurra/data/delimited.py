@@ -1,0 +1,717 @@
+"""Tables cut into cells, block by block, with the line of every row known: the ground under the table formats.
+
+A delimited file is read in blocks of some megabytes. While a file holds no quotes, polars cuts a block into
+columns and NumPy counts the separators of its lines; from the first quote on, the `csv` module does, as a quoted
+cell may hold separators and line ends. Either way each row keeps the number of its line, so that a bad cell is
+told by file, line and column.
+"""
+
+import csv
+import io
+import re
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO
+
+import numpy as np
+import polars as pl
+
+from recurra.data import numerals
+from recurra.data.opening import first_bytes, first_lines, name_of, open_binary, open_text
+from recurra.data.settings import DataSettings
+from recurra.errors import DataError, nearest
+
+SEPARATORS = "\t;|,"
+"""What is tried, in this order, where no separator is named."""
+
+_BLOCK = 1 << 22
+_SAMPLE = 1000
+_NAMED_SEPARATORS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(?:e[+-]?\d+)?", re.IGNORECASE)
+_CJK = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+_MISSING_MARKS = {"na", "n/a", "nan", "null", "none", "nil", "?", "-", "--", ".", "missing"}
+
+LABEL_NAMES = ("label", "labels", "class", "classes", "target", "category", "klass", "sentiment", "species")
+WEAK_LABEL_NAMES = ("y", "outcome", "output", "response", "result", "type", "kind", "tag", "topic", "score", "rating")
+TEXT_NAMES = [
+    "text",
+    "sentence",
+    "review",
+    "content",
+    "comment",
+    "message",
+    "tweet",
+    "document",
+    "body",
+    "utterance",
+    "question",
+    "title",
+    "sms",
+    "description",
+    "headline",
+    "sequence",
+    "phrase",
+    "abstract",
+]
+ID_NAMES = ("id", "index", "name", "filename", "file", "key", "uid", "uuid", "idx", "path")
+
+
+class Growing:
+    """A flat array that grows in place as blocks are added, so that large data are not held twice."""
+
+    def __init__(self, kind: str):
+        self._array = array(kind)
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    def extend(self, values: np.ndarray) -> None:
+        """Add values (flattened row by row)."""
+        self._array.frombytes(np.ascontiguousarray(values, dtype=self._array.typecode).reshape(-1).view(np.uint8).data)
+
+    def numpy(self) -> np.ndarray:
+        """All values as a view, after which nothing can be added."""
+        return np.frombuffer(self._array, self._array.typecode) if self._array else np.empty(0, self._array.typecode)
+
+
+@dataclass
+class Block:
+    """Some rows of a table.
+
+    Attributes:
+        frame: A column for each of the table's, in its order; strings (null where empty) or typed columns.
+        lines: The line (or row) of each, from 1.
+    """
+
+    frame: pl.DataFrame
+    lines: np.ndarray
+
+
+@dataclass
+class Table:
+    """A table open for reading.
+
+    Attributes:
+        name: How messages call it.
+        names: A name for each column.
+        header: Whether these names stand in the file.
+        sample: The first rows, to know the columns by.
+        separator: What stands between cells; None where the file has typed columns.
+        decimal: What stands between a number's whole part and its fraction.
+        unit: What `Block.lines` counts.
+        unnamed: The columns to which the header gives no name.
+    """
+
+    name: str
+    names: list[str]
+    header: bool
+    sample: pl.DataFrame
+    _blocks: Iterator[Block]
+    separator: str | None = None
+    decimal: str = "."
+    unit: str = "line"
+    unnamed: set[int] = field(default_factory=set)
+
+    def blocks(self) -> Iterator[Block]:
+        """All rows, once."""
+        return self._blocks
+
+    def place(self, line: int) -> str:
+        """How messages call one row."""
+        return f"{self.name}, {self.unit} {line}"
+
+    def column(self, wanted: str, setting: str) -> int:
+        """The position of a column named by `setting`: by its name, or its number from 1 (from the end: -1).
+
+        Raises:
+            DataError: There is no such column; the nearest is offered.
+        """
+        found = find_name(wanted, self.names)
+        if found is None and re.fullmatch(r"-?\d+", wanted):
+            number = int(wanted)
+            if 1 <= abs(number) <= len(self.names):
+                return number - 1 if number > 0 else len(self.names) + number
+        if found is None:
+            raise missing_column(self.name, wanted, self.names, setting)
+        return found
+
+    def numbers(self, block: Block, columns: Sequence[int]) -> np.ndarray:
+        """Some columns as numbers.
+
+        Returns:
+            (rows, len(columns)) float64, NaN where a cell is empty.
+
+        Raises:
+            DataError: A cell that is not a finite number, with its line and column.
+        """
+        frame = block.frame[:, list(columns)]
+        cast = frame.select(_as_float(column, self.decimal) for column in frame.iter_columns())
+        values = cast.to_numpy()
+        bad = ~np.isfinite(values)
+        if bad.any():
+            for row, column in np.argwhere(bad & ~empty(frame, nan=self.unit == "row")):
+                self.bad_number(frame[int(row), int(column)], int(block.lines[row]), columns[column])
+        if np.abs(values, out=values.copy()).max(initial=0, where=~bad) > np.finfo(np.float32).max:
+            row, column = np.argwhere(~bad & (np.abs(values) > np.finfo(np.float32).max))[0]
+            raise DataError(
+                f"{self.place(int(block.lines[row]))}, column {self.names[columns[column]]!r}: found "
+                f"{values[row, column]:g}, which is beyond what a 32-bit number can hold."
+            )
+        return values
+
+    def bad_number(self, cell: Any, line: int, column: int) -> None:
+        """Raise the error for a cell that is not a finite number."""
+        shown = cell if isinstance(cell, str) else str(cell)
+        hint = ""
+        if shown.strip().lower() in _MISSING_MARKS:
+            hint = " (a missing value? fill it in, or leave the row out)"
+        elif _DECIMAL_COMMA.fullmatch(shown.strip()):
+            hint = " (a decimal comma, where other cells have a point?)"
+        expected = "a finite number" if numerals.is_number(shown) else "a number"
+        raise DataError(
+            f"{self.place(line)}, column {self.names[column]!r}: found {short(shown)!r}, expected {expected}{hint}."
+        )
+
+    def strings(self, block: Block, column: int) -> list[str]:
+        """One column as written, without the blanks around; "" where a cell is empty."""
+        return as_strings(block.frame.to_series(column))
+
+
+class Columns:
+    """What a table's first rows tell of its columns."""
+
+    def __init__(self, names: Sequence[str], frame: pl.DataFrame, header: bool):
+        self.names = list(names)
+        self.header = header
+        self._frame = frame
+        self._cells: dict[int, list[str]] = {}
+
+    @property
+    def width(self) -> int:
+        """The number of columns."""
+        return self._frame.width
+
+    @property
+    def height(self) -> int:
+        """The number of rows seen."""
+        return self._frame.height
+
+    def cells(self, i: int) -> list[str]:
+        """Column `i` as written, "" where empty."""
+        if i not in self._cells:
+            self._cells[i] = as_strings(self._frame.to_series(i))
+        return self._cells[i]
+
+    def numeric(self, i: int) -> bool:
+        """Whether most of the cells that are not empty are numbers; a faulty one is told of on reading."""
+        column = self._frame.to_series(i)
+        if column.dtype != pl.String:
+            return column.dtype.is_numeric()
+        filled = [cell for cell in self.cells(i) if cell]
+        return bool(filled) and sum(map(is_number, filled)) >= len(filled) / 2
+
+    def blank(self, i: int) -> bool:
+        """Whether all cells are empty."""
+        return not any(self.cells(i))
+
+    def distinct(self, i: int) -> int:
+        """How many different cells there are."""
+        return len(set(self.cells(i)))
+
+    def floats(self, i: int) -> np.ndarray:
+        """The numbers of a numeric column, NaN where a cell is none."""
+        cells = [cell.replace(",", ".") for cell in self.cells(i)]
+        return np.array([float(cell) if is_number(cell) else np.nan for cell in cells])
+
+    def words(self, i: int) -> float:
+        """The mean number of words of the cells that are not empty; a Chinese or Japanese character is one."""
+        filled = [cell for cell in self.cells(i) if cell]
+        return sum(len(cell.split()) + len(_CJK.findall(cell)) for cell in filled) / max(1, len(filled))
+
+    def constant_within(self, i: int, series: int) -> bool:
+        """Whether column `i` has one value for each value of column `series`."""
+        return len(set(zip(self.cells(i), self.cells(series), strict=True))) == self.distinct(series)
+
+
+def look(path: Path, settings: DataSettings) -> Columns | None:
+    """The first rows of a file as a table, whatever faults it has further on; None where it is none.
+
+    Reads little, raises nothing.
+    """
+    try:
+        if not path.is_file():
+            return None
+        if first_bytes(path, 4) == b"PAR1":
+            frame = pl.scan_parquet(path).head(_SAMPLE).collect()
+            return Columns(frame.columns, frame, header=True) if frame.height else None
+        lines = first_lines(path, 200, settings.encoding)
+        separator = named_separator(settings) or sniff_separator(lines, settings.label_separator)
+    except (DataError, OSError, pl.exceptions.PolarsError):
+        return None
+    rows = cut(lines, separator, not _plain_quotes(lines, separator)) if separator else []
+    if not rows:
+        return None
+    header = settings.header if settings.header is not None else not settings.columns and sniff_header(rows)
+    return columns_of(rows, header, settings) if len(rows) > header else None
+
+
+def columns_of(rows: Sequence[Sequence[str]], header: bool, settings: DataSettings) -> Columns:
+    """What rows cut from a text tell of their columns; a cell too many joins the last."""
+    body = rows[1:] if header else rows
+    width = common_count(body)
+    names = header_names(rows[0])[0] if header else [f"column_{i + 1}" for i in range(width)]
+    if header and len(names) == width - 1 and any(len(row) == width and row[-1].strip() for row in body):
+        names = ["column_1", *names]  # row names, as R writes them
+    names = [*(settings.columns or names), *(f"column_{i + 1}" for i in range(len(names), width))][:width]
+    padded = [[*row[:width], *[""] * (width - len(row))] for row in body]
+    columns = zip(*padded, strict=True)
+    return Columns(
+        names, pl.DataFrame([pl.Series(str(i), column, pl.String) for i, column in enumerate(columns)]), header
+    )
+
+
+def _plain_quotes(lines: Sequence[str], separator: str) -> bool:
+    """Whether quotes are plain characters: between tabs, where not every cell that opens with one ends with one."""
+    cells = [cell for line in lines for cell in line.rstrip().split(separator) if cell.startswith('"')]
+    return separator == "\t" and not all(len(cell) > 1 and cell.endswith('"') for cell in cells)
+
+
+def missing_column(name: str, wanted: str, names: Sequence[str], setting: str | None = None) -> DataError:
+    """The error for a column that is not there, with the nearest and those there are.
+
+    Args:
+        name: How messages call the table.
+        wanted: The column's name.
+        names: The columns there are.
+        setting: The setting that names it; None where the training data had it.
+    """
+    said = (
+        f"data.{setting} names a column {wanted!r} that is not there"
+        if setting
+        else f"the column {wanted!r} of the training data is missing"
+    )
+    guess = nearest(wanted, names)
+    hint = f"; did you mean {guess!r}?" if guess else "."
+    return DataError(f"{name}: {said}{hint} Columns: {listed(names)}.")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Columns' names, shortened where many."""
+    return ", ".join(names if len(names) <= 12 else [*names[:8], "…", *names[-3:]])
+
+
+def find_name(wanted: str, names: Sequence[str]) -> int | None:
+    """The position of a name: as it stands, else where case and the blanks around are all that differ."""
+    if wanted in names:
+        return names.index(wanted)
+    folded = [name.strip().lower() for name in names]
+    return folded.index(wanted.strip().lower()) if folded.count(wanted.strip().lower()) == 1 else None
+
+
+def short(text: str, length: int = 40) -> str:
+    """A cell as shown in a message."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def as_strings(series: pl.Series) -> list[str]:
+    """A column as strings, "" where null; whole numbers in a column of floats without their `.0`."""
+    if series.dtype.is_float():
+        series = series.fill_nan(None)
+        whole = series.drop_nulls()
+        if (whole == whole.round()).all() and whole.abs().max() is not None and float(whole.abs().max()) < 2**53:  # type: ignore[arg-type]
+            series = series.cast(pl.Int64)
+    if series.dtype != pl.String:
+        return ["" if value is None else str(value) for value in series.to_list()]
+    return series.fill_null("").str.strip_chars().to_list()
+
+
+def empty(frame: pl.DataFrame, nan: bool) -> np.ndarray:
+    """Which cells are empty, (rows, columns) bool; with `nan` a NaN in a typed column is (as in pandas)."""
+    tests = []
+    for column in frame.iter_columns():
+        test = column.is_null()
+        if column.dtype == pl.String:
+            test = test | (column.str.strip_chars() == "").fill_null(True)
+        elif nan and column.dtype.is_float():
+            test = test | column.is_nan().fill_null(True)
+        tests.append(test.to_numpy())
+    return np.stack(tests, axis=1) if tests else np.zeros((frame.height, 0), bool)
+
+
+def _as_float(column: pl.Series, decimal: str) -> pl.Series:
+    if column.dtype == pl.String:
+        if decimal == ",":
+            column = column.str.replace(",", ".", literal=True)
+        cast = column.cast(pl.Float64, strict=False)
+        if cast.null_count() > column.null_count():
+            cast = column.str.strip_chars().cast(pl.Float64, strict=False)
+        return cast
+    if column.dtype.is_numeric() or column.dtype == pl.Boolean or column.dtype == pl.Null:
+        return column.cast(pl.Float64)
+    return pl.Series(column.name, [None] * len(column), pl.Float64)
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell is a number, with a decimal point or comma."""
+    return numerals.is_number(cell) or _DECIMAL_COMMA.fullmatch(cell.strip()) is not None
+
+
+def named_separator(settings: DataSettings) -> str | None:
+    """The separator as settings name it.
+
+    Raises:
+        DataError: It is neither one character nor the name of one.
+    """
+    given = settings.separator
+    if given is None:
+        return None
+    given = _NAMED_SEPARATORS.get(given.lower(), given)
+    if len(given) != 1 or given in '"\n\r':
+        raise DataError(
+            f"data.separator: {settings.separator!r} is not a separator; expected one character, or tab, comma, "
+            f"semicolon, pipe or space."
+        )
+    return given
+
+
+def cut(lines: Sequence[str], separator: str, quoted: bool = True) -> list[list[str]]:
+    """Lines cut into cells, for a first look: blank ones left out, faults passed over."""
+    _allow_long_cells()
+    if quoted:
+        reader = csv.reader(lines, delimiter=separator, skipinitialspace=separator != "\t")
+    else:
+        reader = (line.rstrip("\r\n").split(separator) for line in lines)
+    rows: list[list[str]] = []
+    try:
+        for row in reader:
+            if any(cell.strip() for cell in row):
+                rows.append(row)
+    except csv.Error:
+        pass  # the reading itself will tell of it, by its line
+    return rows
+
+
+def common_count(rows: Sequence[Sequence[str]]) -> int:
+    """The number of cells that most rows have; the first row's where several are as common."""
+    return Counter(len(row) for row in rows).most_common(1)[0][0] if rows else 0
+
+
+def sniff_separator(lines: Sequence[str], label_separator: str | None = None) -> str | None:
+    """What stands between the cells of these lines; None where they seem to have one cell each.
+
+    The separator that gives most rows the same number of cells wins, and the more of them numbers the better, so
+    that `1,5;2,5` is read as two numbers with a decimal comma.
+    """
+    best, best_score = None, 0.0
+    for separator in SEPARATORS:
+        if separator == label_separator:
+            continue
+        rows = cut(lines, separator, quoted=separator != "\t")
+        count = common_count(rows)
+        if count < 2:
+            continue
+        alike = sum(len(row) == count for row in rows) / len(rows)
+        cells = [cell for row in rows for cell in row if cell.strip()]
+        score = alike * (0.3 + 0.7 * sum(map(is_number, cells)) / len(cells))
+        if score > best_score * 1.0001:
+            best, best_score = separator, score
+    return best
+
+
+def sniff_header(rows: Sequence[Sequence[str]], known: Sequence[str] = ()) -> bool:
+    """Whether the first row names the columns, judged by how it differs from the others.
+
+    Args:
+        rows: The first rows, cut into cells.
+        known: Names that a header would have to hold, where they are known from training data.
+    """
+    first, rest = [cell.strip() for cell in rows[0]], rows[1:]
+    filled = [cell for cell in first if cell]
+    if known:
+        folded = {name.lower() for name in known}
+        if any(cell.lower() in folded and not is_number(cell) for cell in filled):
+            return True
+    words = [cell for cell in filled if not is_number(cell)]
+    if not words:
+        if len(filled) < 3 or not rest:
+            return False
+        columns = [float(cell.replace(",", ".")) for cell in filled]
+        return columns == list(range(len(columns))) and not any(_consecutive(row) for row in rest)
+    if len(set(filled)) < len(filled) and len(words) < len(filled):
+        return False
+    recur = any(
+        column < len(row) and row[column].strip() == cell
+        for column, cell in enumerate(first)
+        if cell and not is_number(cell)
+        for row in rest
+    )
+    if len(words) < len(filled):  # such as label,0,1,2 or country,1990,1991
+        if recur or len(filled) - len(words) < 2:
+            return False
+        named = any(word.lower() in LABEL_NAMES + WEAK_LABEL_NAMES + ID_NAMES for word in words)
+        return _consecutive(first) and (named or not any(_consecutive(row) for row in rest))
+    for column in range(len(first)):
+        cells = [row[column].strip() for row in rest if column < len(row) and row[column].strip()]
+        if first[column] and cells and sum(map(is_number, cells)) > len(cells) / 2:
+            return True
+    known_names = {*LABEL_NAMES, *WEAK_LABEL_NAMES, *TEXT_NAMES, *ID_NAMES}
+    if any(word.lower() in known_names for word in words) and all(len(word) < 40 for word in words):
+        return True
+    if not rest:
+        return False
+    longest = max(sum(len(row[c].split()) for row in rest if c < len(row)) / len(rest) for c in range(len(first)))
+    return not recur and longest >= 5 and all(len(word.split()) <= 2 for word in words)
+
+
+def _consecutive(row: Sequence[str]) -> bool:
+    cells = [cell.strip() for cell in row if cell.strip().isdecimal()]
+    numbers = [int(cell) for cell in cells]
+    return len(numbers) > 1 and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+def header_names(row: Sequence[str]) -> tuple[list[str], set[int]]:
+    """Names for all columns, each its own, and the positions to which the row gives none."""
+    names: list[str] = []
+    unnamed: set[int] = set()
+    taken: Counter[str] = Counter()
+    for position, cell in enumerate(row):
+        name = cell.strip()
+        if not name:
+            unnamed.add(position)
+            name = f"column_{position + 1}"
+        taken[name] += 1
+        names.append(f"{name}.{taken[name] - 1}" if taken[name] > 1 else name)
+    return names, unnamed
+
+
+@contextmanager
+def open_table(
+    source: Path | BinaryIO,
+    settings: DataSettings,
+    known: Sequence[str] = (),
+    header: bool | None = None,
+) -> Iterator[Table]:
+    """Open a delimited file or a Parquet file as a table.
+
+    Args:
+        source: A file, or an open stream of bytes.
+        settings: `separator`, `header`, `columns` and `encoding` are heeded.
+        known: Column names known from training data.
+        header: Whether the training data had a header, where that is known.
+
+    Raises:
+        DataError: The file cannot be read as a table.
+    """
+    if isinstance(source, Path) and first_bytes(source, 4) == b"PAR1":
+        yield parquet_table(source)
+        return
+    with open_text(source, settings.encoding) as text:
+        yield _delimited(text, name_of(source), settings, known, header)
+
+
+def parquet_table(path: Path) -> Table:
+    """A Parquet file as a table.
+
+    Raises:
+        DataError: It is damaged.
+    """
+    with open_binary(path) as file:
+        data = file.read()
+    try:
+        frame = pl.read_parquet(io.BytesIO(data))
+    except pl.exceptions.PolarsError as error:
+        raise DataError(
+            f"{path}: starts as a Parquet file but is cut short or damaged ({short(str(error), 80)})."
+        ) from error
+    return frame_table(frame, str(path))
+
+
+def frame_table(frame: pl.DataFrame, name: str) -> Table:
+    """A dataframe as a table."""
+    if not frame.height or not frame.width:
+        raise DataError(f"{name}: has {frame.height} rows and {frame.width} columns; expected at least one row.")
+    block = Block(frame, np.arange(1, frame.height + 1))
+    return Table(name, frame.columns, True, frame.head(_SAMPLE), iter([block]), unit="row")
+
+
+def _delimited(text: TextIO, name: str, settings: DataSettings, known: Sequence[str], header: bool | None) -> Table:
+    head = _read_block(text)
+    lines = head.split("\n", 201)[:200]
+    if "\0" in head[:4096]:
+        raise DataError(f"{name}: is not a text; expected a table of text or Parquet.")
+    separator = named_separator(settings) or sniff_separator(lines, settings.label_separator) or ","
+    rows = cut(lines, separator)
+    if not rows:
+        raise DataError(f"{name}: has no row; every line is blank.")
+    if settings.header is not None:
+        header = settings.header
+    elif settings.columns and not known:
+        header = [cell.strip().lower() for cell in rows[0]] == [column.lower() for column in settings.columns]
+    elif not known or not header or any(is_number(cell) for cell in rows[0]):
+        header = sniff_header(rows, known)
+    else:
+        header = True
+    first, body = (rows[0], rows[1:]) if header else (None, rows)
+    if not body:
+        raise DataError(f"{name}: has a header ({short(', '.join(rows[0]), 60)}) but no row.")
+    count = len(first) if first and any(len(row) == len(first) for row in body) else common_count(body)
+    if first is not None and len(first) != count:
+        if len(first) == count - 1:  # a comma at the end of every row; or row names, as R writes them
+            trailing = all(len(row) < count or not row[-1].strip() for row in body)
+            first = [*first, ""] if trailing else ["", *first]
+        elif len(first) == count + 1 and not first[-1].strip():
+            first = first[:-1]
+        else:
+            raise DataError(
+                f"{name}: the header names {len(first)} columns, but the rows have {count} cells "
+                f"(cells parted by {spoken(separator)})."
+            )
+    names, unnamed = header_names(first) if first is not None else ([f"column_{i + 1}" for i in range(count)], set())
+    if settings.columns:
+        if len(settings.columns) != count:
+            raise DataError(
+                f"{name}: data.columns gives {len(settings.columns)} names, but the rows have {count} cells."
+            )
+        names, unnamed = list(settings.columns), set()
+    blocks = _cut_blocks(text, head, separator, count, bool(header), name)
+    start = next(blocks, None)
+    if start is None:
+        raise DataError(f"{name}: has no row.")
+    sample = start.frame.head(_SAMPLE)
+    decimal = _decimal(rows, separator)
+    return Table(name, names, bool(header), sample, chain([start], blocks), separator, decimal, "line", unnamed)
+
+
+def _decimal(rows: Sequence[Sequence[str]], separator: str) -> str:
+    """A comma where cells have one between digits and none has a point there."""
+    if separator == ",":
+        return "."
+    cells = [cell.strip() for row in rows for cell in row]
+    commas = any(_DECIMAL_COMMA.fullmatch(cell) for cell in cells)
+    return "," if commas and not any("." in cell and numerals.is_number(cell) for cell in cells) else "."
+
+
+def spoken(separator: str) -> str:
+    """How messages call a separator, in the plural."""
+    known = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "pipes", " ": "spaces"}
+    return known.get(separator, repr(separator))
+
+
+def _read_block(text: TextIO) -> str:
+    return text.read(_BLOCK) + text.readline()
+
+
+def _cut_blocks(text: TextIO, head: str, separator: str, count: int, header: bool, name: str) -> Iterator[Block]:
+    line = 1
+    chunk = head
+    if header:
+        used, rest = _header_line(chunk, separator)
+        chunk, line = rest, line + used
+    while chunk:
+        if '"' in chunk:
+            yield from _quoted_blocks(chain(io.StringIO(chunk), text), separator, count, line, name)
+            return
+        yield from _plain_block(chunk, separator, count, line, name)
+        line += chunk.count("\n")
+        chunk = _read_block(text)
+
+
+def _header_line(chunk: str, separator: str) -> tuple[int, str]:
+    """How many lines the first row that is not blank ends at, and what follows."""
+    lines = io.StringIO(chunk)
+    taken: list[str] = []
+    reader = csv.reader(iter(lambda: taken.append(lines.readline()) or taken[-1], ""), delimiter=separator)
+    for row in reader:
+        if any(cell.strip() for cell in row):
+            return len(taken), lines.read()
+    return len(taken), ""
+
+
+def _plain_block(chunk: str, separator: str, count: int, line: int, name: str) -> Iterator[Block]:
+    if not chunk.endswith("\n"):
+        chunk += "\n"
+    data = chunk.encode("utf-8", "surrogatepass")
+    codes = np.frombuffer(data, np.uint8)
+    mark = separator.encode()
+    if len(mark) > 1:  # polars cuts at one byte
+        yield from _quoted_blocks(io.StringIO(chunk), separator, count, line, name)
+        return
+    ends = np.flatnonzero(codes == 10)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    separators = codes == mark[0]
+    per_line = np.diff(np.searchsorted(np.flatnonzero(separators), ends), prepend=0)
+    content = np.add.reduceat(~separators & (codes > 32), starts) > 0
+    wrong = np.flatnonzero(content & (per_line != count - 1))
+    if len(wrong):
+        _ragged(name, line + int(wrong[0]), int(per_line[wrong[0]]) + 1, count, separator)
+    if not content.all():
+        data = b"".join(data[starts[i] : ends[i] + 1] for i in np.flatnonzero(content))
+    if data:
+        frame = pl.read_csv(data, has_header=False, separator=separator, quote_char=None, infer_schema=False)
+        yield Block(frame, line + np.flatnonzero(content))
+
+
+def csv_rows(lines: Iterator[str], separator: str, line: int, name: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a text with quoted cells, each with the line it starts on; blank ones left out.
+
+    Args:
+        lines: The lines with their ends.
+        separator: What stands between the cells.
+        line: The number of the first of these lines.
+        name: How messages call the file.
+
+    Raises:
+        DataError: Quotes that do not close, or do not end their cell.
+    """
+    _allow_long_cells()
+    reader = csv.reader(lines, delimiter=separator, skipinitialspace=separator != "\t", strict=True)
+    start = line
+    while True:
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            if "unexpected end" in str(error):
+                fault = "a quote opens here that never closes"
+            elif "expected after" in str(error):
+                fault = (
+                    "a quoted cell goes on after its closing quote; a quote inside a cell is written twice, and "
+                    f"cells are parted by {spoken(separator)}"
+                )
+            else:
+                fault = str(error)
+            raise DataError(f"{name}, line {start}: {fault}.") from error
+        if row is None:
+            return
+        if any(row) and any(cell and not cell.isspace() for cell in row):
+            yield start, row
+        start = line + reader.line_num
+
+
+def _quoted_blocks(lines: Iterator[str], separator: str, count: int, line: int, name: str) -> Iterator[Block]:
+    rows = csv_rows(iter(lines), separator, line, name)
+    size = max(16, (1 << 19) // count)
+    while part := list(islice(rows, size)):
+        for start, row in part:
+            if len(row) != count:
+                _ragged(name, start, len(row), count, separator)
+        columns = zip(*(row for _, row in part), strict=True)
+        frame = pl.DataFrame(
+            [pl.Series(f"column_{i}", [cell or None for cell in column], pl.String) for i, column in enumerate(columns)]
+        )
+        yield Block(frame, np.array([start for start, _ in part]))
+
+
+def _ragged(name: str, line: int, found: int, expected: int, separator: str) -> None:
+    hint = f" (cells parted by {spoken(separator)})"
+    raise DataError(f"{name}, line {line}: {found} cells found, {expected} expected{hint}.")
+
+
+def _allow_long_cells() -> None:
+    """Lift the `csv` module's limit on the length of a cell, meant against runaway quotes; books are longer."""
+    if csv.field_size_limit() < 1 << 30:
+        csv.field_size_limit(1 << 30)

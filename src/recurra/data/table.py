@@ -1,0 +1,824 @@
+"""Tables of numbers as sequences: wide (a row a sequence) and long (a row a step)."""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import polars as pl
+
+from recurra.data import text, ucr
+from recurra.data.delimited import (
+    ID_NAMES,
+    LABEL_NAMES,
+    WEAK_LABEL_NAMES,
+    Columns,
+    Growing,
+    Table,
+    as_strings,
+    find_name,
+    frame_table,
+    listed,
+    look,
+    missing_column,
+    open_table,
+    short,
+)
+from recurra.data.records import Records, register
+from recurra.data.sequences import Schema
+from recurra.data.settings import DataSettings
+from recurra.errors import DataError
+
+SERIES_NAMES = [
+    "id",
+    "series",
+    "sequence",
+    "seq",
+    "sample",
+    "case",
+    "unit",
+    "trial",
+    "episode",
+    "session",
+    "recording",
+    "sid",
+    "uid",
+    "subject",
+    "patient",
+    "user",
+    "group",
+]
+"""Names of a long table's column that tells which sequence a row belongs to."""
+TIME_NAMES = [
+    "time",
+    "t",
+    "step",
+    "date",
+    "timestamp",
+    "index",
+    "datetime",
+    "timestep",
+    "tick",
+    "frame",
+    "cycle",
+    "cycles",
+    "second",
+    "seconds",
+    "sec",
+    "hour",
+    "day",
+    "month",
+    "week",
+    "ds",
+    "ts",
+    "dt",
+]
+"""Names of a long table's column that orders the rows of a sequence."""
+
+_NUMBERED = re.compile(r"^(.*?)[\s_.\-\[(]*(\d+)[\])]?$")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_\-]+", "", name.strip().lower())
+
+
+def _is_series_name(name: str) -> bool:
+    return _plain(name) in SERIES_NAMES or bool(re.search(r"(?:[_\s\-.]id|[a-z]I[dD])$", name.strip()))
+
+
+def _is_row_name(name: str) -> bool:
+    return _plain(name) in ID_NAMES or _is_series_name(name) or name.strip().lower().startswith("unnamed:")
+
+
+def _is_time_name(name: str) -> bool:
+    return _plain(name) in TIME_NAMES
+
+
+@dataclass
+class _Labels:
+    """The labels of classify, read cell by cell; each distinct cell is held once."""
+
+    separator: str | None
+    cells: list[str] = field(default_factory=list)
+    pool: dict[str, str] = field(default_factory=dict)
+
+    def extend(self, cells: Iterable[str]) -> None:
+        self.cells.extend(self.pool.setdefault(cell, cell) for cell in cells)
+
+    def settle(self, schema: Schema | None, place: Callable[[int], str], column: str) -> list[tuple[str, ...]] | None:
+        """The labels of each sequence; None where there are none and `schema` says that there need be none."""
+        if schema and not any(self.cells):
+            return None
+        if "" in self.pool and not self.separator:
+            where = place(self.cells.index(""))
+            raise DataError(f"{where}, column {column!r}: the label is empty; every sequence needs one.")
+        split = {cell: text.split_labels(cell, self.separator) for cell in self.pool}
+        return text.whole_number_labels([split[cell] for cell in self.cells], schema)
+
+
+class WideTable:
+    """A table with one row a sequence: the steps are numeric columns in the order of the file."""
+
+    name = "wide"
+    summary = "a table with a row a sequence: a label and, as numeric columns, the steps (CSV, TSV, ;, |, Parquet)"
+
+    def recognises(self, path: Path, task: str, settings: DataSettings) -> bool:
+        """Whether this is a table that has columns of numbers and is neither long nor one of texts."""
+        columns = look(path, settings)
+        if columns is None or not any(columns.numeric(i) for i in range(columns.width)):
+            return False
+        if settings.format == self.name:  # it is expected, and may come without what else would tell of it
+            return True
+        if text.text_column(columns, settings) is not None or _is_long(columns, settings):
+            return False
+        return columns.header or not ucr.UCR.recognises(path, task, settings)
+
+    def read(self, source: Path | BinaryIO, task: str, settings: DataSettings, schema: Schema | None) -> Records:
+        """Read everything, see `Format.read`."""
+        with _opened(source, settings, schema) as table:
+            return _read_wide(table, task, settings, schema)
+
+
+class LongTable:
+    """A table with one row a step: a column tells which sequence a row belongs to, another orders the rows."""
+
+    name = "long"
+    summary = "a table with a row a step: an id, a time, values and a target as columns (CSV, TSV, ;, |, Parquet)"
+
+    def recognises(self, path: Path, task: str, settings: DataSettings) -> bool:
+        """Whether settings or the columns' names and content tell of an id that several rows share."""
+        columns = look(path, settings)
+        return columns is not None and (settings.format == self.name or _is_long(columns, settings))
+
+    def read(self, source: Path | BinaryIO, task: str, settings: DataSettings, schema: Schema | None) -> Records:
+        """Read everything, see `Format.read`."""
+        with _opened(source, settings, schema) as table:
+            return _read_long(table, task, settings, schema)
+
+
+WIDE = register(WideTable())
+LONG = register(LongTable())
+
+
+def read_frame(frame: Any, task: str, settings: DataSettings, schema: Schema | None = None) -> Records:
+    """Read a pandas or polars dataframe as a table: wide, long or of texts, as a file would be.
+
+    Args:
+        frame: A `pandas.DataFrame` (its index is not read) or a `polars.DataFrame`.
+        task: "classify" or "regress".
+        settings: `format`, `target`, `features`, `id`, `time`, `text`, `ignore` and `label_separator` are heeded.
+        schema: What was learnt from the training data, to read further data alike.
+
+    Returns:
+        Its sequences; `Records.place` counts rows from 1.
+
+    Raises:
+        DataError: It is no dataframe, or anything in it is not as it should be, with row and column.
+    """
+    table = frame_table(_polars(frame), "the dataframe")
+    columns = Columns(table.names, table.sample, header=True)
+    format = schema.settings.get("format", schema.format) if schema else settings.format
+    if format == text.LABELLED.name or (format is None and text.text_column(columns, settings) is not None):
+        return text.read_text_table(table, task, settings, schema)
+    if format == LONG.name or (format is None and _is_long(columns, settings)):
+        return _read_long(table, task, settings, schema)
+    return _read_wide(table, task, settings, schema)
+
+
+def _polars(frame: Any) -> pl.DataFrame:
+    if isinstance(frame, pl.LazyFrame):
+        frame = frame.collect()
+    if isinstance(frame, pl.DataFrame):
+        return frame
+    if not (hasattr(frame, "columns") and hasattr(frame, "iloc")):
+        raise DataError(f"found {type(frame).__name__}, expected a pandas or polars dataframe.")
+    series = []
+    for position, name in enumerate(frame.columns):
+        column = frame.iloc[:, position]
+        if column.dtype.kind in "biufM" and isinstance(column.dtype, np.dtype):
+            series.append(pl.Series(str(name), column.to_numpy()))
+        else:
+            cells = [None if missing else cell for cell, missing in zip(column, column.isna(), strict=True)]
+            series.append(pl.Series(str(name), cells, strict=False))
+    names = [column.name for column in series]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"the dataframe: two columns are named {twice!r}; every column needs a name of its own.")
+    return pl.DataFrame(series)
+
+
+def _opened(source: Path | BinaryIO, settings: DataSettings, schema: Schema | None):
+    if schema is None:
+        return open_table(source, settings)
+    stored = schema.settings
+    known = [str(name) for name in _list(stored.get("columns"))] if stored.get("header") else []
+    return open_table(
+        source,
+        settings.model_copy(update={"columns": None, "header": None}),
+        known,
+        bool(stored.get("header")),
+    )
+
+
+def _list(value: object) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else []
+
+
+@dataclass
+class _Roles:
+    """What each column of a table is for; positions."""
+
+    features: list[int]
+    target: list[int] = field(default_factory=list)
+    id: int | None = None
+    time: int | None = None
+    undecided: bool = False  # wide, no header: the target is the first or the last of `features`
+    warnings: list[str] = field(default_factory=list)
+
+
+def _resolved(format: str, table: Table, roles: _Roles, settings: DataSettings) -> dict[str, object]:
+    """The reading options as settled, by name, for the schema."""
+    return {
+        "format": format,
+        "header": table.header,
+        "separator": table.separator,
+        "columns": table.names,
+        "target": [table.names[i] for i in roles.target],
+        "features": [table.names[i] for i in roles.features],
+        "id": None if roles.id is None else table.names[roles.id],
+        "time": None if roles.time is None else table.names[roles.time],
+        "label_separator": settings.label_separator,
+    }
+
+
+def _stored_roles(table: Table, schema: Schema) -> _Roles:
+    """The columns that the training data had, found again: by name, else by position."""
+    stored = schema.settings
+    columns, features, target = (
+        [str(name) for name in _list(stored.get(key))] for key in ("columns", "features", "target")
+    )
+    extra = [str(stored[key]) for key in ("id", "time") if stored.get(key) is not None]
+    names = table.names
+    if not (table.header and stored.get("header")):
+        layouts = [columns, [name for name in columns if name not in target], [*extra, *features], features]
+        fitting = [layout for layout in layouts if len(layout) == len(names)]
+        if not fitting:
+            raise DataError(
+                f"{table.name}: its rows have {len(names)} cells, the training data had {len(columns)} "
+                f"({len(columns) - len(target)} without the target); expected the same columns."
+            )
+        names = fitting[0]
+    roles = _Roles([])
+    for name in features:
+        found = find_name(name, names)
+        if found is None:
+            raise missing_column(table.name, name, table.names)
+        roles.features.append(found)
+    targets = [find_name(name, names) for name in target]
+    if None not in targets:
+        roles.target = [found for found in targets if found is not None]
+    if stored.get("id") is not None:
+        roles.id = find_name(str(stored["id"]), names)
+    if stored.get("time") is not None:
+        roles.time = find_name(str(stored["time"]), names)
+        if roles.time is None:
+            raise missing_column(table.name, str(stored["time"]), table.names)
+    return roles
+
+
+def _named(table: Table, settings: DataSettings) -> tuple[list[int], list[int] | None, set[int]]:
+    """The columns that settings name: targets, features (None where not said), and those to leave out."""
+    wanted = [settings.target] if isinstance(settings.target, str) else settings.target or []
+    target = [table.column(name, "target") for name in wanted]
+    ignored = {table.column(name, "ignore") for name in settings.ignore}
+    features = [table.column(name, "features") for name in settings.features or []]
+    for position in target:
+        if features and position in features:
+            raise DataError(f"{table.name}: {table.names[position]!r} is both in data.target and in data.features.")
+    return target, features or None, ignored
+
+
+def _unclear(table: Table, task: str, among: Sequence[int]) -> DataError:
+    what = "label" if task == "classify" else "number to predict"
+    names = [table.names[i] for i in among]
+    return DataError(
+        f"{table.name}: no column is clearly the {what}. Columns: {listed(names)}. "
+        f"Name it: --set data.target={names[-1] if names else 'NAME'}"
+    )
+
+
+def _by_name(names: Sequence[str], among: Sequence[int]) -> list[int]:
+    """The columns that are named as targets are; the surer names first, alone where there are any."""
+    for known in (LABEL_NAMES, WEAK_LABEL_NAMES):
+        found = [i for i in among if _plain(names[i]) in known]
+        if found:
+            return found
+    return []
+
+
+def _wide_roles(table: Table, task: str, settings: DataSettings) -> _Roles:
+    columns = Columns(table.names, table.sample, table.header)
+    target, features, ignored = _named(table, settings)
+    roles = _Roles([])
+    left = [i for i in range(len(table.names)) if i not in ignored and i not in target]
+    for i in list(left):
+        if columns.blank(i) and (i in table.unnamed or not table.header) and not (features and i in features):
+            if i in table.unnamed:
+                left.remove(i)  # what a separator at the end of each line makes
+        elif i in table.unnamed and i == 0 and columns.distinct(i) == table.sample.height:
+            left.remove(i)
+    if settings.id is not None:
+        roles.id = table.column(settings.id, "id")
+    else:
+        roles.id = next((i for i in left if _names_rows(table, columns, i) and not (features and i in features)), None)
+        if roles.id is not None:
+            roles.warnings.append(f"{table.name}: column {table.names[roles.id]!r} names the rows and is no input.")
+    left = [i for i in left if i != roles.id]
+    if not target:
+        among = [i for i in left if not (features and i in features)]
+        found = _by_name(table.names, among) if table.header or settings.columns else []
+        words = [i for i in among if not columns.numeric(i)]
+        odd = _without_number(table.names, among) if table.header else []
+        if len(found) > 1:
+            raise _unclear(table, task, found)
+        if found or len(words) == 1:
+            target = found or words
+        elif len(words) > 1:
+            raise _unclear(table, task, words)
+        elif len(odd) == 1:
+            target = odd
+        elif features and len(among) == 1:
+            target = among
+        elif task == "classify" and not features and not _series_names(table, settings):
+            roles.undecided = True
+        else:
+            raise _unclear(table, task, among)
+    roles.target = target
+    if task == "classify" and len(target) > 1:
+        raise DataError(
+            f"{table.name}: data.target names {len(target)} columns, but classify has one; several labels stand in "
+            f"one cell, with --set data.label_separator=';'."
+        )
+    roles.features = features or [i for i in left if i not in target]
+    _check_numeric(table, columns, roles.features)
+    if not roles.features:
+        raise DataError(f"{table.name}: no column is left as input. Columns: {listed(table.names)}.")
+    return roles
+
+
+def _series_names(table: Table, settings: DataSettings) -> bool:
+    """Whether the columns have names that tell something: not V1, V2, … or none."""
+    if settings.columns:
+        return True
+    matches = [_NUMBERED.match(name) for name in table.names]
+    return (
+        table.header
+        and len({match.group(1) if match else name for match, name in zip(matches, table.names, strict=True)}) > 1
+    )
+
+
+def _names_rows(table: Table, columns: Columns, i: int) -> bool:
+    """Whether a column only tells the rows apart."""
+    height = table.sample.height
+    if height < 2 or columns.distinct(i) < height:
+        return False
+    if table.header:
+        return _is_row_name(table.names[i])
+    if i or height < 5 or not columns.numeric(i):
+        return False
+    numbers = columns.floats(i)
+    return bool(numbers[0] in (0, 1) and (np.diff(numbers) == 1).all())
+
+
+def _without_number(names: Sequence[str], among: Sequence[int]) -> list[int]:
+    """The columns that do not belong to a numbered series such as t_1, t_2, …, where there is one."""
+    numbered = [i for i in among if _NUMBERED.match(names[i])]
+    return [i for i in among if i not in numbered] if len(numbered) >= 2 else []
+
+
+def _check_numeric(table: Table, columns: Columns, features: Sequence[int]) -> None:
+    """Tell of a column of words among the inputs as a whole, rather than of its first cell."""
+    for i in features:
+        if columns.numeric(i) or columns.blank(i):
+            continue
+        example = next(cell for cell in columns.cells(i) if cell)
+        raise DataError(
+            f"{table.name}: column {table.names[i]!r} holds {short(example)!r}, not numbers; leave it out with "
+            f"--set data.ignore={table.names[i]}, or predict it with --set data.target={table.names[i]}"
+        )
+
+
+def _channels(names: Sequence[str]) -> tuple[list[str], list[int]] | None:
+    """Channels and step-major order where names are clearly NAME_0, NAME_1, … for several NAMEs; else None."""
+    groups: dict[str, dict[int, int]] = {}
+    for position, name in enumerate(names):
+        match = _NUMBERED.match(name)
+        if not match or not match.group(1) or int(match.group(2)) in groups.get(match.group(1), {}):
+            return None
+        groups.setdefault(match.group(1), {})[int(match.group(2))] = position
+    steps = sorted(next(iter(groups.values())))
+    if len(groups) < 2 or len(steps) < 2 or steps not in (list(range(len(steps))), list(range(1, len(steps) + 1))):
+        return None
+    if any(sorted(group) != steps for group in groups.values()):
+        return None
+    return list(groups), [group[step] for step in steps for group in groups.values()]
+
+
+def _read_wide(table: Table, task: str, settings: DataSettings, schema: Schema | None) -> Records:
+    roles = _stored_roles(table, schema) if schema else _wide_roles(table, task, settings)
+    if schema:
+        settings = settings.model_copy(update={"label_separator": schema.settings.get("label_separator")})
+    if roles.undecided:
+        columns = Columns(table.names, table.sample, table.header)
+        roles.target = _label_end(columns.floats, roles.features, whole=False)
+        roles.undecided = not roles.target
+        roles.features = [i for i in roles.features if i not in roles.target]
+    names = [table.names[i] for i in roles.features]
+    channels = (
+        None
+        if roles.undecided
+        else _channels([str(name) for name in _list(schema.settings["features"])] if schema else names)
+    )
+    features, order = channels or (["value"], list(range(len(names))))
+    inputs = [roles.features[i] for i in order]
+    values, lengths, lines = Growing("f"), Growing("q"), Growing("q")
+    labels, numbers, ids = _Labels(settings.label_separator), Growing("d"), []
+    for block in table.blocks():
+        matrix = table.numbers(block, inputs)
+        lengths.extend(_append_rows(table, values, matrix, block.lines, inputs, len(features)))
+        lines.extend(block.lines)
+        if roles.target and task == "classify":
+            labels.extend(table.strings(block, roles.target[0]))
+        elif roles.target:
+            numbers.extend(table.numbers(block, roles.target))
+        if roles.id is not None:
+            ids.extend(table.strings(block, roles.id))
+    at = lines.numpy()
+    place = _places(table, at)
+    flat, counts = values.numpy().reshape(-1, len(features)), lengths.numpy()
+    if roles.undecided:
+        flat, counts = _take_end(table, roles, flat, counts, labels)
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    warnings = [*roles.warnings, *_notes(table)]
+    if channels and not schema:
+        warnings.append(
+            f"{table.name}: read as {len(features)} channels ({', '.join(features)}) of {len(order) // len(features)} "
+            f"steps, by the columns' names."
+        )
+    records = Records(
+        flat,
+        offsets,
+        place,
+        features=features,
+        ids=ids or None,
+        multi_label=settings.label_separator is not None,
+        settings=_resolved(WIDE.name, table, roles, settings) if schema is None else dict(schema.settings),
+        warnings=warnings,
+    )
+    if roles.target and task == "classify":
+        records.labels = labels.settle(schema, place, table.names[roles.target[0]])
+    elif roles.target:
+        records.targets = [table.names[i] for i in roles.target]
+        records.numbers = _settled_numbers(table, numbers, roles.target, at, schema)
+    return records
+
+
+def _notes(table: Table) -> list[str]:
+    if table.decimal == ",":
+        return [f"{table.name}: the comma inside numbers is read as the decimal point."]
+    return []
+
+
+def _places(table: Table, lines: np.ndarray) -> Callable[[int], str]:
+    return lambda index: table.place(int(lines[index]))
+
+
+def _settled_numbers(
+    table: Table, numbers: Growing, target: Sequence[int], lines: np.ndarray, schema: Schema | None
+) -> np.ndarray | None:
+    """The numbers to predict, a row for each of `lines`; None where there are none and there need be none."""
+    matrix = numbers.numpy().reshape(-1, len(target))
+    missing = np.isnan(matrix)
+    if schema and missing.all():
+        return None
+    if missing.any():
+        row, column = np.argwhere(missing)[0]
+        raise DataError(
+            f"{table.place(int(lines[row]))}, column {table.names[target[column]]!r}: is empty, expected the number "
+            f"to predict."
+        )
+    return matrix
+
+
+def _append_rows(
+    table: Table, values: Growing, matrix: np.ndarray, lines: np.ndarray, inputs: Sequence[int], width: int
+) -> np.ndarray:
+    """Add each row's steps, up to the last that is not empty; their numbers."""
+    filled: np.ndarray = ~np.isnan(matrix)
+    if filled.all():
+        values.extend(matrix)
+        return np.full(len(matrix), matrix.shape[1] // width)
+    steps = filled.reshape(len(matrix), -1, width)
+    some = np.asarray(steps.any(axis=-1))
+    lengths = np.where(some.any(axis=-1), some.shape[1] - some[:, ::-1].argmax(1), 0)
+    if not lengths.all():
+        line = int(lines[np.flatnonzero(lengths == 0)[0]])
+        raise DataError(f"{table.place(line)}: the sequence has no step; every sequence needs at least one number.")
+    expected = np.repeat(np.arange(some.shape[1]) < lengths[:, None], width, axis=1)
+    gaps = np.argwhere(expected & ~filled)
+    if len(gaps):
+        row, column = gaps[0]
+        raise DataError(
+            f"{table.place(int(lines[row]))}, column {table.names[inputs[column]]!r}: is empty in the middle of the "
+            f"sequence, expected a number (only the end of a row may be empty, where the sequence is shorter)."
+        )
+    values.extend(matrix[expected])
+    return lengths
+
+
+def _label_like(numbers: np.ndarray) -> bool:
+    """Whether a column can be one of labels: whole numbers, several, each met more than once on average."""
+    kinds = np.unique(numbers)
+    return bool((numbers == np.round(numbers)).all() and 2 <= len(kinds) <= len(numbers) / 2)
+
+
+def _label_end(column: Callable[[int], np.ndarray], features: Sequence[int], whole: bool) -> list[int]:
+    """Which of the two end columns is the label, by its numbers; none where unclear.
+
+    Where not the `whole` file is seen, an end with one value may turn out to be a label later.
+    """
+    ends = {i: column(i) for i in (features[0], features[-1])}
+    alike = [i for i, numbers in ends.items() if _label_like(numbers)]
+    constant = [i for i, numbers in ends.items() if len(np.unique(numbers)) == 1]
+    return alike if len(alike) == 1 and (whole or not constant) else []
+
+
+def _take_end(
+    table: Table, roles: _Roles, flat: np.ndarray, counts: np.ndarray, labels: _Labels
+) -> tuple[np.ndarray, np.ndarray]:
+    """Take the label out of the values, where only the whole file tells which column it is."""
+    width = len(roles.features)
+    if (counts != width).any():
+        raise _unclear(table, "classify", roles.features)
+    matrix = flat.reshape(-1, width)
+    ends = {roles.features[0]: 0, roles.features[-1]: width - 1}
+    found = _label_end(lambda i: matrix[:, ends[i]], roles.features, whole=True)
+    if not found:
+        raise _unclear(table, "classify", roles.features)
+    roles.target = found
+    roles.features = [i for i in roles.features if i not in found]
+    labels.extend(str(int(number)) for number in matrix[:, ends[found[0]]].tolist())
+    return np.delete(matrix, ends[found[0]], axis=1).reshape(-1, 1), counts - 1
+
+
+def _series_column(columns: Columns, settings: DataSettings) -> int | None:
+    """The column that tells which sequence a row belongs to: named as such, and shared by several rows."""
+    if settings.id is not None:
+        return find_name(settings.id, columns.names)
+    named = [i for i in range(columns.width) if _is_series_name(columns.names[i])]
+    shared = [i for i in named if columns.distinct(i) < columns.height and not columns.blank(i)]
+    rank = {name: place for place, name in enumerate(SERIES_NAMES)}
+    return min(shared, key=lambda i: rank.get(_plain(columns.names[i]), len(rank)), default=None)
+
+
+def _time_column(columns: Columns, settings: DataSettings, series: int | None) -> int | None:
+    if settings.time is not None:
+        return find_name(settings.time, columns.names)
+    taken = settings.target if isinstance(settings.target, list) else [settings.target]
+    left_out = {*settings.ignore, *(settings.features or []), *taken}
+    rank = {name: place for place, name in enumerate(TIME_NAMES)}
+    named = [
+        i
+        for i in range(columns.width)
+        if i != series and _is_time_name(columns.names[i]) and columns.names[i] not in left_out
+    ]
+    return min(named, key=lambda i: rank[_plain(columns.names[i])], default=None)
+
+
+def _is_long(columns: Columns, settings: DataSettings) -> bool:
+    if settings.id is not None or settings.time is not None:
+        return True
+    if not columns.header:
+        return False
+    series = _series_column(columns, settings)
+    if series is None:
+        return False
+    time = _time_column(columns, settings, series)
+    if time is not None:
+        return True
+    if _plain(columns.names[series]) not in SERIES_NAMES[:8]:
+        return False
+    others = [i for i in range(columns.width) if i != series]
+    found = _by_name(columns.names, others)
+    return len(found) == 1 and columns.distinct(series) > 1 and columns.constant_within(found[0], series)
+
+
+def _long_roles(table: Table, task: str, settings: DataSettings) -> _Roles:
+    columns = Columns(table.names, table.sample, table.header)
+    target, features, ignored = _named(table, settings)
+    roles = _Roles([])
+    roles.id = table.column(settings.id, "id") if settings.id else _series_column(columns, settings)
+    if roles.id is None and task == "classify":
+        raise DataError(
+            f"{table.name}: no column tells which sequence a row belongs to. Columns: {listed(table.names)}. "
+            f"Name it: --set data.id=NAME"
+        )
+    roles.time = table.column(settings.time, "time") if settings.time else _time_column(columns, settings, roles.id)
+    left = [i for i in range(len(table.names)) if i not in ignored and i not in target]
+    left = [i for i in left if i not in (roles.id, roles.time)]
+    left = [i for i in left if not (i in table.unnamed and (columns.blank(i) or i == 0))]
+    left = [i for i in left if not table.names[i].lower().startswith("unnamed:")]
+    if not target:
+        among = [i for i in left if not (features and i in features)]
+        found = _by_name(table.names, among)
+        words = [i for i in among if not columns.numeric(i)]
+        constant = [i for i in among if roles.id is not None and columns.constant_within(i, roles.id)]
+        if len(found) > 1:
+            raise _unclear(table, task, found)
+        if found:
+            target = found
+        elif len(words) == 1 and task == "classify":
+            target = words
+        elif len(constant) == 1 and len(among) > 1 and not words:
+            target = constant
+        elif features and len(among) == 1:
+            target = among
+        else:
+            raise _unclear(table, task, among)
+    if task == "classify" and len(target) > 1:
+        raise DataError(f"{table.name}: data.target names {len(target)} columns, but classify has one.")
+    roles.target = target
+    roles.features = features or [i for i in left if i not in target]
+    if not roles.features:
+        raise DataError(f"{table.name}: no column is left as input. Columns: {listed(table.names)}.")
+    _check_numeric(table, columns, roles.features)
+    return roles
+
+
+def _read_long(table: Table, task: str, settings: DataSettings, schema: Schema | None) -> Records:
+    roles = _stored_roles(table, schema) if schema else _long_roles(table, task, settings)
+    if schema:
+        settings = settings.model_copy(update={"label_separator": schema.settings.get("label_separator")})
+        if roles.id is None and schema.settings.get("id") is not None:
+            raise missing_column(table.name, str(schema.settings["id"]), table.names)
+    width = len(roles.features)
+    values, lines, codes = Growing("f"), Growing("q"), Growing("q")
+    times: list[np.ndarray] = []
+    numbering: dict[str, int] = {}
+    labels, numbers = _Labels(settings.label_separator), Growing("d")
+    for block in table.blocks():
+        matrix = table.numbers(block, roles.features)
+        gaps = np.argwhere(np.isnan(matrix))
+        if len(gaps):
+            row, column = gaps[0]
+            raise DataError(
+                f"{table.place(int(block.lines[row]))}, column {table.names[roles.features[column]]!r}: is empty, "
+                f"expected a number."
+            )
+        values.extend(matrix)
+        lines.extend(block.lines)
+        names = table.strings(block, roles.id) if roles.id is not None else [""] * len(matrix)
+        if roles.id is not None and "" in names:
+            line = int(block.lines[names.index("")])
+            raise DataError(
+                f"{table.place(line)}, column {table.names[roles.id]!r}: is empty, expected a sequence's id."
+            )
+        codes.extend(np.array([numbering.setdefault(name, len(numbering)) for name in names]))
+        if roles.time is not None:
+            times.append(_times(table, block.frame.to_series(roles.time), block.lines, roles.time))
+        if roles.target and task == "classify":
+            labels.extend(table.strings(block, roles.target[0]))
+        elif roles.target:
+            numbers.extend(table.numbers(block, roles.target))
+    code, at, names = codes.numpy(), lines.numpy(), list(numbering)
+    order = np.argsort(code, kind="stable")
+    if roles.time is not None:
+        time = np.concatenate(times)
+        order = np.lexsort((time, code))
+        same = (np.diff(code[order]) == 0) & (time[order][1:] == time[order][:-1])
+        if same.any():
+            one, other = sorted(int(at[i]) for i in order[np.flatnonzero(same)[0] :][:2])
+            name = f" of sequence {names[code[order[np.flatnonzero(same)[0]]]]!r}" if roles.id is not None else ""
+            raise DataError(
+                f"{table.name}: the {table.unit}s {one} and {other} give the same time{name} "
+                f"(column {table.names[roles.time]!r}); expected each time once."
+            )
+    flat = values.numpy().reshape(-1, width)
+    if (np.diff(order) != 1).any():
+        flat = flat[order]
+    counts = np.bincount(code, minlength=len(names))
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    first = at[order[offsets[:-1]]]
+
+    def place(index: int) -> str:
+        return f"{table.name}, sequence {names[index]!r} ({table.unit} {first[index]})"
+
+    records = Records(
+        flat,
+        offsets,
+        place if roles.id is not None else _places(table, first),
+        features=[str(name) for name in _list(schema.settings["features"])]
+        if schema
+        else [table.names[i] for i in roles.features],
+        ids=names if roles.id is not None else None,
+        multi_label=settings.label_separator is not None,
+        settings=_resolved(LONG.name, table, roles, settings) if schema is None else dict(schema.settings),
+        warnings=[*roles.warnings, *_notes(table)],
+    )
+    starts = offsets[:-1]
+    owner = code[order]
+    if roles.target and task == "classify":
+        column = table.names[roles.target[0]]
+        row_labels = labels.settle(schema, _places(table, at), column)
+        if row_labels is not None:
+            kinds = {label: kind for kind, label in enumerate(dict.fromkeys(row_labels))}
+            kind = np.array([kinds[label] for label in row_labels])[order]
+            _check_constant(
+                table,
+                kind[:, None],
+                starts,
+                owner,
+                names,
+                at[order],
+                [column],
+                lambda k: ";".join(list(kinds)[int(k)]),
+                "classify needs one label a sequence",
+            )
+            records.labels = [row_labels[row] for row in order[starts].tolist()]
+    elif roles.target:
+        matrix = _settled_numbers(table, numbers, roles.target, at, schema)
+        records.targets = [table.names[i] for i in roles.target]
+        if matrix is not None:
+            matrix = matrix[order]
+            varies = bool((matrix != matrix[starts[owner]]).any())
+            records.per_step = schema.per_step if schema else varies
+            if varies and not records.per_step:
+                _check_constant(
+                    table,
+                    matrix,
+                    starts,
+                    owner,
+                    names,
+                    at[order],
+                    records.targets,
+                    str,
+                    "the training data had one number a sequence",
+                )
+            records.numbers = matrix if records.per_step else matrix[starts]
+    return records
+
+
+def _check_constant(
+    table: Table,
+    matrix: np.ndarray,
+    starts: np.ndarray,
+    owner: np.ndarray,
+    names: Sequence[str],
+    lines: np.ndarray,
+    columns: Sequence[str],
+    shown: Callable[[Any], str],
+    reason: str,
+) -> None:
+    """Raise where a target changes within a sequence, naming the sequence and both lines."""
+    changes = np.argwhere(matrix != matrix[starts[owner]])
+    if len(changes):
+        row, column = changes[0]
+        start = starts[owner[row]]
+        raise DataError(
+            f"{table.name}: {columns[column]!r} changes within sequence {names[int(owner[row])]!r}, from "
+            f"{shown(matrix[start, column])!r} in {table.unit} {lines[start]} to {shown(matrix[row, column])!r} in "
+            f"{table.unit} {lines[row]}; {reason}."
+        )
+
+
+def _times(table: Table, column: pl.Series, lines: np.ndarray, position: int) -> np.ndarray:
+    """A column of times as numbers that sort alike: as they stand, or microseconds since 1970 for dates."""
+    if column.dtype.is_temporal():
+        if column.null_count():
+            column = column.cast(pl.String)  # to be told of below, by its line
+        else:
+            return column.cast(pl.Datetime("us")).cast(pl.Int64).to_numpy()
+    elif column.dtype.is_numeric():
+        column = column.cast(pl.Float64).fill_nan(None)
+        if not column.null_count():
+            return column.to_numpy()
+    cells = as_strings(column)
+    plain = pl.Series(cells).str.replace(",", ".", literal=True) if table.decimal == "," else pl.Series(cells)
+    numbers = plain.cast(pl.Float64, strict=False)
+    if not numbers.null_count() and bool(numbers.is_finite().all()):
+        return numbers.to_numpy()
+    moments = np.empty(len(cells), np.int64)
+    for row, cell in enumerate(cells):
+        try:
+            moment = datetime.fromisoformat(f"{cell}-01" if re.fullmatch(r"\d{4}-\d\d", cell) else cell)
+        except ValueError:
+            raise DataError(
+                f"{table.place(int(lines[row]))}, column {table.names[position]!r}: found {short(cell)!r}, expected a "
+                f"time: a number, or a date such as 2024-12-31 or 2024-12-31 23:59:59."
+            ) from None
+        moments[row] = ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH) // timedelta(microseconds=1)
+    return moments
