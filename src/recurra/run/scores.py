@@ -9,7 +9,7 @@ from scipy.sparse import csr_array, hstack
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, r2_score
 
-from recurra.errors import RunError
+from recurra.errors import RunError, unknown
 
 FEWEST = 5
 """Fewer sequences than this say nothing about their spread: no bootstrap interval is given."""
@@ -94,6 +94,28 @@ def bootstrap_interval(
     True
     """
     return percentile_interval(bootstrap_draws(per_item_values, statistic, seed, resamples), level)
+
+
+def intervals(
+    kind: str, targets: ArrayLike, outputs: ArrayLike, offsets: ArrayLike | None = None, seed: int = 0
+) -> dict[str, Interval]:
+    """95 % intervals of the scores of one kind of task.
+
+    Args:
+        kind: "classify", "multilabel" or "regress".
+        targets: As that kind's scores take them.
+        outputs: Probabilities, or predicted numbers.
+        offsets: regress with a row a step: the bounds of the sequences, (N + 1,).
+        seed: Seed of the bootstrap.
+    """
+    match kind:
+        case "classify":
+            return classify_intervals(targets, outputs, seed)
+        case "multilabel":
+            return multilabel_intervals(targets, outputs, seed)
+        case "regress":
+            return regress_intervals(targets, outputs, offsets, seed)
+    raise ValueError(unknown("kind of score", kind, ["classify", "multilabel", "regress"]))
 
 
 # One class a sequence
