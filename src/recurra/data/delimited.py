@@ -11,7 +11,7 @@ import io
 import re
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -36,28 +36,30 @@ _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(?:e[+-]?\d+)?", re.IGNORECASE)
 _CJK = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 _MISSING_MARKS = {"na", "n/a", "nan", "null", "none", "nil", "?", "-", "--", ".", "missing"}
 
-LABEL_NAMES = ("label", "labels", "class", "classes", "target", "category", "klass", "sentiment", "species")
+LABEL_NAMES = (
+    *("label", "labels", "class", "classes", "target", "category", "klass", "sentiment", "species"),
+    *("标签", "类别", "分类"),
+)
+"""Names of a column to predict; `WEAK_LABEL_NAMES` where there is none of these."""
 WEAK_LABEL_NAMES = ("y", "outcome", "output", "response", "result", "type", "kind", "tag", "topic", "score", "rating")
-TEXT_NAMES = [
-    "text",
-    "sentence",
-    "review",
-    "content",
-    "comment",
-    "message",
-    "tweet",
-    "document",
-    "body",
-    "utterance",
-    "question",
-    "title",
-    "sms",
-    "description",
-    "headline",
-    "sequence",
-    "phrase",
-    "abstract",
-]
+TEXT_NAMES = (
+    *("text", "sentence", "review", "content", "comment", "message", "tweet", "document", "body", "utterance"),
+    *(
+        "question",
+        "title",
+        "sms",
+        "description",
+        "headline",
+        "sequence",
+        "phrase",
+        "abstract",
+        "文本",
+        "内容",
+        "句子",
+        "评论",
+    ),
+)
+"""Names of a column that holds a text."""
 ID_NAMES = ("id", "index", "name", "filename", "file", "key", "uid", "uuid", "idx", "path")
 
 
@@ -164,6 +166,17 @@ class Table:
             )
         return values
 
+    def check_blank(self, block: Block, columns: Sequence[int]) -> None:
+        """Raise where a column that the first rows leave empty, and that has no name, holds something."""
+        for column in columns:
+            cells = self.strings(block, column)
+            row = next((row for row, cell in enumerate(cells) if cell), None)
+            if row is not None:
+                raise DataError(
+                    f"{self.place(int(block.lines[row]))}, column {column + 1}: found {short(cells[row])!r}, expected "
+                    f"nothing: the column has no name, and is empty in the rows before."
+                )
+
     def bad_number(self, cell: Any, line: int, column: int) -> None:
         """Raise the error for a cell that is not a finite number."""
         shown = cell if isinstance(cell, str) else str(cell)
@@ -257,22 +270,39 @@ def look(path: Path, settings: DataSettings) -> Columns | None:
     if not rows:
         return None
     header = settings.header if settings.header is not None else not settings.columns and sniff_header(rows)
-    return columns_of(rows, header, settings) if len(rows) > header else None
+    return columns_of(rows, header, settings)
 
 
 def columns_of(rows: Sequence[Sequence[str]], header: bool, settings: DataSettings) -> Columns:
-    """What rows cut from a text tell of their columns; a cell too many joins the last."""
+    """What rows cut from a text tell of their columns; faulty rows are passed over, as reading will tell of them."""
     body = rows[1:] if header else rows
-    width = common_count(body)
-    names = header_names(rows[0])[0] if header else [f"column_{i + 1}" for i in range(width)]
-    if header and len(names) == width - 1 and any(len(row) == width and row[-1].strip() for row in body):
-        names = ["column_1", *names]  # row names, as R writes them
-    names = [*(settings.columns or names), *(f"column_{i + 1}" for i in range(len(names), width))][:width]
+    width, first = fit_header(rows[0] if header else None, body)
+    names = settings.columns or header_names(first)[0]
+    names = [*names, *(f"column_{i + 1}" for i in range(len(names), width))][:width]
     padded = [[*row[:width], *[""] * (width - len(row))] for row in body]
-    columns = zip(*padded, strict=True)
-    return Columns(
-        names, pl.DataFrame([pl.Series(str(i), column, pl.String) for i, column in enumerate(columns)]), header
-    )
+    columns = zip(*padded, strict=True) if padded else [()] * width
+    frame = pl.DataFrame([pl.Series(str(i), column, pl.String) for i, column in enumerate(columns)])
+    return Columns(names, frame, header)
+
+
+def fit_header(first: Sequence[str] | None, body: Sequence[Sequence[str]]) -> tuple[int, list[str]]:
+    """How many cells rows should have, and the header's cells (empty without one), made to fit where they can be.
+
+    A separator at the end of every row, or of the header alone, and R's row names, which have no name in the
+    header, are allowed for.
+    """
+    usual = common_count(body)
+    if first is None:
+        return usual, [""] * usual
+    count = len(first)
+    if not body or any(len(row) == count for row in body):
+        return count, list(first)
+    if count == usual - 1:
+        trailing = all(len(row) < usual or not row[-1].strip() for row in body)
+        return usual, [*first, ""] if trailing else ["", *first]
+    if count == usual + 1 and not first[-1].strip():
+        return usual, list(first[:-1])
+    return usual, list(first)
 
 
 def _plain_quotes(lines: Sequence[str], separator: str) -> bool:
@@ -383,7 +413,7 @@ def cut(lines: Sequence[str], separator: str, quoted: bool = True) -> list[list[
     """Lines cut into cells, for a first look: blank ones left out, faults passed over."""
     _allow_long_cells()
     if quoted:
-        reader = csv.reader(lines, delimiter=separator, skipinitialspace=separator != "\t")
+        reader = csv.reader(_squeezed(lines, separator), delimiter=separator, skipinitialspace=separator not in "\t ")
     else:
         reader = (line.rstrip("\r\n").split(separator) for line in lines)
     rows: list[list[str]] = []
@@ -394,6 +424,11 @@ def cut(lines: Sequence[str], separator: str, quoted: bool = True) -> list[list[
     except csv.Error:
         pass  # the reading itself will tell of it, by its line
     return rows
+
+
+def _squeezed(lines: Iterable[str], separator: str) -> Iterable[str]:
+    """The lines as they are; between spaces, several count as one."""
+    return lines if separator != " " else (" ".join(line.split()) + "\n" for line in lines)
 
 
 def common_count(rows: Sequence[Sequence[str]]) -> int:
@@ -408,7 +443,7 @@ def sniff_separator(lines: Sequence[str], label_separator: str | None = None) ->
     that `1,5;2,5` is read as two numbers with a decimal comma.
     """
     best, best_score = None, 0.0
-    for separator in SEPARATORS:
+    for separator in [*SEPARATORS, " "]:
         if separator == label_separator:
             continue
         rows = cut(lines, separator, quoted=separator != "\t")
@@ -417,7 +452,14 @@ def sniff_separator(lines: Sequence[str], label_separator: str | None = None) ->
             continue
         alike = sum(len(row) == count for row in rows) / len(rows)
         cells = [cell for row in rows for cell in row if cell.strip()]
-        score = alike * (0.3 + 0.7 * sum(map(is_number, cells)) / len(cells))
+        numeric = sum(map(is_number, cells)) / len(cells)
+        if separator == " ":  # what stands between words, unless a table of numbers lies there
+            body = rows[1:] or rows
+            alike = sum(len(row) == count for row in body) / len(body)
+            numeric = sum(is_number(cell) for row in body for cell in row) / sum(map(len, body))
+            if best or alike < 1 or numeric < 0.5:
+                continue
+        score = alike * (0.3 + 0.7 * numeric)
         if score > best_score * 1.0001:
             best, best_score = separator, score
     return best
@@ -454,7 +496,8 @@ def sniff_header(rows: Sequence[Sequence[str]], known: Sequence[str] = ()) -> bo
         if recur or len(filled) - len(words) < 2:
             return False
         named = any(word.lower() in LABEL_NAMES + WEAK_LABEL_NAMES + ID_NAMES for word in words)
-        return _consecutive(first) and (named or not any(_consecutive(row) for row in rest))
+        ramps = sum(_consecutive(row) for row in rest)
+        return _consecutive(first) and (named or ramps <= len(rest) / 2)
     for column in range(len(first)):
         cells = [row[column].strip() for row in rest if column < len(row) and row[column].strip()]
         if first[column] and cells and sum(map(is_number, cells)) > len(cells) / 2:
@@ -464,8 +507,15 @@ def sniff_header(rows: Sequence[Sequence[str]], known: Sequence[str] = ()) -> bo
         return True
     if not rest:
         return False
-    longest = max(sum(len(row[c].split()) for row in rest if c < len(row)) / len(rest) for c in range(len(first)))
-    return not recur and longest >= 5 and all(len(word.split()) <= 2 for word in words)
+    if recur:
+        return False
+    texts = [[row[c] for row in rest if c < len(row)] or [""] for c in range(len(first))]
+    longest = max(range(len(first)), key=lambda c: sum(map(len, texts[c])))
+    words_each = sum(len(text.split()) for text in texts[longest]) / len(texts[longest])
+    if words_each >= 5 and all(len(word.split()) <= 2 for word in words):
+        return True
+    shorter = 2 * len(first[longest]) < min(map(len, texts[longest]))
+    return shorter and len(rest) >= 5 and all(len(word) < 30 for word in words)
 
 
 def _consecutive(row: Sequence[str]) -> bool:
@@ -495,6 +545,7 @@ def open_table(
     settings: DataSettings,
     known: Sequence[str] = (),
     header: bool | None = None,
+    separator: str | None = None,
 ) -> Iterator[Table]:
     """Open a delimited file or a Parquet file as a table.
 
@@ -503,6 +554,7 @@ def open_table(
         settings: `separator`, `header`, `columns` and `encoding` are heeded.
         known: Column names known from training data.
         header: Whether the training data had a header, where that is known.
+        separator: What stood between their cells, where that is known.
 
     Raises:
         DataError: The file cannot be read as a table.
@@ -511,7 +563,7 @@ def open_table(
         yield parquet_table(source)
         return
     with open_text(source, settings.encoding) as text:
-        yield _delimited(text, name_of(source), settings, known, header)
+        yield _delimited(text, name_of(source), settings, known, header, separator)
 
 
 def parquet_table(path: Path) -> Table:
@@ -539,12 +591,17 @@ def frame_table(frame: pl.DataFrame, name: str) -> Table:
     return Table(name, frame.columns, True, frame.head(_SAMPLE), iter([block]), unit="row")
 
 
-def _delimited(text: TextIO, name: str, settings: DataSettings, known: Sequence[str], header: bool | None) -> Table:
+def _delimited(
+    text: TextIO, name: str, settings: DataSettings, known: Sequence[str], header: bool | None, trained: str | None
+) -> Table:
     head = _read_block(text)
     lines = head.split("\n", 201)[:200]
     if "\0" in head[:4096]:
         raise DataError(f"{name}: is not a text; expected a table of text or Parquet.")
-    separator = named_separator(settings) or sniff_separator(lines, settings.label_separator) or ","
+    separator = named_separator(settings)
+    if separator is None and trained and common_count(cut(lines, trained)) > 1:
+        separator = trained
+    separator = separator or sniff_separator(lines, settings.label_separator) or trained or ","
     rows = cut(lines, separator)
     if not rows:
         raise DataError(f"{name}: has no row; every line is blank.")
@@ -559,19 +616,15 @@ def _delimited(text: TextIO, name: str, settings: DataSettings, known: Sequence[
     first, body = (rows[0], rows[1:]) if header else (None, rows)
     if not body:
         raise DataError(f"{name}: has a header ({short(', '.join(rows[0]), 60)}) but no row.")
-    count = len(first) if first and any(len(row) == len(first) for row in body) else common_count(body)
-    if first is not None and len(first) != count:
-        if len(first) == count - 1:  # a comma at the end of every row; or row names, as R writes them
-            trailing = all(len(row) < count or not row[-1].strip() for row in body)
-            first = [*first, ""] if trailing else ["", *first]
-        elif len(first) == count + 1 and not first[-1].strip():
-            first = first[:-1]
-        else:
-            raise DataError(
-                f"{name}: the header names {len(first)} columns, but the rows have {count} cells "
-                f"(cells parted by {spoken(separator)})."
-            )
-    names, unnamed = header_names(first) if first is not None else ([f"column_{i + 1}" for i in range(count)], set())
+    count, cells = fit_header(first, body)
+    if len(cells) != count:
+        raise DataError(
+            f"{name}: the header names {len(cells)} columns, but the rows have {count} cells (cells parted by "
+            f"{spoken(separator)})."
+        )
+    names, unnamed = header_names(cells)
+    if not header:
+        unnamed = set()
     if settings.columns:
         if len(settings.columns) != count:
             raise DataError(
@@ -613,7 +666,7 @@ def _cut_blocks(text: TextIO, head: str, separator: str, count: int, header: boo
         used, rest = _header_line(chunk, separator)
         chunk, line = rest, line + used
     while chunk:
-        if '"' in chunk:
+        if '"' in chunk or separator == " ":
             yield from _quoted_blocks(chain(io.StringIO(chunk), text), separator, count, line, name)
             return
         yield from _plain_block(chunk, separator, count, line, name)
@@ -669,7 +722,9 @@ def csv_rows(lines: Iterator[str], separator: str, line: int, name: str) -> Iter
         DataError: Quotes that do not close, or do not end their cell.
     """
     _allow_long_cells()
-    reader = csv.reader(lines, delimiter=separator, skipinitialspace=separator != "\t", strict=True)
+    reader = csv.reader(
+        _squeezed(lines, separator), delimiter=separator, skipinitialspace=separator not in "\t ", strict=True
+    )
     start = line
     while True:
         try:

@@ -94,6 +94,13 @@ def _is_row_name(name: str) -> bool:
     return _plain(name) in ID_NAMES or _is_series_name(name) or name.strip().lower().startswith("unnamed:")
 
 
+def _is_subject(name: str) -> bool:
+    """Whether a column tells whom a row was measured on, which rows may share."""
+    return _plain(name) in ("id", "subject", "patient", "user", "participant") or (
+        _is_series_name(name) and _plain(name) not in SERIES_NAMES
+    )
+
+
 def _is_time_name(name: str) -> bool:
     return _plain(name) in TIME_NAMES
 
@@ -129,7 +136,7 @@ class WideTable:
     def recognises(self, path: Path, task: str, settings: DataSettings) -> bool:
         """Whether this is a table that has columns of numbers and is neither long nor one of texts."""
         columns = look(path, settings)
-        if columns is None or not any(columns.numeric(i) for i in range(columns.width)):
+        if columns is None or (columns.height and not any(columns.numeric(i) for i in range(columns.width))):
             return False
         if settings.format == self.name:  # it is expected, and may come without what else would tell of it
             return True
@@ -218,9 +225,10 @@ def _opened(source: Path | BinaryIO, settings: DataSettings, schema: Schema | No
     known = [str(name) for name in _list(stored.get("columns"))] if stored.get("header") else []
     return open_table(
         source,
-        settings.model_copy(update={"columns": None, "header": None}),
+        settings.model_copy(update={"columns": None, "header": None, "separator": None}),
         known,
         bool(stored.get("header")),
+        str(stored["separator"]) if stored.get("separator") else None,
     )
 
 
@@ -236,6 +244,7 @@ class _Roles:
     target: list[int] = field(default_factory=list)
     id: int | None = None
     time: int | None = None
+    blank: list[int] = field(default_factory=list)  # columns that only a separator at the end of lines makes
     undecided: bool = False  # wide, no header: the target is the first or the last of `features`
     warnings: list[str] = field(default_factory=list)
 
@@ -324,39 +333,34 @@ def _wide_roles(table: Table, task: str, settings: DataSettings) -> _Roles:
     columns = Columns(table.names, table.sample, table.header)
     target, features, ignored = _named(table, settings)
     roles = _Roles([])
-    left = [i for i in range(len(table.names)) if i not in ignored and i not in target]
-    for i in list(left):
-        if columns.blank(i) and (i in table.unnamed or not table.header) and not (features and i in features):
-            if i in table.unnamed:
-                left.remove(i)  # what a separator at the end of each line makes
-        elif i in table.unnamed and i == 0 and columns.distinct(i) == table.sample.height:
-            left.remove(i)
+    kept = {*target, *(features or [])}
+    last = len(table.names) - 1
+    if columns.blank(last) and last not in kept and not table.header:
+        roles.blank.append(last)  # a separator at the end of each line
+    roles.blank += [i for i in table.unnamed if columns.blank(i) and i not in kept]
+    left = [i for i in range(len(table.names)) if i not in ignored and i not in roles.blank and i not in target]
     if settings.id is not None:
         roles.id = table.column(settings.id, "id")
-    else:
-        roles.id = next((i for i in left if _names_rows(table, columns, i) and not (features and i in features)), None)
-        if roles.id is not None:
-            roles.warnings.append(f"{table.name}: column {table.names[roles.id]!r} names the rows and is no input.")
     left = [i for i in left if i != roles.id]
+    for i in [i for i in left if i not in kept]:
+        tells_apart = _tells_rows_apart(table, columns, i)
+        if not tells_apart and not (table.header and _is_subject(table.names[i]) and len(left) > 2):
+            continue
+        left.remove(i)
+        if tells_apart and roles.id is None and i not in table.unnamed:
+            roles.id = i
+        if i not in table.unnamed:
+            roles.warnings.append(f"{table.name}: column {table.names[i]!r} names the rows and is no input.")
     if not target:
         among = [i for i in left if not (features and i in features)]
-        found = _by_name(table.names, among) if table.header or settings.columns else []
-        words = [i for i in among if not columns.numeric(i)]
-        odd = _without_number(table.names, among) if table.header else []
-        if len(found) > 1:
-            raise _unclear(table, task, found)
-        if found or len(words) == 1:
-            target = found or words
-        elif len(words) > 1:
-            raise _unclear(table, task, words)
-        elif len(odd) == 1:
-            target = odd
-        elif features and len(among) == 1:
-            target = among
-        elif task == "classify" and not features and not _series_names(table, settings):
-            roles.undecided = True
-        else:
-            raise _unclear(table, task, among)
+        target = _wide_target(table, columns, task, among)
+        if not target:
+            if features and len(among) == 1:
+                target = among
+            elif task == "classify" and not features and not _tell_something(table, settings):
+                roles.undecided = True
+            else:
+                raise _unclear(table, task, among)
     roles.target = target
     if task == "classify" and len(target) > 1:
         raise DataError(
@@ -370,8 +374,29 @@ def _wide_roles(table: Table, task: str, settings: DataSettings) -> _Roles:
     return roles
 
 
-def _series_names(table: Table, settings: DataSettings) -> bool:
-    """Whether the columns have names that tell something: not V1, V2, … or none."""
+def _wide_target(table: Table, columns: Columns, task: str, among: Sequence[int]) -> list[int]:
+    """The column to predict where none is named; empty where neither name nor content tells."""
+    found = _by_name(table.names, among)
+    if not found and task == "classify":
+        found = [i for i in among if not columns.numeric(i) and not columns.blank(i)]
+        found = [i for i in found if not _is_time_name(table.names[i]) and not _is_date(columns, i)]
+        if len(found) > 1:
+            found = [i for i in found if not _is_row_name(table.names[i])] or found
+    if not found and table.header:
+        odd = _without_number(table.names, among)
+        found = odd if len(odd) == 1 else []
+    if len(found) > 1:
+        raise _unclear(table, task, found)
+    return found
+
+
+def _is_date(columns: Columns, i: int) -> bool:
+    cell = next((cell for cell in columns.cells(i) if cell), "")
+    return re.match(r"\d{4}-\d\d", cell) is not None or re.match(r"\d{1,4}[/.-]\d{1,2}[/.-]\d{1,4}", cell) is not None
+
+
+def _tell_something(table: Table, settings: DataSettings) -> bool:
+    """Whether the columns' names tell them apart: not V1, V2, … or none."""
     if settings.columns:
         return True
     matches = [_NUMBERED.match(name) for name in table.names]
@@ -381,9 +406,11 @@ def _series_names(table: Table, settings: DataSettings) -> bool:
     )
 
 
-def _names_rows(table: Table, columns: Columns, i: int) -> bool:
-    """Whether a column only tells the rows apart."""
+def _tells_rows_apart(table: Table, columns: Columns, i: int) -> bool:
+    """Whether a column numbers or names the rows."""
     height = table.sample.height
+    if i in table.unnamed and i == 0:
+        return True
     if height < 2 or columns.distinct(i) < height:
         return False
     if table.header:
@@ -448,6 +475,7 @@ def _read_wide(table: Table, task: str, settings: DataSettings, schema: Schema |
     values, lengths, lines = Growing("f"), Growing("q"), Growing("q")
     labels, numbers, ids = _Labels(settings.label_separator), Growing("d"), []
     for block in table.blocks():
+        table.check_blank(block, roles.blank)
         matrix = table.numbers(block, inputs)
         lengths.extend(_append_rows(table, values, matrix, block.lines, inputs, len(features)))
         lines.extend(block.lines)

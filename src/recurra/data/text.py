@@ -40,7 +40,7 @@ from recurra.errors import DataError
 
 _FASTTEXT = "__label__"
 _HEAD = 1000
-_WORD = re.compile(r"[^\W\d_]{2,}|[぀-ヿ㐀-鿿]")
+_WORD = re.compile(r"[぀-ヿ㐀-鿿]|[^\W\d_]{2,}")
 _PROSE = 3.0
 """So many words has a cell that is a text rather than a name."""
 
@@ -68,6 +68,8 @@ def text_column(columns: Columns, settings: DataSettings) -> int | None:
         return find_name(settings.text, columns.names)
     targets = [settings.target] if isinstance(settings.target, str) else settings.target or []
     left_out = {*targets, *settings.ignore, *([settings.id] if settings.id else [])}
+    if columns.header:
+        left_out.update(name for name in columns.names if name.strip().lower() in LABEL_NAMES)
     among = [
         i
         for i in range(columns.width)
@@ -179,6 +181,10 @@ class _Reading:
                 self._classify(records)
             else:
                 self._regress(records)
+        if not self.schema and len(self.tokens) == len(records.values):
+            records.warnings.append(
+                f"{self.name}: every text is one word alone; --set data.unit=character cuts it into characters."
+            )
         records.settings = dict(self.schema.settings) if self.schema else layout.settings(self.label_separator)
         return records
 
@@ -206,10 +212,10 @@ class _Reading:
         if len(fewest) != 1:
             raise _unclear(self.name, names, list(counts))
         if len(fitting) > 1:
-            others = ", ".join(f"{names[i]} ({counts[i]})" for i in fitting if i != fewest[0])
+            others = ", ".join(f"{names[i]!r} has {counts[i]}" for i in fitting if i != fewest[0])
             self.layout.warnings.append(
                 f"{self.name}: the label is taken from {names[fewest[0]]!r}, which has {counts[fewest[0]]} values; "
-                f"others: {others}. Another is named by --set data.target=NAME."
+                f"{others}. Another is named by --set data.target=NAME."
             )
         return fewest[0]
 
