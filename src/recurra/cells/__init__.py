@@ -1,14 +1,17 @@
 """The catalogue: every cell by name, each its equations (`recurra.cells.lstm`, `recurra.cells.CATALOGUE["lstm"]`)."""
 
 import importlib
+import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from recurra.cells import gru as _gru
 from recurra.cells import lstm as _lstm
 from recurra.cells import simple as _simple
+from recurra.cells.check import FAULTS_OF_CODE
 from recurra.cells.form import Cell, Use, cell
 from recurra.errors import CellError, unknown
 
@@ -20,42 +23,88 @@ CATALOGUE: dict[str, Cell] = {
 }
 """Every cell of the package by name."""
 
-globals().update(CATALOGUE)
+__all__ = ["CATALOGUE", "FAMILIES", "Cell", "Use", "catalogue_table", "cell", "find"]
+
+globals().update(CATALOGUE)  # over the modules of the same names: `recurra.cells.lstm` is the cell
 
 
-def find(name: str) -> Cell | Callable[..., object]:
+def __getattr__(name: str) -> Cell:
+    raise AttributeError(unknown("cell", name, CATALOGUE))
+
+
+def find(name: str) -> Cell | Callable[..., Any]:
     """The cell of that name; `file.py:name` or `package.module:name` brings one of your own.
 
     Raises:
-        CellError: There is none of that name, or the file holds none.
+        CellError: There is none of that name, or the file cannot be run or holds none.
     """
-    if ":" not in name:
+    where, colon, attribute = name.rpartition(":")
+    if not colon:
         if name not in CATALOGUE:
             raise CellError(unknown("cell", name, CATALOGUE) + "; one of your own is named as file.py:name")
         return CATALOGUE[name]
-    where, _, attribute = name.rpartition(":")
     module = _module(where)
     found = getattr(module, attribute, None)
-    if not callable(found):
-        cells = [key for key, value in vars(module).items() if isinstance(value, Cell)]
-        raise CellError(unknown(f"cell in {where}", attribute, cells))
+    if found is None:
+        own = [key for key, value in vars(module).items() if isinstance(value, Cell)]
+        raise CellError(unknown(f"cell in {where}", attribute, own))
+    if isinstance(found, type) or not callable(found):
+        raise CellError(
+            f"{attribute!r} in {where} is {type(found).__name__}: a cell or a function (x, state) is expected"
+        )
     return found
 
 
 def _module(where: str) -> ModuleType:
+    """The module of that name, or what a Python file of that path holds."""
     path = Path(where)
     try:
-        if path.suffix != ".py":
-            return importlib.import_module(where)
-        if not path.is_file():
-            raise CellError(f"cell {where!r}: there is no such file")
-        sys.path.insert(0, str(path.parent.resolve()))
-        try:
-            return importlib.import_module(path.stem)
-        finally:
-            sys.path.pop(0)
-    except ModuleNotFoundError as error:
-        raise CellError(f"cell {where!r}: {error}") from error
+        return _run_file(path) if path.suffix == ".py" else importlib.import_module(where)
+    except SyntaxError as error:
+        raise CellError(f"{error.filename}, line {error.lineno}: {error.msg}") from error
+    except OSError as error:
+        raise CellError(f"{where}: {error.strerror}") from error
+    except (ImportError, *FAULTS_OF_CODE) as error:
+        if isinstance(error, CellError):
+            raise
+        raise CellError(f"{where} cannot be run: {type(error).__name__}: {error}") from error
 
 
-__all__ = ["CATALOGUE", "FAMILIES", "Cell", "Use", "cell", "find", *CATALOGUE]
+def _run_file(path: Path) -> ModuleType:
+    """Run a Python file once, under its whole path as the module's name, so that no other module is mistaken for it."""
+    name = str(path.resolve())
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    sys.path.insert(0, str(path.parent.resolve()))  # so that it can import what stands beside it
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    finally:
+        sys.path.pop(0)
+    return module
+
+
+def catalogue_table(links: bool = True) -> str:
+    """The catalogue as a Markdown table: name, what it is, state, net inputs, file.
+
+    Args:
+        links: Make the file a link, as seen from the top of the checkout.
+    """
+    lines = ["| cell | what it is | state | net inputs | file |", "|---|---|---|---|---|"]
+    for family in FAMILIES:
+        file = f"src/recurra/cells/{family.__name__.rpartition('.')[2]}.py"
+        for name, one in CATALOGUE.items():
+            if vars(family).get(name) is one:
+                what = (one.__doc__ or "").partition("\n")[0].rstrip(".")
+                state = ", ".join(f.name for f in one.fields)
+                inputs = ", ".join((*one.gates, *one.inputs))
+                place = f"[{file}]({file})" if links else f"`{file}`"
+                lines.append(f"| `{name}` | {what} | {state} | {inputs} | {place} |")
+    return "\n".join(lines) + "\n"

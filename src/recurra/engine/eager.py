@@ -9,8 +9,12 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
+from torch.nn.functional import linear
 
-from recurra.cells.form import Cell, NetInput, Use
+from recurra.cells.form import Cell, Stateful, Use
+from recurra.cells.terms import LinearMap, NetInput, Product
+from recurra.errors import CellError
 
 State = tuple[Tensor, ...]
 
@@ -30,84 +34,142 @@ class Stepper(Protocol):
 class CellStepper:
     """Steps of a `Cell` with the weights of one layer and direction.
 
-    The inputs of all steps are projected in one product. At each step, the gates whose net input has the usual
-    operand share one product too; those that the body calls with another operand have their own.
+    The inputs of all steps are projected in one product. At each step one more product serves all gates whose U
+    multiplies the state; only a gate that the body gives another operand has a product of its own.
 
     Args:
         cell: The cell.
-        use: How its body uses its gates (`cell.use`).
-        weights: Parameters by the names of `cell.shapes`, and constants.
+        use: How its body takes its net inputs (`cell.use`).
+        weights: Parameters by the names of `cell.shapes`, constants, and `mask_hh` where U has a mask.
         drop: (B, K) factors laid on what U multiplies, the same at every step (variational dropout), or None.
     """
 
     def __init__(self, cell: Cell, use: Use, weights: Mapping[str, Tensor], drop: Tensor | None = None) -> None:
-        self.cell, self.drop = cell, drop
+        self.cell, self.drop, self.state_type = cell, drop, cell.state_type
+        self.every = (*cell.gates, *cell.inputs)
+        self.shared = [g for g in cell.gates if g in use.whole | use.parts]
+        self.apart = [g for g in self.shared if g in use.parts | use.called]
+        self.single = [g for g in self.every if g not in self.shared]
         self.weight_ih = weights["weight_ih"]
-        self.width = len(self.weight_ih) // (len(cell.gates) + len(cell.inputs))
-        self.parameters = SimpleNamespace(**weights)
-        self.shared = [g for g in cell.gates if g in use.plain or g in use.halves]
-        self.single = [g for g in (*cell.gates, *cell.inputs) if g not in self.shared]
-        # Where no gate is taken apart, the shared product is added to the projected input in one operation.
-        self.fused = bool(self.shared) and not use.halves and not use.called & set(self.shared)
-        self.bias = weights.get("bias", weights.get("bias_ih"))
-        bias_hh = weights.get("bias_hh")
-        self.bias_hh = dict(zip(cell.gates, bias_hh.chunk(len(cell.gates)), strict=True)) if bias_hh is not None else {}
-        self.products = {g: _shared_product(cell, weights["weight_hh"], [g]) for g in cell.gates if g in use.called}
-        if self.shared:
-            self.shared_product = _shared_product(cell, weights["weight_hh"], self.shared)
-            self.shared_bias = torch.cat([self.bias_hh[g] for g in self.shared]) if self.bias_hh else None
+        self.width = len(self.weight_ih) // len(self.every)
+        self.bias, self.second_bias = _biases(cell, use, weights)
+        self.product = _product(cell, weights, self.shared) if self.shared else None
+        self.products = {g: self._caller(_product(cell, weights, [g]), g) for g in cell.gates if g in use.called}
+        self.parameters = SimpleNamespace(**{**weights, **{m.name: LinearMap(weights[m.name]) for m in cell.matrices}})
 
-    def prepare(self, x: Tensor) -> Sequence[tuple[Tensor, ...]]:
-        """Project x, (T, B, I): for each step the shared gates' net input side by side, then the others' one by one."""
-        projected = torch.nn.functional.linear(x, self.weight_ih, self.bias)
-        by_gate = dict(zip((*self.cell.gates, *self.cell.inputs), projected.split(self.width, -1), strict=True))
-        if not self.fused:
-            pieces = [by_gate[g] for g in (*self.shared, *self.single)]
+    def _caller(self, product: Product, gate: str) -> Product:
+        drop, bias = self.drop, self.second_bias.get(gate)
+
+        def call(operand: Tensor, added: Tensor | None) -> Tensor:
+            if bias is not None:
+                added = bias if added is None else added + bias
+            return product(operand if drop is None else operand * drop, added)
+
+        return call
+
+    def prepare(self, x: Tensor) -> Sequence[tuple[Any, ...]]:
+        """Project x, (T, B, I): for each step what the shared product is added to, then `W x + b` of other gates."""
+        projected = linear(x, self.weight_ih, self.bias)
+        H, T = self.width, len(x)
+        if not self.apart and self.every[: len(self.shared)] == tuple(self.shared):
+            added, *others = projected.split([len(self.shared) * H, *(H for _ in self.single)], -1)
         else:
-            together = projected if not self.single else torch.cat([by_gate[g] for g in self.shared], -1)
-            if self.shared_bias is not None:
-                together = together + self.shared_bias
-            pieces = [together, *(by_gate[g] for g in self.single)]
-        return list(zip(*(piece.unbind(0) for piece in pieces), strict=True))
+            by_gate = dict(zip(self.every, projected.split(H, -1), strict=True))
+            others = [by_gate[g] for g in (*self.apart, *self.single)]
+            halves = {g: self._before_half(g, by_gate[g]) for g in self.apart}
+            added = torch.cat([halves.get(g, by_gate[g]) for g in self.shared], -1) if self.shared else None
+        steps = [added.unbind(0) if added is not None else [None] * T, *(other.unbind(0) for other in others)]
+        return list(zip(*steps, strict=True))
 
-    def __call__(self, prepared: tuple[Tensor, ...], state: State) -> State:
+    def _before_half(self, gate: str, like: Tensor) -> Tensor:
+        """What `z.g.h` is without `U_g h`: the second bias, or zero."""
+        bias = self.second_bias.get(gate)
+        return torch.zeros_like(like) if bias is None else bias.expand_as(like)
+
+    def __call__(self, prepared: tuple[Any, ...], state: State) -> State:
         """One step; `prepared` is one entry of `prepare`."""
-        z: dict[str, Tensor | NetInput] = {}
-        operand = state[0] if self.drop is None else state[0] * self.drop
-        if self.fused:
-            whole = self.shared_product(operand, prepared[0])
-            z.update(zip(self.shared, whole.split(self.width, -1), strict=True))
-            singles = prepared[1:]
-        elif self.shared:
-            halves = self.shared_product(operand, self.shared_bias).split(self.width, -1)
-            for gate, x, half in zip(self.shared, prepared, halves, strict=False):
-                z[gate] = NetInput(x, lambda half=half: half, self._caller(gate) if gate in self.products else None)
-            singles = prepared[len(self.shared) :]
-        else:
-            singles = prepared
-        for gate, x in zip(self.single, singles, strict=True):
-            z[gate] = NetInput(x, None, self._caller(gate)) if gate in self.products else x
-        return self.cell.step(SimpleNamespace(**z), self.cell.state_type(*state), self.parameters)
+        added, *others = prepared
+        products: dict[str, Tensor] = {}
+        if self.product is not None:
+            operand = state[0] if self.drop is None else state[0] * self.drop
+            products = dict(zip(self.shared, self.product(operand, added).split(self.width, -1), strict=True))
+        z: dict[str, Tensor | NetInput] = dict(products)
+        for gate, x in zip((*self.apart, *self.single), others, strict=True):
+            half, product = products.get(gate), self.products.get(gate)
+            z[gate] = x if half is None and product is None else NetInput(x, half, product)
+        return self.cell.step(SimpleNamespace(**z), self.state_type(*state), self.parameters)
 
-    def _caller(self, gate: str) -> Callable[[Tensor], Tensor]:
-        product, bias, drop = self.products[gate], self.bias_hh.get(gate), self.drop
-        return lambda operand: product(operand if drop is None else operand * drop, bias)
+
+def _biases(cell: Cell, use: Use, weights: Mapping[str, Tensor]) -> tuple[Tensor | None, dict[str, Tensor]]:
+    """What the projected input is added to, and by gate the second biases that belong to `z.g.h` alone."""
+    first, second = weights.get("bias", weights.get("bias_ih")), weights.get("bias_hh")
+    if first is None or second is None:
+        return first, {}
+    pieces = list(first.chunk(len(cell.gates) + len(cell.inputs)))
+    alone = {}
+    for i, (gate, bias) in enumerate(zip(cell.gates, second.chunk(len(cell.gates)), strict=True)):
+        if gate in use.parts:
+            alone[gate] = bias
+        else:
+            pieces[i] = pieces[i] + bias
+    return torch.cat(pieces), alone
+
+
+def _product(cell: Cell, weights: Mapping[str, Tensor], gates: Sequence[str]) -> Product:
+    """The product of U with an operand, the named gates side by side."""
+    U, G = weights["weight_hh"], len(cell.gates)
+    chosen = [cell.gates.index(g) for g in gates]
+    if cell.recurrent == "diagonal":
+        diagonal = _chosen(U.view(G, -1), chosen)
+        return _adding(lambda v: (v.unsqueeze(1) * diagonal).flatten(1))
+    if cell.recurrent == "blocks":
+        heads, rows, columns = U.shape
+        blocks = _chosen(U.view(heads, G, rows // G, columns).transpose(0, 1), chosen)
+        return _adding(lambda v: torch.einsum("bhk,ghjk->bghj", v.unflatten(1, (heads, -1)), blocks).flatten(1))
+    dense = _chosen(U.view(G, -1, U.shape[-1]), chosen)
+    if "mask_hh" in weights:
+        dense = dense * weights["mask_hh"]
+    transposed = dense.reshape(-1, dense.shape[-1]).t()
+    return lambda v, added: v @ transposed if added is None else torch.addmm(added, v, transposed)
+
+
+def _adding(multiply: Callable[[Tensor], Tensor]) -> Product:
+    return lambda v, added: multiply(v) if added is None else multiply(v) + added
+
+
+def _chosen(by_gate: Tensor, chosen: list[int]) -> Tensor:
+    """The chosen gates of (G, ...); a view where they stand side by side."""
+    first, last = chosen[0], chosen[-1] + 1
+    return by_gate[first:last] if chosen == list(range(first, last)) else by_gate[chosen]
 
 
 class FunctionStepper:
-    """Steps of a plain function or module `f(x_t, state) -> state` (eq. 6.4)."""
+    """Steps of a plain function or module `f(x_t, state) -> state` (eq. 6.4).
 
-    def __init__(self, function: Callable[..., Any], single: bool) -> None:
-        self.function, self.single = function, single
+    Args:
+        function: Given x_t, (B, I), and the state: one tensor where `form` has one field, else a tuple.
+        form: Its name and the fields of its state.
+    """
+
+    def __init__(self, function: Callable[..., Any], form: Stateful) -> None:
+        self.function, self.form = function, form
 
     def prepare(self, x: Tensor) -> Sequence[Tensor]:
         """The input of each step."""
         return x.unbind(0)
 
     def __call__(self, prepared: Tensor, state: State) -> State:
-        """One step."""
-        new = self.function(prepared, state[0] if self.single else state)
-        return (new,) if isinstance(new, Tensor) else tuple(new)
+        """One step.
+
+        Raises:
+            CellError: The function returns another state than it was given.
+        """
+        new = self.function(prepared, state[0] if len(state) == 1 else state)
+        new = (new,) if isinstance(new, Tensor) else tuple(new)
+        if [v.shape for v in new] != [v.shape for v in state]:
+            found, expected = ([tuple(v.shape) for v in values] for values in (new, state))
+            raise CellError(f"function {self.form.name!r}: a state of shapes {expected} is expected, not {found}")
+        return new
 
 
 def run(
@@ -172,61 +234,14 @@ def _zoneout(new: State, old: State, share: float, training: bool) -> State:
 
 
 def _rows_at_each_step(rows: Tensor | None, T: int, default: bool) -> tuple[list[bool], list[bool]]:
-    """Whether all rows, and whether any row, is True at each step: lets steps that concern every row or none be plain.
-
-    Where the values cannot be read (inside a transform or a compiled graph), every step is treated as mixed.
-    """
+    """Whether all rows, and whether any row, is True at each step: a step that concerns all or none can be plain."""
     if rows is None:
         return [default] * T, [default] * T
-    if torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(rows):
+    if not is_readable(rows):
         return [False] * T, [True] * T
     return rows.all(1).tolist(), rows.any(1).tolist()
 
 
-Product = Callable[[Tensor, Tensor | None], Tensor]
-
-
-def _shared_product(cell: Cell, weight: Tensor, gates: Sequence[str]) -> Product:
-    """The product of U, for the named gates side by side, with an operand: `(v, added) -> U v + added`."""
-    every = list(cell.gates)
-    chosen = [every.index(g) for g in gates]
-    if len(chosen) == len(every):
-        return _product(cell, weight, len(every))
-    if cell.recurrent == "blocks":
-        heads, rows, columns = weight.shape
-        by_gate = weight.view(heads, len(every), rows // len(every), columns)
-        return _product(cell, by_gate[:, chosen].reshape(heads, -1, columns), len(chosen))
-    if chosen == list(range(chosen[0], chosen[-1] + 1)):
-        width = len(weight) // len(every)
-        return _product(cell, weight[chosen[0] * width : (chosen[-1] + 1) * width], len(chosen))
-    parts = weight.chunk(len(every))
-    return _product(cell, torch.cat([parts[i] for i in chosen]), len(chosen))
-
-
-def _product(cell: Cell, weight: Tensor, gates: int) -> Product:
-    if cell.recurrent == "diagonal":
-
-        def diagonal(v: Tensor, added: Tensor | None) -> Tensor:
-            product = v.repeat(1, gates) * weight
-            return product if added is None else product + added
-
-        return diagonal
-    if cell.recurrent == "blocks":
-        heads, _, columns = weight.shape
-        split = weight.view(heads, gates, -1, columns)
-
-        def blocks(v: Tensor, added: Tensor | None) -> Tensor:
-            product = torch.einsum("bnk,ngjk->bgnj", v.view(len(v), heads, columns), split).reshape(len(v), -1)
-            return product if added is None else product + added
-
-        return blocks
-    if callable(cell.recurrent):
-        H = len(weight) // gates
-        mask = cell.recurrent(H, **cell.options).to(weight)
-        weight = weight * mask.repeat(gates, 1)
-    transposed = weight.t()
-
-    def dense(v: Tensor, added: Tensor | None) -> Tensor:
-        return v @ transposed if added is None else torch.addmm(added, v, transposed)
-
-    return dense
+def is_readable(tensor: Tensor) -> bool:
+    """Whether the values can be read here: not inside a compiled graph or a transform such as vmap."""
+    return not torch.compiler.is_compiling() and not is_functorch_wrapped_tensor(tensor)

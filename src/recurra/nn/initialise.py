@@ -15,65 +15,72 @@ DEFAULTS: Mapping[str, Start] = {"W": "xavier", "U": "orthogonal", "b": 0.0}
 def initialise(cell: Cell, weights: Mapping[str, Tensor]) -> None:
     """Fill one layer's parameters, named as in `cell.shapes`: the defaults, then what the cell's `start` says.
 
-    Each gate's block of W and U is filled by itself, since an initialisation over all gates stacked would give each
-    of them another scale.
+    Each gate's block of W and U is filled by itself, and so is each head's, since an initialisation over all gates
+    stacked would give each of them another scale.
     """
-    every, H = (*cell.gates, *cell.inputs), len(weights["weight_ih"]) // (len(cell.gates) + len(cell.inputs))
-    for gate, block in zip(every, weights["weight_ih"].split(H), strict=True):
+    every = (*cell.gates, *cell.inputs)
+    for gate, block in zip(every, weights["weight_ih"].chunk(len(every)), strict=True):
         fill(block, _start(cell, "W", gate))
-    if cell.gates:
-        for gate, block in zip(cell.gates, _gates_of_u(cell, weights["weight_hh"]), strict=True):
+    for gate, blocks in _blocks_of_u(cell, weights).items():
+        for block in blocks:
             fill(block, _start(cell, "U", gate))
-    for bias in ("bias", "bias_ih"):
-        if bias in weights:
-            for gate, block in zip(every, weights[bias].split(H), strict=True):
-                fill(block, _start(cell, "b", gate))
-    if "bias_hh" in weights:  # the second bias only adds to the first, so it begins at zero
-        weights["bias_hh"].zero_()
+    if "mask_hh" in weights:
+        weights["weight_hh"].mul_(weights["mask_hh"].repeat(len(cell.gates), 1))
+    first = weights.get("bias", weights.get("bias_ih"))
+    if first is not None:
+        for gate, block in zip(every, first.chunk(len(every)), strict=True):
+            fill(block, _start(cell, "b", gate))
+    if "bias_hh" in weights:
+        weights["bias_hh"].zero_()  # it only adds to the first
     for name in cell.vectors:
         fill(weights[name], cell.value(cell.start.get(name, 0.0)))
     for matrix in cell.matrices:
         fill(weights[matrix.name], cell.value(cell.start.get(matrix.name, "xavier")))
 
 
-def fill(block: Tensor, start: float | str) -> None:
-    """Fill one block of a parameter with a number or by a named initialisation."""
+@torch.no_grad()
+def fill(block: Tensor, start: Start) -> None:
+    """Fill a matrix or vector with a number or by a named initialisation.
+
+    A vector is taken for a diagonal matrix: "orthogonal" gives it entries of ±1, "identity" ones.
+    """
+    vector = block.dim() == 1
     if not isinstance(start, str):
-        block.fill_(float(start))
-        return
-    if block.dim() == 1 and start in (
-        "xavier",
-        "orthogonal",
-    ):  # a diagonal: Glorot's bound for 1 in, 1 out; ±1
-        block.uniform_(-1, 1) if start == "xavier" else block.bernoulli_(0.5).mul_(2).sub_(1)
+        block.fill_(start)
+    elif start in ("zeros", "ones") or (vector and start == "identity"):
+        block.fill_(0.0 if start == "zeros" else 1.0)
+    elif start == "identity":
+        nn.init.eye_(block)
+    elif start == "xavier" and vector:
+        block.uniform_(-1.0, 1.0)  # ±√(6 / (fan in + fan out)), at most 1 so that no unit grows by itself
     elif start == "xavier":
         nn.init.xavier_uniform_(block)
+    elif start == "orthogonal" and vector:
+        block.bernoulli_(0.5).mul_(2.0).sub_(1.0)
     elif start == "orthogonal":
-        nn.init.orthogonal_(block)
-    elif start == "identity":
-        block.fill_(1.0) if block.dim() == 1 else nn.init.eye_(block)
-    elif start == "uniform":  # PyTorch's own: ±1/√H, H being the rows of a gate's block
-        bound = len(block) ** -0.5
-        block.uniform_(-bound, bound)
+        # In 32 bits at least, since the factorisation behind it does not exist for fewer.
+        kind = torch.promote_types(block.dtype, torch.float32)
+        block.copy_(nn.init.orthogonal_(torch.empty_like(block, dtype=kind)))
+    elif start == "uniform":
+        block.uniform_(-(len(block) ** -0.5), len(block) ** -0.5)  # as PyTorch's cells begin, ±1/√H
     elif start == "normal":
         block.normal_(0.0, block.shape[-1] ** -0.5)
     else:
-        block.fill_({"zeros": 0.0, "ones": 1.0}[start])
+        raise ValueError(f"no initialisation is named {start!r}")
 
 
-def _start(cell: Cell, letter: str, gate: str) -> float | str:
-    for key in (f"{letter}_{gate}", letter):
-        if key in cell.start:
-            return cell.value(cell.start[key])
-    if letter == "U" and cell.recurrent == "diagonal":
-        return "uniform"
-    return cell.value(DEFAULTS[letter])
+def _start(cell: Cell, letter: str, gate: str) -> Start:
+    default = "uniform" if letter == "U" and cell.recurrent == "diagonal" else DEFAULTS[letter]
+    return cell.value(cell.start.get(f"{letter}_{gate}", cell.start.get(letter, default)))
 
 
-def _gates_of_u(cell: Cell, weight: Tensor) -> list[Tensor]:
-    """U of each gate, as views; in blocks by head the blocks of one gate are filled one head at a time."""
+def _blocks_of_u(cell: Cell, weights: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
+    """The blocks of each gate's U, as views: one, or one a head."""
+    if not cell.gates:
+        return {}
+    U, G = weights["weight_hh"], len(cell.gates)
     if cell.recurrent != "blocks":
-        return list(weight.chunk(len(cell.gates)))
-    heads, rows, columns = weight.shape
-    by_gate = weight.view(heads, len(cell.gates), rows // len(cell.gates), columns)
-    return [by_gate[:, g].reshape(-1, columns) if heads == 1 else by_gate[:, g] for g in range(len(cell.gates))]
+        return {gate: [block] for gate, block in zip(cell.gates, U.chunk(G), strict=True)}
+    heads, rows, columns = U.shape
+    by_gate = U.view(heads, G, rows // G, columns).unbind(1)
+    return {gate: list(blocks.unbind(0)) for gate, blocks in zip(cell.gates, by_gate, strict=True)}

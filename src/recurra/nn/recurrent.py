@@ -1,8 +1,8 @@
 """`Recurrent`: any cell along time, in layers and directions."""
 
-import copy
-from collections import namedtuple
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any, Literal
 
 import torch
@@ -10,11 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recurra.cells import find
-from recurra.cells.form import Cell, Use
+from recurra.cells.form import Cell, Stateful, Use, state_fields
 from recurra.engine import eager
 from recurra.engine.eager import State
 from recurra.errors import unknown
 from recurra.nn.initialise import fill, initialise
+
+BACKENDS = ("auto", "eager")
+SKIPS = ("residual", "highway")
+SHARES = ("dropout", "input_dropout", "recurrent_dropout", "weight_drop", "zoneout")
 
 
 class Recurrent(nn.Module):
@@ -22,7 +26,9 @@ class Recurrent(nn.Module):
 
     Args:
         cell: A cell (`recurra.cells.lstm`, one of your own made with `recurra.cell`), the name of one, or a plain
-            function or module `f(x_t, state) -> state` of one layer and direction (eq. 6.4).
+            function or module `f(x_t, state) -> state` of one layer and direction (eq. 6.4). A function's state is
+            one tensor; where it is a tuple, the function says so by an attribute, `f.state = "h c"`, and gets and
+            returns a tuple (`torch.nn.LSTMCell` need not say it).
         input_size: Width I of an input.
         hidden_size: Width H of the state; one number, or one for each layer.
         num_layers: Layers, each reading the states of the one below (eq. 6.68).
@@ -33,9 +39,10 @@ class Recurrent(nn.Module):
             (Gal & Ghahramani 2016).
         recurrent_dropout: Share of what U multiplies dropped in training, the same units at every step (ibid.).
         weight_drop: Share of U's entries dropped in training, for a whole sequence (DropConnect; Merity et al. 2018).
-        zoneout: Share of the state's units that keep their old value at a step (Krueger et al. 2017).
+        zoneout: Share of the state's units that keep their old value at a step in training; otherwise the mean of
+            both takes its place (Krueger et al. 2017). It concerns every state field.
         skip: "residual" adds each layer's input to its output; "highway" mixes the two by a gate (Srivastava et al.
-            2015). The first layer, whose input has another width, has neither.
+            2015). The first layer has neither, whatever the width of its input.
         learn_initial_state: The state before the first step is a parameter instead of the cell's start (zero).
         backend: "eager", or "auto", which chooses (at present always eager).
         device: Where the parameters are made.
@@ -78,120 +85,118 @@ class Recurrent(nn.Module):
     ) -> None:
         super().__init__()
         self.cell = find(cell) if isinstance(cell, str) else cell
-        _whole("input_size", input_size)
-        _whole("num_layers", num_layers)
-        sizes = [hidden_size] * num_layers if isinstance(hidden_size, int) else list(hidden_size)
-        for size in sizes:
-            _whole("hidden_size", size)
-        if len(sizes) != num_layers:
-            raise ValueError(f"hidden_size: one number, or one for each of {num_layers} layers, not {len(sizes)}")
-        for name, share in {
-            "dropout": dropout,
-            "input_dropout": input_dropout,
-            "recurrent_dropout": recurrent_dropout,
-            "weight_drop": weight_drop,
-            "zoneout": zoneout,
-        }.items():
-            if not isinstance(share, (int, float)) or not 0 <= share <= 1:
-                raise ValueError(f"{name}: a share from 0 to 1, not {share!r}")
-        if skip not in (None, "residual", "highway"):
-            raise ValueError(unknown("skip", str(skip), ("residual", "highway")))
-        if backend not in ("auto", "eager"):
-            raise ValueError(unknown("backend", str(backend), ("auto", "eager")))
-        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
+        self.form = _form_of(self.cell)
+        self.input_size, self.num_layers = _whole("input_size", input_size), _whole("num_layers", num_layers)
+        sizes = _sizes(hidden_size, self.num_layers)
+        self.hidden_size = sizes if isinstance(hidden_size, Sequence) else sizes[0]
         self.bidirectional, self.batch_first = bool(bidirectional), bool(batch_first)
         self.dropout, self.input_dropout, self.recurrent_dropout = dropout, input_dropout, recurrent_dropout
-        self.weight_drop, self.zoneout, self.skip, self.backend = weight_drop, zoneout, skip, backend
-        self.learn_initial_state = bool(learn_initial_state)
+        self.weight_drop, self.zoneout = weight_drop, zoneout
+        for name in SHARES:
+            _check_share(name, getattr(self, name))
+        if skip is not None and skip not in SKIPS:
+            raise ValueError(unknown("skip", str(skip), SKIPS))
+        if backend not in BACKENDS:
+            raise ValueError(unknown("backend", str(backend), BACKENDS))
+        self.skip, self.backend, self.learn_initial_state = skip, backend, bool(learn_initial_state)
+        self._check_cell()
 
         self._places: list[_Place] = []
-        directions = ("", "_reverse") if bidirectional else ("",)
-        if isinstance(self.cell, Cell):
-            self.state_type = self.cell.state_type
-            width = input_size
-            for k, size in enumerate(sizes):
-                for direction in directions:
-                    self._add(_Place(k, f"_l{k}{direction}", size, bool(direction), width), self.cell, device, dtype)
-                width = self.cell.widths(size)[0] * len(directions)
-                if k and skip:
-                    self._check_skip(k, self._places[-1].input_size, width)
-                    if skip == "highway":
-                        self._add_highway(k, width, device, dtype)
-        else:
-            if num_layers > 1 or bidirectional or weight_drop or recurrent_dropout:
-                raise ValueError(
-                    "a plain function has no weights that Recurrent knows: num_layers is 1, bidirectional False, "
-                    "weight_drop and recurrent_dropout 0 (declare it with recurra.cell for these)"
-                )
-            pair = isinstance(self.cell, nn.LSTMCell)
-            self.state_type = namedtuple("function_state", ["h", "c"] if pair else ["h"])
-            self._places.append(_Place(0, "_l0", sizes[0], False, input_size))
-            if learn_initial_state:
-                for name in self.state_type._fields:
-                    start = torch.zeros(sizes[0], device=device, dtype=dtype)
-                    self.register_parameter(f"initial_{name}_l0", nn.Parameter(start))
-
-    def _add(self, place: "_Place", cell: Cell, device: torch.device | str | None, dtype: torch.dtype | None) -> None:
-        place.use = cell.use(place.hidden_size)
-        place.names = list(cell.shapes(place.input_size, place.hidden_size))
-        weights = {}
-        for name, shape in cell.shapes(place.input_size, place.hidden_size).items():
-            weights[name] = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
-            self.register_parameter(name + place.suffix, weights[name])
-        initialise(cell, weights)
-        for name, value in cell.constant_values(place.hidden_size).items():
-            place.names.append(name)
-            kind = dtype if value.is_floating_point() else None
-            self.register_buffer(name + place.suffix, value.to(device=device, dtype=kind), persistent=False)
-        if self.learn_initial_state:
-            first = weights["weight_ih"]
-            for f, start in zip(cell.fields, cell.initial_state(1, place.hidden_size, first), strict=True):
-                self.register_parameter(f"initial_{f.name}{place.suffix}", nn.Parameter(start[0].clone()))
-        self._places.append(place)
-
-    def _add_highway(self, k: int, width: int, device: torch.device | str | None, dtype: torch.dtype | None) -> None:
-        weight = nn.Parameter(torch.empty(width, width, device=device, dtype=dtype))
-        bias = nn.Parameter(torch.empty(width, device=device, dtype=dtype))
-        with torch.no_grad():
-            fill(weight, "xavier")
-            bias.fill_(-1.0)  # begins near the identity, as Srivastava et al. 2015 advise
-        self.register_parameter(f"weight_skip_l{k}", weight)
-        self.register_parameter(f"bias_skip_l{k}", bias)
-
-    def _check_skip(self, k: int, below: int, width: int) -> None:
-        if below != width:
-            raise ValueError(
-                f"skip={self.skip!r}: layer {k} reads {below} values and puts out {width}; they must be equal"
-            )
+        factory = {"device": device, "dtype": dtype}
+        width = self.input_size
+        for k, size in enumerate(sizes):
+            below = width
+            for suffix in self._suffixes(k):
+                self._register(_Place(k, suffix, below, size, self.form.widths(size)), factory)
+            width = self._places[-1].widths[0] * self._directions
+            if k and skip:
+                self._register_skip(k, below, width, factory)
+        self.output_size = width
+        self.reset_parameters()
 
     @property
-    def output_size(self) -> int:
-        """Width of the output: that of the last layer's first state field, times its directions."""
-        return self._widths(self._places[-1])[0] * (2 if self.bidirectional else 1)
+    def state_type(self) -> Any:
+        """The named tuple of the state's fields."""
+        return self.form.state_type
+
+    @property
+    def _directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    def _suffixes(self, layer: int) -> list[str]:
+        return [f"_l{layer}", f"_l{layer}_reverse"][: self._directions]
+
+    def _check_cell(self) -> None:
+        if not isinstance(self.cell, Cell):
+            if self.num_layers > 1 or self.bidirectional or self.weight_drop or self.recurrent_dropout or self.skip:
+                raise ValueError(
+                    f"function {self.form.name!r}: Recurrent does not know its weights, so num_layers is 1, "
+                    "bidirectional False, skip None, weight_drop and recurrent_dropout 0; a cell declared with "
+                    "recurra.cell can have them all"
+                )
+        elif not self.cell.gates and (self.weight_drop or self.recurrent_dropout):
+            raise ValueError(f"cell {self.cell.name!r}: it has no U, so weight_drop and recurrent_dropout are 0")
+
+    def _register(self, place: "_Place", factory: dict[str, Any]) -> None:
+        """Make the parameters and constants of one layer and direction, still empty."""
+        self._places.append(place)
+        if isinstance(self.cell, Cell):
+            place.use = self.cell.use(place.hidden_size)
+            for name, shape in self.cell.shapes(place.input_size, place.hidden_size).items():
+                self._register_empty(name + place.suffix, shape, factory)
+                place.names.append(name)
+            kind = self.get_parameter("weight_ih" + place.suffix).dtype
+            for name, value in _constants(self.cell, place.hidden_size).items():
+                empty = torch.empty_like(
+                    value, dtype=kind if value.is_floating_point() else None, device=factory["device"]
+                )
+                self.register_buffer(name + place.suffix, empty, persistent=False)
+                place.names.append(name)
+        if self.learn_initial_state:
+            for name, width in zip(self.state_type._fields, place.widths, strict=True):
+                self._register_empty(f"initial_{name}{place.suffix}", (width,), factory)
+
+    def _register_skip(self, k: int, below: int, width: int, factory: dict[str, Any]) -> None:
+        if below != width:
+            raise ValueError(f"skip={self.skip!r}: layer {k} reads {below} values and puts out {width}, not as many")
+        if self.skip == "highway":
+            self._register_empty(f"weight_skip_l{k}", (width, width), factory)
+            self._register_empty(f"bias_skip_l{k}", (width,), factory)
+
+    def _register_empty(self, name: str, shape: tuple[int, ...], factory: dict[str, Any]) -> None:
+        self.register_parameter(name, nn.Parameter(torch.empty(shape, **factory)))
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Begin anew: parameters are drawn, constants set. Parameters of a plain function are left alone."""
+        for place in self._places:
+            if isinstance(self.cell, Cell):
+                weights = self._weights(place)
+                for name, value in _constants(self.cell, place.hidden_size).items():
+                    weights[name].copy_(value)
+                initialise(self.cell, weights)
+            if self.learn_initial_state:
+                for start, f in zip(self._learnt_state(place), self.form.fields, strict=True):
+                    fill(start, self.form.value(f.start))
+        if self.skip == "highway":
+            for k in range(1, self.num_layers):
+                fill(self.get_parameter(f"weight_skip_l{k}"), "xavier")
+                fill(self.get_parameter(f"bias_skip_l{k}"), -1.0)  # near the identity (Srivastava et al. 2015)
+
+    def _weights(self, place: "_Place") -> dict[str, Tensor]:
+        return {name: getattr(self, name + place.suffix) for name in place.names}
+
+    def _learnt_state(self, place: "_Place") -> list[Tensor]:
+        return [getattr(self, f"initial_{name}{place.suffix}") for name in self.state_type._fields]
 
     def extra_repr(self) -> str:
         """What `print(layer)` shows."""
-        name = (
-            self.cell.name if isinstance(self.cell, Cell) else getattr(self.cell, "__name__", type(self.cell).__name__)
-        )
-        parts = [f"{name}, {self.input_size}, {self.hidden_size}"]
-        if self.num_layers > 1:
-            parts.append(f"num_layers={self.num_layers}")
-        parts += [
-            f"{key}={value}"
-            for key, value in {
-                "bidirectional": self.bidirectional,
-                "batch_first": self.batch_first,
-                "dropout": self.dropout,
-                "input_dropout": self.input_dropout,
-                "recurrent_dropout": self.recurrent_dropout,
-                "weight_drop": self.weight_drop,
-                "zoneout": self.zoneout,
-                "skip": self.skip,
-                "learn_initial_state": self.learn_initial_state,
-            }.items()
-            if value
-        ]
+        parts = [repr(self.cell) if isinstance(self.cell, Cell) else self.form.name]
+        parts += [str(self.input_size), str(self.hidden_size)]
+        parts += [f"num_layers={self.num_layers}"] if self.num_layers > 1 else []
+        for key in ("bidirectional", "batch_first", *SHARES, "skip", "learn_initial_state"):
+            if getattr(self, key):
+                parts.append(f"{key}={getattr(self, key)!r}")
         return ", ".join(parts)
 
     def forward(
@@ -210,207 +215,251 @@ class Recurrent(nn.Module):
             x: (T, B, I), (B, T, I) with `batch_first`, or one sequence, (T, I).
             state: The state to begin with, as a previous call returned it: a named or plain tuple of the cell's
                 fields, each (layers * directions, B, width); one tensor where the cell has one field.
-            lengths: (B,) steps of each sequence, in any order, 0 allowed; what follows is padding.
+            lengths: (B,) steps of each sequence, in any order, 0 allowed. What follows is padding: nothing that
+                stands there, in `x`, `mask` or `reset`, matters.
             mask: (T, B) or (B, T) as `x`, True where valid. A masked step holds the state and puts out zeros.
-            reset: Likewise; True where the state is set to the initial state before that step. The backward
-                direction clears where it crosses from step t to t - 1.
+            reset: Likewise; True where the state is set to the initial state before that step, be it masked or not.
+                The backward direction sets it where it crosses from step t to t - 1.
             return_states: Also return every field at every step of every layer.
 
         Returns:
             The output: the last layer's first state field at every step, directions side by side, (T, B, width) or
             as `x` is laid out; the final state, a named tuple of the cell's fields, each (layers * directions, B,
             width), or a list of them where layers have different widths; with `return_states`, a named tuple of all
-            states, each (layers * directions, T, B, width), or a list.
+            states, each (layers * directions, T, B, width) with T and B as in `x`, or a list.
 
         Raises:
             ValueError: Sizes or types that do not fit, naming the argument, what was found and what is expected.
         """
-        single = x.dim() == 2
-        if x.dim() not in (2, 3):
-            raise ValueError(f"x: (T, B, I), (B, T, I) or (T, I) is expected, not {tuple(x.shape)}")
-        if x.shape[-1] != self.input_size:
-            raise ValueError(
-                f"x: input_size is {self.input_size}, but the last axis of {tuple(x.shape)} is {x.shape[-1]}"
-            )
-        rows_first = self.batch_first and not single
-        x = x.unsqueeze(1) if single else x.transpose(0, 1) if rows_first else x
+        layout = self._checked_layout(x)
+        x = layout.inward(x)
         T, B = x.shape[:2]
-        if single:
-            mask, reset = (None if rows is None else rows.unsqueeze(-1) for rows in (mask, reset))
-            lengths = None if lengths is None else torch.as_tensor(lengths).reshape(-1)
-        mask = self._steps_by_rows("mask", mask, T, B, rows_first)
-        reset = self._steps_by_rows("reset", reset, T, B, rows_first)
-        mask = _with_lengths(mask, lengths, T, B, x.device)
-        states = self._initial(x, B) if state is None else self._given(state, x, B, single)
-        fresh = states if state is None or reset is None else self._initial(x, B)
+        mask, reset = layout.rows("mask", mask, T, B), layout.rows("reset", reset, T, B)
+        if lengths is not None:
+            within = _within(lengths, T, B, x.device)
+            mask = within if mask is None else mask & within
+            reset = None if reset is None else reset & within
+        initial = self._initial(x, B)
+        begun = initial if state is None else self._given(state, x, B, layout.single)
 
         finals: list[State] = []
-        everything: list[list[State]] = []
+        everything: list[State] = []
         for k in range(self.num_layers):
-            places = [p for p in self._places if p.layer == k]
-            inputs = self._variational(x, self.input_dropout) if self.input_dropout else x
+            inputs = self._variational(x, self.input_dropout)
             outputs = []
-            for place in places:
-                index = self._places.index(place)
+            for index, place in enumerate(self._places):
+                if place.layer != k:
+                    continue
                 steps, final = eager.run(
-                    self._stepper(place, B, x),
+                    self._stepper(place, x),
                     inputs,
-                    states[index],
-                    fresh[index],
+                    begun[index],
+                    initial[index],
                     mask=mask,
                     reset=reset,
-                    reverse=place.reverse,
+                    reverse=place.suffix.endswith("_reverse"),
                     zoneout=self.zoneout,
                     training=self.training,
                 )
-                outputs.append(torch.stack([s[0] for s in steps]) if T else x.new_zeros(0, B, self._widths(place)[0]))
+                fields = range(len(final) if return_states else 1)
+                stacked = tuple(_stacked([step[i] for step in steps], final[i]) for i in fields)
+                outputs.append(stacked[0])
+                everything.append(stacked)
                 finals.append(final)
-                if return_states:
-                    everything.append(steps)
-            out = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
-            if self.skip and k:
-                out = self._skipped(k, x, out)
+            out = self._skipped(k, x, torch.cat(outputs, -1))
             if mask is not None:
                 out = torch.where(mask.unsqueeze(-1), out, out.new_zeros(()))
-            x = F.dropout(out, self.dropout, self.training) if self.dropout and k < self.num_layers - 1 else out
+            x = F.dropout(out, self.dropout, self.training and k < self.num_layers - 1)
 
-        output = x.squeeze(1) if single else x.transpose(0, 1) if rows_first else x
-        final_state = self._gathered([[f.squeeze(0) if single else f for f in s] for s in finals])
+        output, last = layout.outward(x), self._gathered([[layout.row(f) for f in final] for final in finals])
         if not return_states:
-            return output, final_state
-        axis = 0 if not rows_first else 1
-        steps_of = [
-            [torch.stack([s[i] for s in steps], axis) for i in range(len(self.state_type._fields))]
-            if T
-            else [f.new_zeros((0, *f.shape)).transpose(0, axis) for f in final]
-            for steps, final in zip(everything, finals, strict=True)
-        ]
-        if single:
-            steps_of = [[f.squeeze(1) for f in fields] for fields in steps_of]
-        return output, final_state, self._gathered(steps_of)
+            return output, last
+        return output, last, self._gathered([[layout.outward(f) for f in fields] for fields in everything])
 
     def step(self, x_t: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """One step of every layer: `x_t` (B, I) or (I,) and the state so far give the output and the new state.
+        """One step of every layer: `x_t`, (B, I) or (I,), and the state so far give the output and the new state.
 
-        Run over a sequence, it gives what `forward` gives.
+        Run over a sequence, it gives what `forward` gives (dropout aside, whose factors are drawn anew at each call).
+
+        Raises:
+            ValueError: The layer is bidirectional, or sizes do not fit.
         """
         if self.bidirectional:
             raise ValueError("a bidirectional layer reads the future, so it cannot take one step at a time")
         if x_t.dim() not in (1, 2):
             raise ValueError(f"x_t: (B, I) or (I,) is expected, not {tuple(x_t.shape)}")
-        x = x_t.unsqueeze(1 if self.batch_first and x_t.dim() == 2 else 0)
-        output, state = self(x, state)
-        return output.squeeze(1 if self.batch_first and x_t.dim() == 2 else 0), state
+        time = 1 if self.batch_first and x_t.dim() == 2 else 0
+        output, state = self(x_t.unsqueeze(time), state)
+        return output.squeeze(time), state
 
-    def _stepper(self, place: "_Place", B: int, x: Tensor) -> eager.Stepper:
+    def _checked_layout(self, x: Tensor) -> "_Layout":
+        if not isinstance(x, Tensor):
+            hint = "; pad it and give lengths" if isinstance(x, nn.utils.rnn.PackedSequence) else ""
+            raise ValueError(f"x: a tensor is expected, not {type(x).__name__}{hint}")
+        if x.dim() not in (2, 3):
+            raise ValueError(f"x: (T, B, I), (B, T, I) or (T, I) is expected, not {tuple(x.shape)}")
+        if x.shape[-1] != self.input_size:
+            raise ValueError(f"x: input_size is {self.input_size}, but {tuple(x.shape)} ends with {x.shape[-1]}")
+        if isinstance(self.cell, Cell) and not torch.is_autocast_enabled(x.device.type):
+            expected = self.get_parameter("weight_ih_l0").dtype
+            if x.dtype != expected:
+                raise ValueError(f"x: {expected} is expected, as the parameters are, not {x.dtype}")
+        return _Layout(single=x.dim() == 2, rows_first=self.batch_first and x.dim() == 3)
+
+    def _stepper(self, place: "_Place", x: Tensor) -> eager.Stepper:
         if not isinstance(self.cell, Cell):
-            return eager.FunctionStepper(self.cell, single=len(self.state_type._fields) == 1)
+            return eager.FunctionStepper(self.cell, self.form)
         assert place.use is not None
-        weights = {name: getattr(self, name + place.suffix) for name in place.names}
-        if self.weight_drop and self.training and "weight_hh" in weights:
-            weights["weight_hh"] = F.dropout(weights["weight_hh"], self.weight_drop)
+        weights = self._weights(place)
         drop = None
+        if self.weight_drop and self.training:
+            weights["weight_hh"] = F.dropout(weights["weight_hh"], self.weight_drop)
         if self.recurrent_dropout and self.training:
-            drop = F.dropout(x.new_ones(B, place.use.operand), self.recurrent_dropout)
+            drop = F.dropout(x.new_ones(x.shape[1], place.use.operand), self.recurrent_dropout)
         return eager.CellStepper(self.cell, place.use, weights, drop)
 
     def _variational(self, x: Tensor, share: float) -> Tensor:
-        return x * F.dropout(x.new_ones(x.shape[1:]), share, self.training)
+        return x * F.dropout(x.new_ones(x.shape[1:]), share) if share and self.training else x
 
     def _skipped(self, k: int, below: Tensor, out: Tensor) -> Tensor:
+        if k == 0 or self.skip is None:
+            return out
         if self.skip == "residual":
             return below + out
         gate = torch.sigmoid(F.linear(below, getattr(self, f"weight_skip_l{k}"), getattr(self, f"bias_skip_l{k}")))
         return gate * out + (1 - gate) * below
 
-    def _widths(self, place: "_Place") -> tuple[int, ...]:
-        if isinstance(self.cell, Cell):
-            return self.cell.widths(place.hidden_size)
-        return (place.hidden_size,) * len(self.state_type._fields)
-
     def _initial(self, x: Tensor, B: int) -> list[State]:
-        states = []
-        for place in self._places:
-            if self.learn_initial_state:
-                starts = [getattr(self, f"initial_{name}{place.suffix}") for name in self.state_type._fields]
-                states.append(tuple(start.expand(B, -1) for start in starts))
-            elif isinstance(self.cell, Cell):
-                states.append(self.cell.initial_state(B, place.hidden_size, x))
-            else:
-                states.append(tuple(x.new_zeros(B, width) for width in self._widths(place)))
-        return states
+        """The state of each layer and direction before the first step."""
+        if self.learn_initial_state:
+            return [tuple(start.expand(B, -1) for start in self._learnt_state(place)) for place in self._places]
+        return [self.form.initial_state(B, place.hidden_size, x) for place in self._places]
 
     def _given(self, state: Any, x: Tensor, B: int, single: bool) -> list[State]:
+        """The state that a caller gives, for each layer and direction."""
         names = self.state_type._fields
         fields = (state,) if isinstance(state, Tensor) else tuple(state)
         if len(fields) != len(names):
             raise ValueError(f"state: {len(names)} field(s) are expected ({', '.join(names)}), not {len(fields)}")
         columns = []
-        for index, (name, values) in enumerate(zip(names, fields, strict=True)):
-            rows = list(values)
-            if len(rows) != len(self._places):
-                raise ValueError(f"state.{name}: {len(self._places)} layers * directions are expected, not {len(rows)}")
-            for i, place in enumerate(self._places):
-                expected = (self._widths(place)[index],) if single else (B, self._widths(place)[index])
-                if tuple(rows[i].shape) != expected:
-                    raise ValueError(f"state.{name}[{i}]: {expected} is expected, not {tuple(rows[i].shape)}")
-                rows[i] = rows[i].unsqueeze(0) if single else rows[i]
-            columns.append(rows)
-        return [tuple(column[i].to(x.dtype) for column in columns) for i in range(len(self._places))]
+        for i, (name, values) in enumerate(zip(names, fields, strict=True)):
+            if len(values) != len(self._places):
+                found = f"{len(self._places)} layers * directions are expected, not {len(values)}"
+                raise ValueError(f"state.{name}: {found}")
+            column = []
+            for k, (place, value) in enumerate(zip(self._places, values, strict=True)):
+                expected = (place.widths[i],) if single else (B, place.widths[i])
+                if not isinstance(value, Tensor) or tuple(value.shape) != expected:
+                    found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+                    raise ValueError(f"state.{name}[{k}]: a tensor {expected} is expected, not {found}")
+                column.append((value.unsqueeze(0) if single else value).to(x.dtype))
+            columns.append(column)
+        return list(zip(*columns, strict=True))
 
     def _gathered(self, rows: list[list[Tensor]]) -> Any:
-        """From one list of fields a place to the named tuple of fields, stacked where the widths allow it."""
-        fields = [[row[i] for row in rows] for i in range(len(self.state_type._fields))]
+        """From a list of fields for each layer and direction to the named tuple, stacked where the widths allow it."""
+        fields = [list(field) for field in zip(*rows, strict=True)]
         return self.state_type(*(torch.stack(f) if len({v.shape for v in f}) == 1 else f for f in fields))
 
-    def _steps_by_rows(self, name: str, rows: Tensor | None, T: int, B: int, rows_first: bool) -> Tensor | None:
-        if rows is None:
-            return None
-        expected = (B, T) if rows_first else (T, B)
-        if rows.dtype != torch.bool:
-            raise ValueError(f"{name}: a boolean tensor is expected, not {rows.dtype}")
-        if tuple(rows.shape) != expected:
-            raise ValueError(f"{name}: {expected} is expected, not {tuple(rows.shape)}")
-        return rows.transpose(0, 1) if rows_first else rows
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Recurrent":
-        made = self.__class__.__new__(self.__class__)
-        memo[id(self)] = made
-        for (
-            key,
-            value,
-        ) in self.__dict__.items():  # a cell is a constant; its named tuple's class cannot be copied
-            keep = key == "state_type" or (key == "cell" and isinstance(value, Cell))
-            made.__dict__[key] = value if keep else copy.deepcopy(value, memo)
-        return made
-
-
+@dataclass
 class _Place:
     """One layer and direction."""
 
-    def __init__(self, layer: int, suffix: str, hidden_size: int, reverse: bool, input_size: int) -> None:
-        self.layer, self.suffix, self.hidden_size = layer, suffix, hidden_size
-        self.reverse, self.input_size = reverse, input_size
-        self.use: Use | None = None
-        self.names: list[str] = []
+    layer: int
+    suffix: str
+    input_size: int
+    hidden_size: int
+    widths: tuple[int, ...]
+    use: Use | None = None
+    names: list[str] = field(default_factory=list)
 
 
-def _with_lengths(
-    mask: Tensor | None, lengths: Tensor | Iterable[int] | None, T: int, B: int, device: torch.device
-) -> Tensor | None:
-    if lengths is None:
-        return mask
-    steps = torch.as_tensor(lengths, device=device)
-    if steps.is_floating_point() or steps.dtype == torch.bool or tuple(steps.shape) != (B,):
+@dataclass(frozen=True)
+class _Layout:
+    """How a caller's tensors lie: (T, B, ...) as inside, (B, T, ...), or one sequence, (T, ...)."""
+
+    single: bool
+    rows_first: bool
+
+    def inward(self, v: Tensor) -> Tensor:
+        """To (T, B, ...)."""
+        return v.unsqueeze(1) if self.single else v.transpose(0, 1) if self.rows_first else v
+
+    def outward(self, v: Tensor) -> Tensor:
+        """From (T, B, ...)."""
+        return v.squeeze(1) if self.single else v.transpose(0, 1) if self.rows_first else v
+
+    def row(self, v: Tensor) -> Tensor:
+        """From (B, ...), that is of one step."""
+        return v.squeeze(0) if self.single else v
+
+    def rows(self, name: str, flags: Any, T: int, B: int) -> Tensor | None:
+        """Checked flags of every step, (T, B), True or False."""
+        if flags is None:
+            return None
+        if not isinstance(flags, Tensor) or flags.dtype != torch.bool:
+            found = flags.dtype if isinstance(flags, Tensor) else type(flags).__name__
+            raise ValueError(f"{name}: a boolean tensor is expected, not {found}")
+        expected = (T,) if self.single else (B, T) if self.rows_first else (T, B)
+        if tuple(flags.shape) != expected:
+            raise ValueError(f"{name}: {expected} is expected, not {tuple(flags.shape)}")
+        return self.inward(flags)
+
+
+def _stacked(steps: list[Tensor], like: Tensor) -> Tensor:
+    return torch.stack(steps) if steps else like.new_zeros(0, *like.shape)
+
+
+def _within(lengths: Any, T: int, B: int, device: torch.device) -> Tensor:
+    """(T, B), True at the steps within each sequence's length."""
+    try:
+        steps = torch.as_tensor(lengths, device=device)
+    except (RuntimeError, TypeError, ValueError):
+        raise ValueError(f"lengths: {B} whole numbers are expected, not {lengths!r}") from None
+    if steps.dim() == 0 and B == 1:
+        steps = steps.unsqueeze(0)
+    whole = not (steps.is_floating_point() or steps.is_complex() or steps.dtype == torch.bool)
+    if tuple(steps.shape) != (B,) or not (whole or B == 0):
         raise ValueError(f"lengths: {B} whole numbers are expected, not {steps.dtype} {tuple(steps.shape)}")
-    if not torch.compiler.is_compiling() and not torch._C._functorch.is_functorch_wrapped_tensor(steps) and B:
+    if B and eager.is_readable(steps):
         low, high = int(steps.min()), int(steps.max())
         if low < 0 or high > T:
             raise ValueError(f"lengths: from 0 to T = {T} is expected, found {low if low < 0 else high}")
-    valid = torch.arange(T, device=device).unsqueeze(1) < steps
-    return valid if mask is None else valid & mask
+    return torch.arange(T, device=device).unsqueeze(1) < steps
 
 
-def _whole(name: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+def _form_of(cell: Any) -> Stateful:
+    """The name and state of a cell, or of a plain function."""
+    if isinstance(cell, Cell):
+        return cell
+    if isinstance(cell, type) or not callable(cell):
+        raise ValueError(f"cell: a cell, its name or a function f(x_t, state) is expected, not {cell!r}")
+    declared = getattr(cell, "state", None)
+    state = declared if isinstance(declared, str) else "h c" if isinstance(cell, nn.LSTMCell) else "h"
+    name = getattr(cell, "__name__", type(cell).__name__).strip("<>")
+    return Stateful(name=name, fields=state_fields(state))
+
+
+def _constants(cell: Cell, hidden_size: int) -> dict[str, Tensor]:
+    mask = cell.mask_of_u(hidden_size)
+    return cell.constant_values(hidden_size) | ({} if mask is None else {"mask_hh": mask})
+
+
+def _sizes(hidden_size: Any, num_layers: int) -> list[int]:
+    if isinstance(hidden_size, str) or not isinstance(hidden_size, Sequence):
+        return [_whole("hidden_size", hidden_size)] * num_layers
+    if len(hidden_size) != num_layers:
+        raise ValueError(f"hidden_size: one number, or one for each of {num_layers} layers, not {len(hidden_size)}")
+    return [_whole("hidden_size", size) for size in hidden_size]
+
+
+def _whole(name: str, value: Any) -> int:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name}: a whole number above 0 is expected, not {value!r}")
+    return int(value)
+
+
+def _check_share(name: str, value: Any) -> None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1:
+        raise ValueError(f"{name}: a share from 0 to 1 is expected, not {value!r}")

@@ -1,0 +1,280 @@
+"""What is checked of a cell: its declaration when it is made, its body when a layer is built of it.
+
+The body is run once on tensors of two rows, with stand-ins for `z` and `p` that note what is asked of them. So a name
+that is not declared, a declaration without use and a state of the wrong shape are told of before any training, and
+the engine knows which products each net input needs.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from keyword import iskeyword
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from recurra.cells.terms import LinearMap, NetInput
+from recurra.errors import CellError, unknown
+from recurra.math import ACTIVATIONS
+
+if TYPE_CHECKING:
+    from recurra.cells.form import Cell
+
+INITIALISATIONS = ("xavier", "orthogonal", "identity", "uniform", "normal", "zeros", "ones")
+"""The initialisations a `start` entry can name (`recurra.nn.initialise` carries them out)."""
+
+KINDS_OF_U = ("dense", "diagonal", "blocks")
+
+RESERVED = ("weight_ih", "weight_hh", "bias", "bias_ih", "bias_hh", "mask_hh", "weight_skip", "bias_skip")
+"""Names that a layer gives to its own parameters."""
+
+FAULTS_OF_CODE = (ArithmeticError, AttributeError, LookupError, NameError, RuntimeError, TypeError, ValueError)
+"""What a mistake in a person's own lines raises; it is told again as a `CellError` that names the cell and the line."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """How a body takes its net inputs.
+
+    Attributes:
+        whole: Gates taken as `z.g`.
+        parts: Gates taken as `z.g.x` or `z.g.h`.
+        called: Gates taken as `z.g(v)`.
+        operand: Width K of what U multiplies.
+    """
+
+    whole: frozenset[str]
+    parts: frozenset[str]
+    called: frozenset[str]
+    operand: int
+
+
+def fail(cell: str, text: str) -> NoReturn:
+    """Raise the error of the cell of this name."""
+    raise CellError(f"cell {cell!r}: {text}")
+
+
+# --- the declaration ------------------------------------------------------------------------------------------------
+
+
+def options(name: str, body: Callable[..., Any]) -> dict[str, Any]:
+    """The options of a body: its keyword-only arguments and their defaults."""
+    found = {}
+    for p in inspect.signature(body).parameters.values():
+        if p.kind is p.KEYWORD_ONLY:
+            if p.default is p.empty:
+                fail(name, f"option {p.name!r} has no default")
+            found[p.name] = p.default
+    return found
+
+
+def positional(body: Callable[..., Any]) -> int:
+    """How many positional arguments a body takes: 2 for (z, s), 3 for (z, s, p)."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(p.kind in kinds for p in inspect.signature(body).parameters.values())
+
+
+def option(cell: "Cell", name: str, value: Any) -> Any:
+    """The value of an option, if the cell has it and it can have that value; activations may be named."""
+    if name not in cell.options:
+        fail(cell.name, unknown("option", name, cell.options))
+    default = cell.options[name]
+    if callable(default) and not callable(value):
+        if value not in ACTIVATIONS:
+            fail(cell.name, f"option {name!r}: " + unknown("function", str(value), ACTIVATIONS))
+        return ACTIVATIONS[value]
+    for kind, words in ((bool, "True or False"), ((int, float), "a number"), (str, "a name")):
+        if isinstance(default, kind):
+            if not isinstance(value, kind) or isinstance(value, bool) != isinstance(default, bool):
+                fail(cell.name, f"option {name!r}: {words} is expected, not {value!r}")
+            break
+    return value
+
+
+def declaration(cell: "Cell") -> None:
+    """Check that a declaration does not contradict itself.
+
+    Raises:
+        CellError: It does.
+    """
+    _check_names(cell)
+    if positional(cell.body) not in (2, 3):
+        fail(cell.name, "its body takes (z, s) or (z, s, p), and options as keyword-only arguments")
+    if cell.biases not in (0, 1, 2):
+        fail(cell.name, f"biases is 0, 1 or 2, not {cell.biases!r}")
+    if not callable(cell.recurrent) and cell.recurrent not in KINDS_OF_U:
+        fail(cell.name, unknown("kind of U", str(cell.recurrent), KINDS_OF_U))
+    if cell.recurrent == "blocks":
+        _check_size(cell, "recurrent='blocks'", "heads")
+    for f in cell.fields:
+        _check_size(cell, f"state field {f.name!r}", f.width)
+        if not isinstance(cell.value(f.start), (int, float)):
+            fail(cell.name, f"state field {f.name!r} starts at a number or an option that holds one, not {f.start!r}")
+    for m in cell.matrices:
+        _check_size(cell, f"matrix {m.name!r}", m.rows)
+        _check_size(cell, f"matrix {m.name!r}", m.columns)
+    for key, start in cell.start.items():
+        value = cell.value(start)
+        if isinstance(value, str) and value not in INITIALISATIONS:
+            fail(cell.name, f"start of {key!r}: " + unknown("initialisation", value, [*INITIALISATIONS, *cell.options]))
+        if not isinstance(value, (int, float, str)):
+            fail(cell.name, f"start of {key!r}: a number or a named initialisation is expected, not {value!r}")
+
+
+def _check_names(cell: "Cell") -> None:
+    fields, gates = [f.name for f in cell.fields], [*cell.gates, *cell.inputs]
+    if not fields:
+        fail(cell.name, 'a state is expected, such as state="h"')
+    if not gates:
+        fail(cell.name, 'at least one net input is expected, such as gates="h"')
+    for name in (*fields, *gates, *cell.vectors, *(m.name for m in cell.matrices), *cell.constants):
+        if not name.isidentifier() or iskeyword(name) or name.startswith("_"):
+            fail(cell.name, f"{name!r} is not a name that Python allows for an attribute")
+        if name in RESERVED or name.startswith("initial_"):
+            fail(cell.name, f"{name!r} is a name of the layer's own; another one is needed")
+    letters = [*"WUb", *(f"{letter}_{gate}" for letter in "WUb" for gate in gates)]
+    parameters = [*letters, *cell.vectors, *(m.name for m in cell.matrices)]
+    for names in (gates, [*parameters, *cell.constants, *fields]):  # `start` speaks of the second group by name alone
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            fail(cell.name, f"{twice!r} is declared twice")
+    without_u = [f"U_{gate}" for gate in cell.inputs]
+    for key in cell.start:
+        if key not in parameters or key in without_u:
+            fail(cell.name, "start: " + unknown("parameter or state field", key, {*parameters, *fields} - {*without_u}))
+
+
+def _check_size(cell: "Cell", what: str, size: int | str) -> None:
+    if isinstance(size, str) and size != "H" and size not in cell.options:
+        fail(cell.name, f"{what}: " + unknown("size", size, ["H", *cell.options]) + " (H is hidden_size)")
+    value = cell.options.get(size, 1) if isinstance(size, str) else size
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        named = f"option {size!r}" if isinstance(size, str) else "a size"
+        fail(cell.name, f"{what}: {named} is a whole number above 0, not {value!r}")
+
+
+# --- the body -------------------------------------------------------------------------------------------------------
+
+
+def use(cell: "Cell", hidden_size: int) -> Use:
+    """Run the body once on tensors of two rows and see how it takes its net inputs; see `Cell.use`."""
+    H = hidden_size
+    state = cell.state_type(*(torch.full((2, width), 0.5) for width in cell.widths(H)))
+    notes = _Notes(cell, state[0].shape[-1])
+    values: dict[str, Any] = {name: torch.full((H,), 0.5) for name in cell.vectors} | cell.constant_values(H)
+    for m in cell.matrices:
+        values[m.name] = LinearMap(torch.full((cell.size(m.rows, H), cell.size(m.columns, H)), 0.5))
+    p = _Asked(cell, "parameter", values)
+    z = _Asked(cell, "net input", {gate: _Noted(gate, torch.full((2, H), 0.5), notes) for gate in notes.ways})
+    _check_new_state(cell, state, _run(cell, z, state, p))
+
+    ways = notes.ways
+    idle = [f"z.{gate}" for gate in ways if not ways[gate]] + [f"p.{name}" for name in values if name not in p._asked]
+    if idle:
+        fail(cell.name, f"declared, but never used in its body: {', '.join(idle)}")
+    without_u = [gate for gate in cell.gates if ways[gate] <= {".x"}]
+    if without_u:
+        fail(cell.name, f"U_{without_u[0]} is never used; a net input without U is declared in `inputs`")
+    if len(notes.operands) > 1:
+        widths = " and ".join(map(str, sorted(notes.operands)))
+        fail(cell.name, f"its gates share one stacked U, but what they multiply has widths {widths}")
+    return Use(
+        whole=frozenset(gate for gate in cell.gates if "" in ways[gate]),
+        parts=frozenset(gate for gate in cell.gates if ways[gate] & {".x", ".h"}),
+        called=frozenset(gate for gate in cell.gates if "(v)" in ways[gate]),
+        operand=notes.operands.pop() if notes.operands else H,
+    )
+
+
+def _run(cell: "Cell", z: Any, state: Any, p: Any) -> tuple[Any, ...]:
+    try:
+        with torch.no_grad():
+            return cell.step(z, state, p)
+    except CellError:
+        raise
+    except FAULTS_OF_CODE as error:
+        text = f"{type(error).__name__}: {error}"
+        if isinstance(error, AttributeError) and error.obj is state:
+            text = unknown("state field", str(error.name), state._fields)
+        raise CellError(_where(cell, error) + text) from error
+
+
+def _where(cell: "Cell", error: Exception) -> str:
+    """The cell and the line of its body in which an error arose."""
+    code, trace, line = getattr(cell.body, "__code__", None), error.__traceback__, None
+    while trace is not None:
+        line = trace.tb_lineno if trace.tb_frame.f_code is code else line
+        trace = trace.tb_next
+    place = f" ({Path(code.co_filename).name}, line {line})" if code and line else ""
+    return f"cell {cell.name!r}{place}: "
+
+
+def _check_new_state(cell: "Cell", old: Any, new: tuple[Any, ...]) -> None:
+    if len(new) != len(old):
+        fields = ", ".join(old._fields)
+        fail(cell.name, f"its body returns {len(new)} value(s), but its state has {len(old)} field(s): {fields}")
+    for f, before, value in zip(cell.fields, old, new, strict=True):
+        found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        if found != tuple(before.shape):
+            width = before.shape[-1]
+            fail(cell.name, f"its new {f.name!r} should be (B, {width}), here (2, {width}), but is {found}")
+
+
+class _Notes:
+    """In which ways a body takes its net inputs, and how wide what U multiplies is."""
+
+    def __init__(self, cell: "Cell", state_width: int) -> None:
+        self.cell, self.state_width = cell, state_width
+        self.ways: dict[str, set[str]] = {gate: set() for gate in (*cell.gates, *cell.inputs)}
+        self.operands: set[int] = set()
+
+    def add(self, gate: str, way: str, operand: Tensor | None = None) -> None:
+        """Note that `z.<gate><way>` was taken."""
+        if way and gate in self.cell.inputs:
+            fail(self.cell.name, f"z.{gate}{way}: {gate!r} is declared in `inputs`, without U; there is only z.{gate}")
+        if operand is not None and operand.dim() != 2:
+            fail(self.cell.name, f"z.{gate}(v): v is (B, K), not {tuple(operand.shape)}")
+        if way != ".x" and gate in self.cell.gates:
+            self.operands.add(self.state_width if operand is None else operand.shape[-1])
+        self.ways[gate].add(way)
+
+
+class _Noted(NetInput):
+    """Stands for a net input and notes how it is taken."""
+
+    __slots__ = ("_gate", "_notes", "_value")
+
+    def __init__(self, gate: str, value: Tensor, notes: _Notes) -> None:
+        super().__init__(value, value, lambda operand, added: self._take("(v)", operand))
+        self._gate, self._value, self._notes = gate, value, notes
+
+    def _take(self, way: str, operand: Tensor | None = None) -> Tensor:
+        self._notes.add(self._gate, way, operand)
+        return self._value
+
+    @property
+    def x(self) -> Tensor:
+        return self._take(".x")
+
+    @property
+    def h(self) -> Tensor:
+        return self._take(".h")
+
+    @property
+    def whole(self) -> Tensor:
+        return self._take("")
+
+
+class _Asked:
+    """Values by name; offers the nearest name for one that is not there, and notes which are asked for."""
+
+    def __init__(self, cell: "Cell", kind: str, values: Mapping[str, Any]) -> None:
+        self._cell, self._kind, self._values, self._asked = cell.name, kind, values, set()
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self._values:
+            fail(self._cell, unknown(self._kind, name, self._values))
+        self._asked.add(name)
+        return self._values[name]

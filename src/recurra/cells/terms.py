@@ -1,0 +1,100 @@
+"""The terms of a cell's equations that are more than tensors: net inputs, `z.g`, and matrices, `p.W @ v`."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from torch import Tensor
+from torch.nn.functional import linear
+from torch.utils._pytree import tree_map
+
+from recurra.errors import CellError
+
+Product = Callable[[Tensor, Tensor | None], Tensor]
+"""U of one gate or several: `(v, added) -> U v + added`."""
+
+Part = TypeVar("Part", Tensor, Product)
+
+
+class NetInput:
+    """A net input that a body can take whole, in its two parts, or with another operand for U.
+
+    A gate that the body only ever takes whole is handed to it as a plain tensor instead.
+
+    Args:
+        x: `W_g x_t + b_g`.
+        half: `U_g h_(t-1)`, with the second bias where the cell declares two; None where the body never asks for it.
+        product: U_g; None where the body never calls it.
+    """
+
+    __slots__ = ("_half", "_product", "_x")
+
+    def __init__(self, x: Tensor, half: Tensor | None, product: Product | None) -> None:
+        self._x, self._half, self._product = x, half, product
+
+    def __call__(self, operand: Any) -> Tensor:
+        """`W_g x_t + U_g operand + b_g`."""
+        return _found(self._product)(plain(operand), self._x)
+
+    @property
+    def x(self) -> Tensor:
+        """`W_g x_t`, with the first bias."""
+        return self._x
+
+    @property
+    def h(self) -> Tensor:
+        """`U_g h_(t-1)`, with the second bias where the cell declares two."""
+        return _found(self._half)
+
+    @property
+    def whole(self) -> Tensor:
+        """The whole net input, (B, H), which every tensor operation takes this object for."""
+        return self._x + _found(self._half)
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Let PyTorch's functions take the net input for the tensor that it stands for."""
+        args, kwargs = tree_map(plain, (args, kwargs or {}))
+        return func(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.whole, name)
+
+
+def plain(value: Any) -> Any:
+    """The tensor that a net input stands for; anything else as it is."""
+    return value.whole if isinstance(value, NetInput) else value
+
+
+def _found(part: Part | None) -> Part:
+    if part is None:
+        raise CellError("a body takes each net input in the same way at every call, whatever the values are")
+    return part
+
+
+def _operator(name: str) -> Callable[..., Any]:
+    def apply(self: NetInput, *others: Any) -> Any:
+        return getattr(self.whole, name)(*map(plain, others))
+
+    return apply
+
+
+for _name in (
+    *("add", "sub", "mul", "truediv", "pow", "matmul"),
+    *("radd", "rsub", "rmul", "rtruediv", "rpow", "rmatmul"),
+    *("neg", "abs", "getitem", "eq", "ne", "lt", "le", "gt", "ge"),
+):
+    setattr(NetInput, f"__{_name}__", _operator(f"__{_name}__"))
+
+
+class LinearMap:
+    """A matrix W that a body multiplies with: `p.W @ v` is W v for each row of v, (B, columns) -> (B, rows)."""
+
+    __slots__ = ("_weight",)
+
+    def __init__(self, weight: Tensor) -> None:
+        self._weight = weight
+
+    def __matmul__(self, v: Any) -> Tensor:
+        return linear(plain(v), self._weight)
