@@ -1,7 +1,6 @@
 """From ragged sequences to padded batches, in an order that depends on the seed and the epoch alone."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -91,5 +90,3 @@ def epoch_plan(data: Sequences, batch_size: int, *, seed: int, epoch: int, shuff
 def by_length(data: Sequences, batch_size: int) -> list[Tensor]:
     """Every sequence once, in batches of like length: the order in which a model is evaluated."""
     return list(torch.sort(data.lengths, stable=True).indices.split(batch_size))
-
-

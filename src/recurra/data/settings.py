@@ -10,34 +10,52 @@ class DataSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str | None = Field(None, description="a known data set or made source: digits, mnist, imdb, sine")
-    path: str | None = Field(None, description="file, or folder with parts (train, valid, test)")
-    validation: str | None = Field(None, description="file with the validation part")
-    test: str | None = Field(None, description="file with the test part")
-    format: str | None = Field(None, description="how the file is laid out; found from the content when left out")
+    name: str | None = Field(default=None, description="a known data set or made source: digits, mnist, imdb, sine")
+    path: str | None = Field(default=None, description="file, or folder with parts (train, valid, test)")
+    validation: str | None = Field(default=None, description="file with the validation part")
+    test: str | None = Field(default=None, description="file with the test part")
+    format: str | None = Field(
+        default=None, description="how the file is laid out; found from the content when left out"
+    )
 
-    validation_fraction: float = Field(0.1, ge=0, lt=1, description="share split off the training part, where no validation part is given")
-    test_fraction: float = Field(0.2, ge=0, lt=1, description="share split off the training part, where no test part is given")
-    split_seed: int | None = Field(None, ge=0, description="seed of the split; the run's seed when left out")
-    stratify: bool = Field(True, description="keep the share of each class in every part")
+    validation_fraction: float = Field(
+        default=0.1, ge=0, lt=1, description="share split off the training part, where no validation part is given"
+    )
+    test_fraction: float = Field(
+        default=0.2, ge=0, lt=1, description="share split off the training part, where no test part is given"
+    )
+    split_seed: int | None = Field(default=None, ge=0, description="seed of the split; the run's seed when left out")
+    stratify: bool = Field(default=True, description="keep the share of each class in every part")
 
-    header: bool | None = Field(None, description="whether a table's first line names its columns")
-    separator: str | None = Field(None, description="what stands between a table's columns")
-    columns: list[str] | None = Field(None, description="names for the columns of a table without a header")
-    target: str | list[str] | None = Field(None, description="column (or columns) to predict")
-    features: list[str] | None = Field(None, description="columns that make up the input; all others when left out")
+    header: bool | None = Field(default=None, description="whether a table's first line names its columns")
+    separator: str | None = Field(default=None, description="what stands between a table's columns")
+    columns: list[str] | None = Field(default=None, description="names for the columns of a table without a header")
+    target: str | list[str] | None = Field(default=None, description="column (or columns) to predict")
+    features: list[str] | None = Field(
+        default=None, description="columns that make up the input; all others when left out"
+    )
     ignore: list[str] = Field(default_factory=list, description="columns to leave out")
-    id: str | None = Field(None, description="long form: column that tells which sequence a row belongs to")
-    time: str | None = Field(None, description="long form: column that orders the rows of a sequence")
-    text: str | None = Field(None, description="column that holds the text")
-    label_separator: str | None = Field(None, description="what stands between several labels of one sequence, such as ';'")
-    lines: Literal["files", "lines"] | None = Field(None, description="text folders: a file a sample, or a line a sample")
+    id: str | None = Field(default=None, description="long form: column that tells which sequence a row belongs to")
+    time: str | None = Field(default=None, description="long form: column that orders the rows of a sequence")
+    text: str | None = Field(default=None, description="column that holds the text")
+    label_separator: str | None = Field(
+        default=None, description="what stands between several labels of one sequence, such as ';'"
+    )
+    lines: Literal["files", "lines"] | None = Field(
+        default=None, description="text folders: a file a sample, or a line a sample"
+    )
 
-    unit: Literal["word", "character"] = Field("word", description="what a text is cut into")
-    lowercase: bool = Field(True, description="fold texts to lower case")
-    min_count: int = Field(2, ge=1, description="symbols seen less often become the unknown symbol")
-    max_vocabulary: int = Field(30_000, ge=3, description="largest number of symbols kept, the most frequent first")
-    max_length: int | None = Field(None, ge=1, description="longest sequence kept whole; longer ones are cut (counted and said)")
-    keep: Literal["start", "end"] = Field("start", description="which end of a sequence that is too long is kept")
-    trim_blank: bool = Field(False, description="images: end a sequence at its last row that is not blank")
-    encoding: str = Field("utf-8", description="how text is encoded")
+    unit: Literal["word", "character"] = Field(default="word", description="what a text is cut into")
+    lowercase: bool = Field(default=True, description="fold texts to lower case")
+    min_count: int = Field(default=2, ge=1, description="symbols seen less often become the unknown symbol")
+    max_vocabulary: int = Field(
+        default=30_000, ge=3, description="largest number of symbols kept, the most frequent first"
+    )
+    max_length: int | None = Field(
+        default=None, ge=1, description="longest sequence kept whole; longer ones are cut (counted and said)"
+    )
+    keep: Literal["start", "end"] = Field(
+        default="start", description="which end of a sequence that is too long is kept"
+    )
+    trim_blank: bool = Field(default=False, description="images: end a sequence at its last row that is not blank")
+    encoding: str = Field(default="utf-8", description="how text is encoded")

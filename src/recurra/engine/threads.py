@@ -8,12 +8,12 @@ from torch import nn
 
 WORTH_SHARING = 8e6
 """Operations in one step's largest product above which a second thread gains more than waiting for it costs. Below,
-threads that wait for each other at every step make small networks many times slower on a machine that is busy."""
+threads that wait for each other at every step slow small networks down many times on a busy machine."""
 
 
 @contextmanager
 def suited(network: nn.Module, batch_size: int, threads: int = 0) -> Iterator[None]:
-    """Run the block with `threads`, or, where that is 0, with one for small networks and PyTorch's number for others."""
+    """Run the block with `threads`, or where that is 0 with one for small networks, else with PyTorch's number."""
     before = torch.get_num_threads()
     if not threads:
         largest = max((p.numel() for name, p in network.named_parameters() if "weight_hh" in name), default=0)

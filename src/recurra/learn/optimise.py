@@ -14,37 +14,55 @@ class TrainSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    optimizer: Literal["adam", "adamw", "sgd"] = Field("adamw", description="how a step is taken")
-    lr: float = Field(3e-3, gt=0, description="learning rate (its highest value, under a schedule)")
-    momentum: float = Field(0.9, ge=0, lt=1, description="sgd: momentum")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="adam, adamw: decay of the two running means")
-    weight_decay: float = Field(0.0, ge=0, description="the optimiser's weight decay (decoupled in adamw)")
-    l1: float = Field(0.0, ge=0, description="weight of the sum of |w| over matrices, added to the loss")
-    l2: float = Field(0.0, ge=0, description="weight of the sum of w²/2 over matrices, added to the loss")
+    optimizer: Literal["adam", "adamw", "sgd"] = Field(default="adamw", description="how a step is taken")
+    lr: float = Field(default=3e-3, gt=0, description="learning rate (its highest value, under a schedule)")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="sgd: momentum")
+    betas: tuple[float, float] = Field(default=(0.9, 0.999), description="adam, adamw: decay of the two running means")
+    weight_decay: float = Field(default=0.0, ge=0, description="the optimiser's weight decay (decoupled in adamw)")
+    l1: float = Field(default=0.0, ge=0, description="weight of the sum of |w| over matrices, added to the loss")
+    l2: float = Field(default=0.0, ge=0, description="weight of the sum of w²/2 over matrices, added to the loss")
     schedule: Literal["constant", "warmup", "cosine", "one_cycle"] = Field(
-        "one_cycle", description="constant; warmup: rises, then constant; cosine: rises, then falls; one_cycle: low, high, lower"
+        default="one_cycle",
+        description="constant; warmup: rises, then constant; cosine: rises, then falls; one_cycle: low, high, lower",
     )
-    warmup: float = Field(0.2, ge=0, lt=1, description="share of the updates in which the learning rate rises")
-    final_lr: float = Field(0.001, ge=0, le=1, description="cosine, one_cycle: last learning rate over the highest")
-    batch_size: int = Field(32, ge=1, description="sequences in a batch")
-    accumulate: int = Field(1, ge=1, description="batches whose gradients make up one update")
-    epochs: int | None = Field(None, ge=1, description="times through the training part; fitted to its size when left out")
-    samples: int | None = Field(None, ge=1, description="sequences to see in all, instead of epochs")
-    clip_norm: float = Field(1.0, ge=0, description="largest norm of the gradient; a longer one is shortened to it; 0: none")
-    clip_value: float = Field(0.0, ge=0, description="largest absolute value of a gradient's entry; 0: none")
+    warmup: float = Field(default=0.2, ge=0, lt=1, description="share of the updates in which the learning rate rises")
+    final_lr: float = Field(
+        default=0.001, ge=0, le=1, description="cosine, one_cycle: last learning rate over the highest"
+    )
+    batch_size: int = Field(default=32, ge=1, description="sequences in a batch")
+    accumulate: int = Field(default=1, ge=1, description="batches whose gradients make up one update")
+    epochs: int | None = Field(
+        default=None, ge=1, description="times through the training part; fitted to its size when left out"
+    )
+    samples: int | None = Field(default=None, ge=1, description="sequences to see in all, instead of epochs")
+    clip_norm: float = Field(
+        default=1.0, ge=0, description="largest norm of the gradient; a longer one is shortened to it; 0: none"
+    )
+    clip_value: float = Field(default=0.0, ge=0, description="largest absolute value of a gradient's entry; 0: none")
     early_stopping: int | None = Field(
-        None, ge=1, description="stop after so many evaluations without a better one (needs a validation part)"
+        default=None, ge=1, description="stop after so many evaluations without a better one (needs a validation part)"
     )
-    evaluate_every: int | None = Field(None, ge=1, description="updates between evaluations; once an epoch when left out")
-    select: Literal["best", "last"] = Field("best", description="keep the weights that did best on the validation part, or the last")
-    average: float = Field(0.0, ge=0, lt=1, description="evaluate and keep a running mean of the weights with this decay; 0: none")
-    shuffle: bool = Field(True, description="draw a new order for every epoch")
-    bucket: bool = Field(True, description="put sequences of like length into one batch")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    evaluate_every: int | None = Field(
+        default=None, ge=1, description="updates between evaluations; once an epoch when left out"
+    )
+    select: Literal["best", "last"] = Field(
+        default="best", description="keep the weights that did best on the validation part, or the last"
+    )
+    average: float = Field(
+        default=0.0, ge=0, lt=1, description="evaluate and keep a running mean of the weights with this decay; 0: none"
+    )
+    shuffle: bool = Field(default=True, description="draw a new order for every epoch")
+    bucket: bool = Field(default=True, description="put sequences of like length into one batch")
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")
     precision: Literal["32-true", "16-mixed", "bf16-mixed", "bf16-true", "64-true"] = Field(
-        "32-true", description="number format, in Lightning Fabric's words"
+        default="32-true", description="number format, in Lightning Fabric's words"
     )
-    checkpoint_seconds: float = Field(30.0, ge=0, description="seconds between checkpoints, apart from those at evaluations")
+    threads: int = Field(
+        default=0, ge=0, description="processor threads; 0: one for small networks, PyTorch's number for others"
+    )
+    checkpoint_seconds: float = Field(
+        default=30.0, ge=0, description="seconds between checkpoints, apart from those at evaluations"
+    )
 
     @model_validator(mode="after")
     def _either_epochs_or_samples(self) -> "TrainSettings":

@@ -16,9 +16,12 @@ class LearnSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    rule: Literal["bptt"] = Field("bptt", description="how the gradient is found: bptt, backpropagation through time")
+    rule: Literal["bptt"] = Field(
+        default="bptt", description="how the gradient is found: bptt, backpropagation through time"
+    )
     carry_state: bool = Field(
-        False, description="begin each batch with the state that the last one ended with (its gradient stops there)"
+        default=False,
+        description="begin each batch with the state that the last one ended with (its gradient stops there)",
     )
 
 

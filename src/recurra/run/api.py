@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -84,7 +84,9 @@ class Run:
         try:
             network.load_state_dict(weights)
         except RuntimeError as error:
-            raise RunError(f"{path}: the weights do not fit the recipe: {str(error).splitlines()[-1].strip()}") from error
+            raise RunError(
+                f"{path}: the weights do not fit the recipe: {str(error).splitlines()[-1].strip()}"
+            ) from error
         return network.eval()
 
     def predict(self, data: Any) -> Predictions:
@@ -109,7 +111,12 @@ class Run:
             if not own["test"]:
                 raise RunError(f"{self.path}: the run had no test part; --data names one")
             count = own["data"]["sequences"]["test"]
-            return {"metrics": own["test"], "intervals": own["test_intervals"], "sequences": count, "warnings": own["warnings"]}
+            return {
+                "metrics": own["test"],
+                "intervals": own["test_intervals"],
+                "sequences": count,
+                "warnings": own["warnings"],
+            }
         said = self._predict(data, targets=True)
         return {
             "metrics": self.task.scores(said),
@@ -277,7 +284,9 @@ def _destination(
         source = Run(from_run)
         given = [key for key in changes if key.startswith("model.")]
         if given:
-            raise RecipeError(f"{given[0]}: the network is that of {source.path}, so no model.* can be set beside --from")
+            raise RecipeError(
+                f"{given[0]}: the network is that of {source.path}, so no model.* can be set beside --from"
+            )
         changes["from_run"] = str(source.path.resolve())
         changes["model"] = source.recipe.model.model_dump(exclude_none=True)
     if seed is not None:

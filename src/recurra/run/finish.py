@@ -4,11 +4,9 @@ import json
 import os
 import platform
 import resource
+from importlib import metadata
 from typing import Any
 
-import lightning.fabric
-import numpy as np
-import safetensors
 import torch
 
 import recurra.version
@@ -54,9 +52,10 @@ def finish(training: Training) -> dict[str, Any]:
     }
     first = training.recipe.report.first
     if test is not None and first:
-        few = Predictions(test.outputs[:first], None if test.targets is None else test.targets[:first], None, None, test.schema)
+        few = Predictions(
+            test.outputs[:first], None if test.targets is None else test.targets[:first], None, None, test.schema
+        )
         summary["test"] |= {f"{name}_first_{first}": value for name, value in task.scores(few).items()}
-    training.test, training.summary = test, summary
     write_text(folder / "summary.json", json.dumps(summary, ensure_ascii=False, indent=1))
     return summary
 
@@ -80,10 +79,7 @@ def versions() -> dict[str, str]:
     return {
         "recurra": recurra.version.__version__,
         "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "lightning-fabric": lightning.fabric.__version__,
-        "safetensors": safetensors.__version__,
+        **{name: metadata.version(name) for name in ("torch", "numpy", "lightning-fabric", "safetensors")},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
     }
 

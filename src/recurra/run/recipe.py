@@ -24,7 +24,9 @@ class ReportSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    first: int | None = Field(None, ge=1, description="also score the first so many test sequences by themselves")
+    first: int | None = Field(
+        default=None, ge=1, description="also score the first so many test sequences by themselves"
+    )
     snapshots: list[int] = Field(
         default_factory=list, description="updates at which the predictions of a batch are drawn"
     )
@@ -38,8 +40,10 @@ class Recipe(BaseModel):
     name: str
     description: str = ""
     task: str
-    from_run: str | None = Field(None, description="run whose weights and vocabulary this one begins with")
-    seed: int = Field(0, ge=0, lt=2**32, description="seed of the split, the first weights, the order and the dropout")
+    from_run: str | None = Field(default=None, description="run whose weights and vocabulary this one begins with")
+    seed: int = Field(
+        default=0, ge=0, lt=2**32, description="seed of the split, the first weights, the order and the dropout"
+    )
     data: DataSettings = Field(default_factory=lambda: DataSettings())
     model: ModelSettings = Field(default_factory=lambda: ModelSettings())
     train: SerializeAsAny[TrainSettings]
@@ -191,7 +195,7 @@ def _message(error: ValidationError, source: str, prefix: tuple[str, ...], task:
     found = first["input"]
     said = first["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
     if first["type"] == "literal_error":
-        allowed = first["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+        allowed = first.get("ctx", {})["expected"].replace("'", "").replace(" or ", ", ").split(", ")
         said = unknown("value", str(found), allowed)
         return f"{source}: {key}: {said}"
     shown = "" if isinstance(found, dict) and len(str(found)) > 60 else f", not {found!r}"

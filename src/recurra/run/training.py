@@ -12,11 +12,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from torch import Tensor
 
 from recurra.data import Parts, Sequences
 from recurra.data.batches import Batch, collate, epoch_plan
+from recurra.engine.threads import suited
 from recurra.errors import RecipeError, RunError, unknown
 from recurra.files import write_text
 from recurra.learn import RULES, TrainSettings
@@ -32,8 +33,8 @@ from recurra.tasks.model import SequenceModel
 class Listener(Protocol):
     """What wants to know how training goes: a progress bar, a log."""
 
-    def begin(self, title: str, total: int, done: int) -> None:
-        """Training begins (or goes on after `done` of `total` updates)."""
+    def begin(self, training: "Training") -> None:
+        """Training begins, or goes on after `training.progress.step` of `training.total` updates."""
         ...
 
     def update(self, step: int, loss: float) -> None:
@@ -52,7 +53,7 @@ class Listener(Protocol):
 class Silent:
     """A listener that says nothing."""
 
-    def begin(self, title: str, total: int, done: int) -> None:
+    def begin(self, training: "Training") -> None:
         """See `Listener`."""
 
     def update(self, step: int, loss: float) -> None:
@@ -115,14 +116,18 @@ class Training:
         Raises:
             RunError: The loss is no longer a number; the last good checkpoint stays.
         """
+        with suited(self.network, self.settings.batch_size, self.settings.threads):
+            self._run()
+
+    def _run(self) -> None:
         optimizer = make_optimizer(self.network.parameters(), self.settings)
-        self.network, self.optimizer = self.network, optimizer
+        self.optimizer = optimizer
         self.model, self.wrapped = self.fabric.setup(self.network, optimizer)
         remove_partial(self.folder.path)
         if self.folder.checkpoint.is_file():
             self._restore()
         progress = self.progress
-        self.listener.begin(self.recipe.name, self.total, progress.step)
+        self.listener.begin(self)
         self.network.train()
         try:
             while not progress.finished:
@@ -178,7 +183,7 @@ class Training:
         if not math.isfinite(total):
             raise RunError(
                 f"{self.folder.path}: the loss became {total} at update {progress.step + 1}; the last good checkpoint "
-                f"stays. Try a lower train.lr (now {settings.lr:g}) or a lower train.clip_norm (now {settings.clip_norm:g})"
+                f"stays. Try a lower train.lr (now {settings.lr:g}) or train.clip_norm (now {settings.clip_norm:g})"
             )
         add_decay(parameters, settings.l1, settings.l2)
         self.norms.append(float(clip(parameters, settings.clip_norm, settings.clip_value)))
@@ -196,7 +201,7 @@ class Training:
 
     @torch.no_grad()
     def _average(self) -> None:
-        """Move the mean weights towards the present ones; in the first updates faster, so that the start is forgotten."""
+        """Move the mean weights towards the present ones; faster at first, so that the start is forgotten."""
         step = self.progress.step
         decay = min(self.settings.average, (1 + step) / (10 + step))
         for name, p in self.network.named_parameters():

@@ -1,8 +1,9 @@
 """What a task is: a head, a loss, a metric, and how its predictions are written."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from recurra.data.batches import Batch, by_length, collate
 from recurra.data.sequences import Schema, Sequences
+from recurra.engine.threads import suited
 from recurra.learn.optimise import TrainSettings
 from recurra.tasks.model import ModelSettings, SequenceModel
 
@@ -48,7 +50,7 @@ class Predictions:
         return len(self.outputs) if self.offsets is None else len(self.offsets) - 1
 
 
-class Task(Protocol):
+class Task(ABC):
     """A kind of problem, made for one data set's schema. One file a task; registered in `recurra.tasks.TASKS`.
 
     Args:
@@ -64,31 +66,33 @@ class Task(Protocol):
     higher_is_better: ClassVar[bool]
     schema: Schema
 
-    def __init__(self, schema: Schema, settings: TrainSettings) -> None: ...
+    @abstractmethod
+    def __init__(self, schema: Schema, settings: TrainSettings) -> None:
+        self.schema = schema
 
+    @abstractmethod
     def build(self, model: ModelSettings, train: Sequences) -> SequenceModel:
         """The network for this data, its scales (and class weights) learnt from the training part."""
-        ...
 
+    @abstractmethod
     def loss(self, network: SequenceModel, outputs: Tensor, batch: Batch) -> Tensor:
         """What is made small: a mean over the batch's sequences (or steps)."""
-        ...
 
+    @abstractmethod
     def outputs(self, network: SequenceModel, outputs: Tensor) -> Tensor:
         """From what the network puts out to probabilities, or to numbers in their own units."""
-        ...
 
+    @abstractmethod
     def scores(self, predictions: Predictions) -> Metrics:
         """Every metric of predictions whose targets are known."""
-        ...
 
+    @abstractmethod
     def baselines(self, train: Sequences, test: Predictions) -> dict[str, Metrics]:
         """What a method without learning reaches on the same data."""
-        ...
 
+    @abstractmethod
     def rows(self, predictions: Predictions, targets: bool = False) -> Iterator[dict[str, object]]:
         """The predictions as rows to be written; with `targets`, what is true beside them."""
-        ...
 
 
 @torch.no_grad()
@@ -122,14 +126,15 @@ def predict(
     per_step = network.pool == "none"
     plan = list(torch.arange(len(data)).split(1)) if carry_state else by_length(data, batch_size)
     results: list[np.ndarray] = [np.empty(0)] * len(data)
-    for indices in plan:
-        batch = collate(data, indices).to(device, dtype)
-        raw, final = (forward or network)(batch.x, batch.lengths, state)
-        state = final if carry_state else None
-        values = task.outputs(network, raw).double().cpu()
-        for row, index in enumerate(indices.tolist()):
-            length = int(data.lengths[index])
-            results[index] = (values[:length, row] if per_step else values[row].unsqueeze(0)).numpy()
+    with suited(network, batch_size):
+        for indices in plan:
+            batch = collate(data, indices).to(device, dtype)
+            raw, final = (forward or network)(batch.x, batch.lengths, state)
+            state = final if carry_state else None
+            values = task.outputs(network, raw).double().cpu()
+            for row, index in enumerate(indices.tolist()):
+                length = int(data.lengths[index])
+                results[index] = (values[:length, row] if per_step else values[row].unsqueeze(0)).numpy()
     network.train(was_training)
     width = network.output.out_features
     return Predictions(

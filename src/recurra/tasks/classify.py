@@ -14,7 +14,7 @@ from recurra.data.sequences import Schema, Sequences
 from recurra.errors import RecipeError, unknown
 from recurra.learn.optimise import TrainSettings
 from recurra.run.scores import classify_scores, multilabel_scores
-from recurra.tasks.base import Metrics, Predictions
+from recurra.tasks.base import Metrics, Predictions, Task
 from recurra.tasks.model import ModelSettings, SequenceModel, build
 
 
@@ -22,12 +22,13 @@ class ClassifyTrainSettings(TrainSettings):
     """The `train.*` settings of classify."""
 
     class_weights: Literal["none", "balanced"] | dict[str, float] = Field(
-        "none", description="weight of each class in the loss: none, balanced (rare classes count more), or a table of numbers"
+        default="none",
+        description="weight of each class in the loss: none, balanced (rare classes count more), or a table of numbers",
     )
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="share of the target spread over all classes")
 
 
-class Classify:
+class Classify(Task):
     """Sequence to class: one label each, or several at once."""
 
     name = "classify"
@@ -38,7 +39,8 @@ class Classify:
 
     def __init__(self, schema: Schema, settings: TrainSettings) -> None:
         assert isinstance(settings, ClassifyTrainSettings)
-        self.schema, self.settings = schema, settings
+        super().__init__(schema, settings)
+        self.settings = settings
         self.weights: Tensor | None = None
 
     def build(self, model: ModelSettings, train: Sequences) -> SequenceModel:

@@ -20,28 +20,44 @@ class ModelSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    cell: str = Field("lstm", description="name of a cell, or file.py:name for one of your own")
-    options: dict[str, Any] = Field(default_factory=dict, description="the cell's options, such as forget_bias or activation")
-    hidden_size: int | list[int] = Field(64, description="width of the state; one number, or one for each layer")
-    num_layers: int = Field(1, ge=1, description="recurrent layers")
-    bidirectional: bool = Field(False, description="run each layer in both directions")
-    dropout: float = Field(0.0, ge=0, le=1, description="share dropped between layers")
-    input_dropout: float = Field(0.0, ge=0, le=1, description="share of each layer's inputs dropped, alike at every step")
-    recurrent_dropout: float = Field(0.0, ge=0, le=1, description="share of the recurrent state dropped, alike at every step")
-    weight_drop: float = Field(0.0, ge=0, le=1, description="share of U's entries dropped")
-    zoneout: float = Field(0.0, ge=0, le=1, description="share of the state's units held at a step")
-    skip: Literal["none", "residual", "highway"] = Field("none", description="connection around each layer but the first")
-    learn_initial_state: bool = Field(False, description="make the state before the first step a parameter")
-    embedding_size: int = Field(100, ge=1, description="tokens: width of a symbol's vector")
-    embedding_dropout: float = Field(0.0, ge=0, le=1, description="tokens: share of the vectors' entries dropped")
-    word_dropout: float = Field(0.0, ge=0, le=1, description="tokens: share of symbols taken for the unknown one in training")
+    cell: str = Field(default="lstm", description="name of a cell, or file.py:name for one of your own")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="the cell's options, such as forget_bias or activation"
+    )
+    hidden_size: int | list[int] = Field(
+        default=64, description="width of the state; one number, or one for each layer"
+    )
+    num_layers: int = Field(default=1, ge=1, description="recurrent layers")
+    bidirectional: bool = Field(default=False, description="run each layer in both directions")
+    dropout: float = Field(default=0.0, ge=0, le=1, description="share dropped between layers")
+    input_dropout: float = Field(
+        default=0.0, ge=0, le=1, description="share of each layer's inputs dropped, alike at every step"
+    )
+    recurrent_dropout: float = Field(
+        default=0.0, ge=0, le=1, description="share of the recurrent state dropped, alike at every step"
+    )
+    weight_drop: float = Field(default=0.0, ge=0, le=1, description="share of U's entries dropped")
+    zoneout: float = Field(default=0.0, ge=0, le=1, description="share of the state's units held at a step")
+    skip: Literal["none", "residual", "highway"] = Field(
+        default="none", description="connection around each layer but the first"
+    )
+    learn_initial_state: bool = Field(default=False, description="make the state before the first step a parameter")
+    embedding_size: int = Field(default=100, ge=1, description="tokens: width of a symbol's vector")
+    embedding_dropout: float = Field(
+        default=0.0, ge=0, le=1, description="tokens: share of the vectors' entries dropped"
+    )
+    word_dropout: float = Field(
+        default=0.0, ge=0, le=1, description="tokens: share of symbols taken for the unknown one in training"
+    )
     normalise: Normalise = Field(
-        "auto",
+        default="auto",
         description="numbers: feature (mean 0, deviation 1 each), global (over all), unit (0 to 1 over all), none; "
         "auto: global for images, else feature",
     )
-    pool: Literal["last", "mean", "max"] = Field("last", description="sequence to vector: the last state, mean or largest")
-    output_dropout: float = Field(0.0, ge=0, le=1, description="share dropped before the head")
+    pool: Literal["last", "mean", "max"] = Field(
+        default="last", description="sequence to vector: the last state, mean or largest"
+    )
+    output_dropout: float = Field(default=0.0, ge=0, le=1, description="share dropped before the head")
     head: list[int] = Field(default_factory=list, description="widths of hidden layers between pooling and output")
 
 

@@ -13,20 +13,23 @@ from recurra.data.batches import Batch
 from recurra.data.sequences import Schema, Sequences
 from recurra.learn.optimise import TrainSettings
 from recurra.run.scores import regress_scores
-from recurra.tasks.base import Metrics, Predictions
+from recurra.tasks.base import Metrics, Predictions, Task
 from recurra.tasks.model import ModelSettings, SequenceModel, build
 
 
 class RegressTrainSettings(TrainSettings):
     """The `train.*` settings of regress."""
 
-    loss: Literal["mse", "mae", "huber"] = Field("mse", description="squared error, absolute error, or Huber's mix of both")
+    loss: Literal["mse", "mae", "huber"] = Field(
+        default="mse", description="squared error, absolute error, or Huber's mix of both"
+    )
     normalise_targets: bool = Field(
-        True, description="learn the targets with mean 0 and deviation 1; predictions come in their own units either way"
+        default=True,
+        description="learn the targets with mean 0 and deviation 1; predictions come in their own units either way",
     )
 
 
-class Regress:
+class Regress(Task):
     """Sequence to number."""
 
     name = "regress"
@@ -37,7 +40,8 @@ class Regress:
 
     def __init__(self, schema: Schema, settings: TrainSettings) -> None:
         assert isinstance(settings, RegressTrainSettings)
-        self.schema, self.settings = schema, settings
+        super().__init__(schema, settings)
+        self.settings = settings
 
     def build(self, model: ModelSettings, train: Sequences) -> SequenceModel:
         """See `Task.build`."""

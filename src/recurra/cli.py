@@ -1,0 +1,266 @@
+"""The command `recurra`: the Python calls of `recurra.run.api`, with words around them."""
+
+import json
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from recurra.errors import DataError, RecipeError, RecurraError, RunError
+from recurra.version import __version__
+
+if TYPE_CHECKING:
+    from recurra.run.api import Run, Seeds
+    from recurra.tasks import Predictions
+
+app = typer.Typer(
+    name="recurra",
+    help="Train, examine and use recurrent networks on your own sequences.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+)
+
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+Data = Annotated[str | None, typer.Option("--data", metavar="PATH", help="A file, or a folder with parts.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite what stands there.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"recurra {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error (anywhere on the line).")
+    ] = False,
+) -> None: ...
+
+
+@app.command()
+def train(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="A recipe, a task (its default recipe), or a TOML file.")
+    ] = None,
+    data: Data = None,
+    validation: Annotated[
+        str | None, typer.Option(metavar="PATH", help="The part that the best weights are chosen on.")
+    ] = None,
+    test: Annotated[str | None, typer.Option(metavar="PATH", help="The part that is scored once, at the end.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The run folder; runs/NAME when left out.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe (again and again)."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="The run's seed.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Train with so many seeds; mean and standard deviation.")] = None,
+    from_run: Annotated[
+        Path | None, typer.Option("--from", metavar="RUN", help="Begin with the weights and vocabulary of that run.")
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Go on with a run that was stopped.")] = None,
+    input_format: Annotated[
+        str | None,
+        typer.Option(
+            "--input-format", metavar="FORMAT", help="How the data are laid out; found from the content when left out."
+        ),
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Train a network; the run folder holds weights, scores and the report."""
+    from recurra.run import api, recipe
+    from recurra.run.progress import Progress
+
+    listener = Progress(Console(stderr=True))
+    if resume is not None:
+        given = {"NAME": name, "--out": out, "--set": set_, "--seed": seed, "--seeds": seeds, "--from": from_run}
+        for option, value in given.items():
+            if value not in (None, []):
+                raise RecipeError(f"{option} beside --resume: a run goes on with the recipe it began with")
+        _finished(api.resume(resume, data, validation=validation, test=test, listener=listener))
+        return
+    if name is None:
+        known = ", ".join([*recipe.built_in(), *recipe.TASKS])
+        raise RecipeError(f"NAME is missing: a recipe, a task or a TOML file; known: {known}")
+    options: dict[str, Any] = {
+        "validation": validation,
+        "test": test,
+        "out": out,
+        "settings": dict(recipe.assignment(text) for text in set_ or []),
+        "seed": seed,
+        "from_run": from_run,
+        "input_format": input_format,
+        "force": force,
+        "listener": listener,
+    }
+    _finished(api.train(name, data, **options) if seeds is None else api.train_seeds(seeds, name, data, **options))
+
+
+@app.command()
+def evaluate(
+    run: RunPath,
+    data: Data = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Score a run on data whose targets are known (its own test part when no data are given)."""
+    from recurra.run.api import load
+
+    found = load(run).evaluate(data)
+    _warn(found["warnings"])
+    if as_json:
+        typer.echo(json.dumps(found, ensure_ascii=False))
+        return
+    table = Table(title=f"{run}: {found['sequences']} sequences", title_justify="left", box=None, pad_edge=False)
+    for column in ("metric", "value", "95 % interval"):
+        table.add_column(column, justify="left" if column == "metric" else "right")
+    for metric, value in found["metrics"].items():
+        low_high = found["intervals"].get(metric)
+        table.add_row(metric, f"{value:.4f}", f"{low_high[0]:.4f} to {low_high[1]:.4f}" if low_high else "")
+    Console().print(table)
+
+
+@app.command()
+def predict(
+    run: RunPath,
+    data: Annotated[str, typer.Option("--data", metavar="FILE", help="The sequences; - reads standard input.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where to write; standard output when left out.")
+    ] = None,
+    output_format: Annotated[
+        Literal["csv", "jsonl"] | None,
+        typer.Option("--output-format", help="csv or jsonl; by --out's ending when left out, else csv."),
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Write what a network says of further sequences."""
+    from recurra.files import write_text
+    from recurra.run.api import load
+    from recurra.run.lines import to_csv, to_lines
+
+    if out is not None and out.exists() and not force:
+        raise RunError(f"{out}: exists already; --force overwrites it")
+    loaded = load(run)
+    said: Predictions = loaded.predict(sys.stdin.buffer if data == "-" else data)
+    _warn(said.warnings)
+    kind = output_format or ("jsonl" if out is not None and out.suffix in (".jsonl", ".json") else "csv")
+    text = (to_csv if kind == "csv" else to_lines)(loaded.rows(said))
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        write_text(out, text)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Two or more run folders.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare runs: scores, differences with their intervals, and what differs in the recipes."""
+    from recurra.run.compare import compare as compared
+
+    found = compared(runs)
+    typer.echo(found.to_json() if as_json else found.to_text())
+
+
+@app.command()
+def recipes(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="A recipe to print whole.")] = None,
+) -> None:
+    """List the built-in recipes; with NAME, print one, complete."""
+    from recurra.run import recipe
+
+    if name is not None:
+        typer.echo(recipe.load(name).to_toml(), nl=False)
+        return
+    table = Table(box=None, pad_edge=False, show_edge=False)
+    for column in ("recipe", "task", "what it does"):
+        table.add_column(column, overflow="fold")
+    for key, values in recipe.built_in().items():
+        table.add_row(key, values["task"], values.get("description", ""))
+    for key, task in recipe.TASKS.items():
+        table.add_row(key, key, f"the default: {task.summary}")
+    Console().print(table)
+
+
+@app.command()
+def data(
+    source: Annotated[
+        str, typer.Argument(metavar="PATH | fetch", help="A file, folder or data set; or the word fetch.")
+    ],
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="fetch: the data set to download.")] = None,
+    task: Annotated[str, typer.Option(help="Read it for this task.")] = "classify",
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a data.* key.")] = None,
+    input_format: Annotated[
+        str | None, typer.Option("--input-format", metavar="FORMAT", help="How the data are laid out.")
+    ] = None,
+) -> None:
+    """Show what a file looks like to the reader: counts, lengths, classes, first rows. `data fetch NAME` downloads."""
+    from recurra.run import recipe
+
+    if source == "fetch":
+        from recurra.data.fetch import fetch, sets
+
+        if name is None:
+            raise DataError(f"data fetch NAME: which? Known: {", ".join(sets())}")
+        typer.echo(str(fetch(name)))
+        return
+    if name is not None:
+        raise DataError(f"{name!r}: one file or folder at a time")
+    from recurra.data import describe
+
+    settings = dict(recipe.assignment(text) for text in set_ or [])
+    if input_format is not None:
+        settings["data.format"] = input_format
+    made = recipe.load(task, settings)
+    typer.echo(describe(source, made.data, task=made.task).to_text())
+
+
+def _finished(done: "Run | Seeds") -> None:
+    """Say how a run ended: the score, the baseline beside it, and where everything is."""
+    from recurra.run.words import outcome
+
+    typer.echo(outcome(done))
+
+
+def _warn(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        typer.echo(f"warning: {warning}", err=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status: 0, 2 for what the user can mend, 130 when interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        result = app(words, prog_name="recurra", standalone_mode=False)
+    except RecurraError as error:
+        return _failed(str(error), debug)
+    except typer.TyperException as error:  # an option that does not exist, a missing argument
+        return _failed(error.format_message(), debug)
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("stopped; `recurra train --resume FOLDER` goes on from the last checkpoint", err=True)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of a pipe went away, which is not our fault
+        return 0
+    return result if isinstance(result, int) else 0
+
+
+def _failed(text: str, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    typer.echo(f"error: {text}", err=True)
+    return 2

@@ -1,0 +1,86 @@
+"""How training is shown: a bar with the loss and the time left on a terminal, plain lines elsewhere."""
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from recurra.run.finish import sizes
+from recurra.run.training import Training
+from recurra.run.words import describe_model
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Progress:
+    """A listener that writes to a console.
+
+    Args:
+        console: Where to write; a bar is drawn if it is a terminal.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.bar: Bar | None = None
+
+    def begin(self, training: Training) -> None:
+        """Say what is trained on what, and draw the bar."""
+        parts = ", ".join(f"{count:,} {name}" for name, count in sizes(training).items())
+        done = training.progress.step
+        self._say(
+            f"{training.recipe.name} (seed {training.recipe.seed}): {describe_model(training)}; {parts} sequences"
+        )
+        for warning in training.parts.warnings:
+            self._say(f"warning: {warning}")
+        if done:
+            self._say(f"going on after update {done:,} of {training.total:,}")
+        self.total, self.started, self.first, self.said = training.total, time.monotonic(), done, time.monotonic()
+        if self.console.is_terminal:
+            self.bar = Bar(
+                TextColumn("training"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(compact=True),
+                TextColumn("{task.fields[said]}"),
+                console=self.console,
+                transient=True,
+            )
+            self.bar.start()
+            self.task = self.bar.add_task("", total=training.total, completed=done, said="")
+        self.loss, self.scores = float("nan"), ""
+
+    def update(self, step: int, loss: float) -> None:
+        """Move the bar; elsewhere write a line now and then."""
+        self.loss = loss if self.loss != self.loss else 0.9 * self.loss + 0.1 * loss
+        if self.bar is not None:
+            self.bar.update(self.task, completed=step, said=f"loss {self.loss:.4g}{self.scores}")
+        elif time.monotonic() - self.said > SECONDS_BETWEEN_LINES:
+            self._line(step)
+
+    def evaluation(self, line: dict[str, Any]) -> None:
+        """Show the validation part's scores."""
+        if "validation" in line:
+            self.scores = "; validation " + ", ".join(f"{k} {v:.4g}" for k, v in list(line["validation"].items())[:2])
+        if self.bar is not None:
+            self.bar.update(self.task, said=f"loss {self.loss:.4g}{self.scores}")
+        elif time.monotonic() - self.said > SECONDS_BETWEEN_LINES or line["step"] >= self.total:
+            self._line(line["step"])
+        if line.get("stopped_early"):
+            self._say(f"stopped after update {line['step']:,}: the validation part has not done better for a while")
+
+    def end(self) -> None:
+        """Take the bar away."""
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+    def _line(self, step: int) -> None:
+        self.said = time.monotonic()
+        per_update = (self.said - self.started) / max(1, step - self.first)
+        left = per_update * (self.total - step)
+        self._say(f"update {step:,} of {self.total:,}, loss {self.loss:.4g}{self.scores}; {left:.0f} s left")
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)

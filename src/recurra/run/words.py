@@ -1,0 +1,53 @@
+"""What a run came to, in words."""
+
+from typing import TYPE_CHECKING, Any
+
+from recurra.tasks import TASKS
+
+if TYPE_CHECKING:
+    from recurra.run.api import Run, Seeds
+    from recurra.run.training import Training
+
+
+def describe_model(training: "Training") -> str:
+    """One line: cell, sizes, parameters."""
+    model = training.recipe.model
+    layers = f"{model.num_layers} layers of " if model.num_layers > 1 else ""
+    ways = ", both directions" if model.bidirectional else ""
+    parameters = sum(p.numel() for p in training.network.parameters())
+    return f"{layers}{model.cell} {model.hidden_size}{ways}, {parameters:,} parameters"
+
+
+def outcome(done: "Run | Seeds") -> str:
+    """The score with its interval (or deviation over seeds), the baseline beside it, and where the report is."""
+    summary = done.summary
+    metric = TASKS[summary["task"]].main_metric
+    lines = []
+    if metric in summary["test"]:
+        value = summary["test"][metric]
+        if "seeds" in summary:
+            lines += [f"{path}: test {metric} {run.summary['test'][metric]:.4f}" for path, run in _by_seed(done)]
+            spread = summary["test_deviation"].get(metric)
+            said = f"test {metric} {value:.4f}, mean over {len(summary['seeds'])} seeds"
+            said += f" (standard deviation {spread:.4f})" if spread is not None else ""
+        else:
+            said = f"test {metric} {value:.4f}" + _interval(summary, metric)
+        for name, scores in summary["baselines"].items():
+            said += f"; {name} baseline {scores[metric]:.4f}"
+        lines.append(said)
+        extra = {k: v for k, v in summary["test"].items() if "_first_" in k and k.startswith(metric)}
+        lines += [f"test {k.replace('_', ' ')}: {v:.4f}" for k, v in extra.items()]
+    else:
+        lines.append(f"last training loss {summary['train']['last_loss']:.4g}")
+    lines.append(f"trained in {summary['train_seconds']:.1f} s on {summary['samples_seen']:,} sequences")
+    lines.append(f"report {done.report}")
+    return "\n".join(lines)
+
+
+def _interval(summary: dict[str, Any], metric: str) -> str:
+    found = summary["test_intervals"].get(metric)
+    return f" (95 % interval {found[0]:.4f} to {found[1]:.4f})" if found else ""
+
+
+def _by_seed(done: Any) -> "list[tuple[str, Run]]":
+    return [(run.path.name, run) for run in done.runs]
