@@ -34,8 +34,11 @@ def check(records: Records, name: str) -> None:
         what = "tokens" if records.symbols is not None else "steps"
         raise DataError(f"{records.place(int(empty[0]))}: the sequence has no {what}; expected at least one.")
     if records.symbols is None:
+        if records.values.dtype != np.uint8:
+            records.values = _single(records.values)
         _check_finite(records, records.values, records.features, steps=True)
     if records.numbers is not None:
+        records.numbers = _single(records.numbers)
         _check_finite(records, records.numbers, records.targets, steps=records.per_step)
 
 
@@ -145,7 +148,7 @@ def encode(records: Records, name: str, schema: Schema) -> tuple[Sequences, list
         targets = torch.from_numpy(_own(records.numbers))
     sequences = Sequences(
         values=torch.from_numpy(_own(values)),
-        offsets=torch.from_numpy(np.asarray(records.offsets, np.int64)),
+        offsets=torch.from_numpy(_own(np.asarray(records.offsets, np.int64))),
         targets=targets,
         per_step=schema.per_step and targets is not None,
         ids=records.ids,
@@ -159,6 +162,12 @@ def sort_classes(labels: Iterable[str]) -> list[str]:
     if all(is_number(label) for label in labels):
         return sorted(labels, key=lambda label: (float(label), label))
     return sorted(labels)
+
+
+def _single(values: np.ndarray) -> np.ndarray:
+    """In single precision; what is too large for it becomes infinite, to be refused."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32, copy=False)
 
 
 def _own(values: np.ndarray) -> np.ndarray:

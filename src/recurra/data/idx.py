@@ -56,7 +56,7 @@ class Idx:
             raise DataError(f"{name}: holds no values (its header says {_shape(images.shape)}).")
         count, steps = images.shape[:2]
         values = images.reshape(count, steps, -1)
-        labels, numbers = self._labels(source, count, task)
+        labels, numbers = self._labels(source, count, task, schema is not None)
         lengths = np.full(count, steps, np.int64)
         if settings.trim_blank:
             lengths = _filled_lengths(values)
@@ -86,9 +86,14 @@ class Idx:
         ]
 
     def _labels(
-        self, source: Path | BinaryIO, count: int, task: str
+        self, source: Path | BinaryIO, count: int, task: str, trained: bool
     ) -> tuple[list[tuple[str, ...]] | None, np.ndarray | None]:
         beside = self.companions(source) if isinstance(source, Path) else []
+        if not beside and isinstance(source, Path) and not trained:
+            name = plain_name(source)
+            wanted = re.sub("images?", "labels", name).replace("idx3", "idx1")
+            wanted = wanted if wanted != name else f"{Path(name).stem}-labels.idx"
+            raise DataError(f"{source}: no labels beside it; expected a file such as {source.with_name(wanted)}.")
         if not beside:
             return None, None
         labels = read_idx(beside[0])

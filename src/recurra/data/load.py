@@ -13,9 +13,10 @@ import numpy as np
 
 from recurra.data import encode, fetch, table, text
 from recurra.data.arrays import KINDS, is_frame, read_data
+from recurra.data.idx import is_labels
 from recurra.data.made import MADE
 from recurra.data.opening import first_bytes, first_lines, missing, open_binary, open_text
-from recurra.data.parts import find_parts
+from recurra.data.parts import find_parts, role
 from recurra.data.records import FORMATS, Format, Records
 from recurra.data.sequences import Schema, Sequences
 from recurra.data.settings import DataSettings
@@ -71,9 +72,9 @@ def load_parts(
     """Read a data set in its parts; those that are missing are split off the training part by seed.
 
     Args:
-        source: A path (a file, or a folder with parts), Python data as `recurra.data.arrays.read_data` takes them, or
-            None: then `settings.path`, else `settings.name`, which is looked for in $RECURRA_DATA, in the cache of
-            fetched sets, and among the sources that need no file.
+        source: A path (a file, or a folder with parts), the name of a known set where there is no such file, Python
+            data as `recurra.data.arrays.read_data` takes them, or None: then `settings.path`, else `settings.name`. A
+            name is looked for in $RECURRA_DATA, in the cache of fetched sets, and among the sources that need no file.
         task: "classify" or "regress".
         settings: How to read.
         validation: Path or Python data of the validation part; else `settings.validation`, else what `source` has.
@@ -140,7 +141,8 @@ def load_part(
     """Read further data as the training data were read.
 
     Args:
-        source: A path, "-" or an open binary file for standard input, or Python data.
+        source: A path, "-" or an open binary file for standard input, or Python data. Of a folder with parts the test
+            part is read.
         schema: Of the training data.
         targets: Whether targets must be there.
         format: Name of the format; by default that of the training data, or found from the content.
@@ -158,7 +160,31 @@ def load_part(
     found = _source(source, "the data given")
     if found is None:
         raise DataError(f"no data; give a path, '-' for standard input, or {KINDS}.")
-    return Reading(schema.task, settings).part(found, schema, targets=targets)
+    warnings: list[str] = []
+    if isinstance(found.data, Path) and found.data.is_dir():
+        path = _further(found.data, schema, settings)
+        if path != found.data:
+            warnings.append(f"{found.data}: {path.relative_to(found.data)} is read.")
+            found = Source(str(path), path)
+    part, said = Reading(schema.task, settings).part(found, schema, targets=targets)
+    return part, warnings + said
+
+
+def _further(folder: Path, schema: Schema, settings: DataSettings) -> Path:
+    """What is read of a folder of further data: its test part, else what it holds as it stands."""
+    ranking = _ranking(schema.task, settings)
+    parts = [entry for entry in folder.iterdir() if role(entry.name) is not None]
+    if parts:
+        if not any(role(entry.name) == "train" for entry in parts):
+            test = [entry for entry in parts if role(entry.name) == "test" and not is_labels(entry)]
+            if len(test) == 1:
+                return test[0]
+        elif (test := find_parts(folder, ranking).test) is not None:
+            return test
+        raise DataError(f"{folder}: holds the parts of a data set but no single test part; name one file.")
+    if schema.input == "tokens" or ranking(folder) is not None:
+        return folder
+    return find_parts(folder, ranking).train
 
 
 @dataclass
@@ -235,7 +261,7 @@ def choose_format(path: Path, task: str, settings: DataSettings, schema: Schema 
     found = _rank(path, task, settings)
     if found is not None:
         return list(FORMATS.values())[found]
-    if first and path.is_file():
+    if first:
         return FORMATS[first]  # whose reader says best what is wrong
     raise DataError(_unfitting(path, settings))
 
@@ -267,16 +293,17 @@ def find_sources(
     for part, given, setting in (("validation", validation, settings.validation), ("test", test, settings.test)):
         if (found := _source(given if given is not None else setting, f"the {part} data given")) is not None:
             sources[part] = found
-    train = _source(source if source is not None else settings.path, "the training data given")
-    if train is None:
-        if settings.name is None:
-            raise DataError(
-                f"no data: name a file or folder (--data PATH), or a set (--set data.name=digits), or {KINDS}."
-            )
-        path = _named(settings.name)
-        if path is None:
-            return _made(settings.name, task) | sources, []
+    name = settings.name if source is None and settings.path is None else None
+    if isinstance(source, str) and source in {*MADE, *fetch.sets()} and not Path(source).exists():
+        name = source
+    if name is None:
+        train = _source(source if source is not None else settings.path, "the training data given")
+    elif (path := _named(name)) is not None:
         train = Source(str(path), path)
+    else:
+        return _made(name, task) | sources, []
+    if train is None:
+        raise DataError(f"no data: name a file or folder (--data PATH), or a set (--set data.name=digits), or {KINDS}.")
     if isinstance(train.data, io.IOBase):
         raise DataError("standard input: training reads its data more than once; give a file.")
     if not isinstance(train.data, Path):

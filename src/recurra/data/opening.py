@@ -17,6 +17,9 @@ from recurra.errors import DataError, nearest
 COMPRESSED = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz"}
 """The endings of compressed files, which are read as they stand."""
 
+LONGEST = 1 << 16
+"""Characters of a line that are looked at to know a format."""
+
 _OPENERS = {"gzip": lambda raw: gzip.GzipFile(fileobj=raw), "bzip2": bz2.BZ2File, "xz": lzma.LZMAFile}
 
 
@@ -74,9 +77,7 @@ def open_binary(source: Path | BinaryIO) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def open_text(
-    source: Path | BinaryIO, encoding: str = "utf-8", newline: str | None = None
-) -> Iterator[TextIO]:
+def open_text(source: Path | BinaryIO, encoding: str = "utf-8", newline: str | None = None) -> Iterator[TextIO]:
     r"""Open a file, or an open stream such as standard input, for text, unpacked as by `open_binary`.
 
     A byte order mark at the start of UTF-8 is left out. `newline` is as for `open`; by default `\n`, `\r\n`
@@ -107,16 +108,18 @@ def open_text(
             text.detach()
 
 
-def first_lines(path: Path, count: int = 5, encoding: str = "utf-8", longest: int = 1 << 16) -> list[str]:
+def first_lines(path: Path, count: int = 5, encoding: str = "utf-8", longest: int = LONGEST) -> list[str]:
     """Up to `count` first lines, without their ends, to know a format by; none where it is not text.
 
-    Reads at most `longest` characters of each line. Raises nothing.
+    Of a line longer than `longest` characters so many are returned. Raises nothing.
     """
     lines: list[str] = []
     try:
         with open_text(path, encoding) as text:
             while len(lines) < count and (line := text.readline(longest)):
                 lines.append(line.rstrip("\r\n"))
+                while len(line) == longest and not line.endswith("\n"):
+                    line = text.readline(longest)
     except DataError:
         return []
     return [] if any("\0" in line for line in lines) else lines
@@ -151,9 +154,7 @@ def _unpacked(raw: io.BufferedReader, name: str, promised: str | None) -> Binary
         raise DataError(f"{name}: is empty.")
     found = _compression(head)
     if promised and found != promised:
-        raise DataError(
-            f"{name}: its name says {promised}, but it starts with the bytes {head[:4].hex(' ')}."
-        )
+        raise DataError(f"{name}: its name says {promised}, but it starts with the bytes {head[:4].hex(' ')}.")
     if not found:
         return cast(BinaryIO, _Checked(raw, name, None))
     checked = _Checked(_OPENERS[found](raw), name, found)
@@ -220,9 +221,7 @@ class _Checked(io.BufferedIOBase):
         place = self._bytes - len(rest)
         line = self._lines - rest.count(b"\n") + 1
         found = error.object[error.start : max(error.end, error.start + 1)][:4].hex(" ")
-        likely = (
-            "utf-16" if place == 0 and rest[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "latin-1"
-        )
+        likely = "utf-16" if place == 0 and rest[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "latin-1"
         return (
             f"{self._name}, line {line}: byte {place} ({found}) is not {encoding}; "
             f"name the encoding the file has, such as --set data.encoding={likely}."

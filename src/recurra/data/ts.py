@@ -33,12 +33,13 @@ class Ts:
     summary = "sktime .ts: a header of @ lines, then series with ':' between dimensions and the label last"
 
     def recognises(self, path: Path, task: str, settings: DataSettings) -> bool:
-        """Whether the first line that is no comment is a header line of this format."""
+        """Whether the first line that is no comment starts a header of this format."""
         if not path.is_file():
             return False
-        lines = (line.strip().lower() for line in first_lines(path, 1000, settings.encoding, longest=200))
-        first = next((line for line in lines if line and line[0] not in "#%"), "")
-        return first.split(" ")[0].split("\t")[0] in _KNOWN
+        lines = [line.split(None, 1)[:1] for line in first_lines(path, 1000, settings.encoding, longest=200)]
+        words = [word[0].lower() for word in lines if word and word[0][0] not in "#%"]
+        arff = {"@relation", "@attribute"}.intersection(words)
+        return bool(words) and words[0].startswith("@") and not arff and not set(words).isdisjoint(_KNOWN)
 
     def read(self, source: Path | BinaryIO, task: str, settings: DataSettings, schema: Schema | None) -> Records:
         """Read every series.

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 
 from recurra.data.numerals import is_number, numbers, quoted, shortest
-from recurra.data.opening import first_lines, name_of, open_text, plain_name
+from recurra.data.opening import LONGEST, first_lines, name_of, open_text, plain_name
 from recurra.data.records import Records, register
 from recurra.data.sequences import Schema
 from recurra.data.settings import DataSettings
@@ -44,13 +44,15 @@ class Ucr:
         if not path.is_file() or _is_table(settings):
             return False
         lines = first_lines(path, _LOOKED_AT, settings.encoding)
-        rows = [_fields(line, settings) for line in lines if line.strip()]
+        rows = [_fields(line, settings)[: -1 if len(line) == LONGEST else None] for line in lines if line.strip()]
         good = [row for row in rows if len(row) > 1 and all(map(is_number, row[1:]))]
-        if 2 * len(good) <= len(rows) or good[0] is not rows[0]:  # a bad line among good ones is told on reading
+        if not good or good[0] is not rows[0]:
+            return False
+        if re.search(r"_(train|test)(\.(txt|tsv|csv|data))?$", plain_name(path), re.IGNORECASE):
+            return True  # a bad line among good ones is told on reading
+        if 2 * len(good) <= len(rows):
             return False
         if settings.format == self.name:
-            return True
-        if re.search(r"_(train|test)(\.(txt|tsv|csv|data))?$", plain_name(path), re.IGNORECASE):
             return True
         return (
             task == "classify" and _label_like([row[0] for row in good]) and not _label_like([row[-1] for row in good])
