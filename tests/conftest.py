@@ -1,6 +1,7 @@
 """What every test may use."""
 
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -13,3 +14,15 @@ def data_folder() -> Path:
     if not named:
         pytest.skip("RECURRA_DATA does not name a folder with the real data sets")
     return Path(named)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """In continuous integration, a test that was to see real data and skipped itself has failed."""
+    report = yield
+    promised = os.environ.get("CI") and os.environ.get("RECURRA_DATA")
+    if promised and report.skipped and "data_folder" in getattr(item, "fixturenames", ()):
+        why = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"RECURRA_DATA is set, so this must run on real data, and it did not. {why}"
+    return report

@@ -1,0 +1,106 @@
+"""Tables of the documentation that are read from the code, so that they cannot fall behind it.
+
+A page asks for one by a line of its own: `<!-- table: cells -->`.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from recurra.cells import CATALOGUE
+from recurra.data import FORMATS
+from recurra.data.fetch import sets
+from recurra.run import recipe
+from recurra.tasks import TASKS
+
+MARKER = re.compile(r"^<!-- table: ([\w-]+) -->$", re.MULTILINE)
+
+
+def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """A Markdown table."""
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def cells() -> str:
+    """Every cell, its options and the first line of its docstring."""
+    rows = []
+    for name, cell in CATALOGUE.items():
+        options = ", ".join(f"`{key}={getattr(value, '__name__', value)}`" for key, value in cell.options.items())
+        rows.append((f"`{name}`", (cell.__doc__ or "").split("\n")[0], options))
+    return table(("cell", "what it is", "options"), rows)
+
+
+def formats() -> str:
+    """Every format, as given to `--input-format`."""
+    return table(("format", "what it reads"), ((f"`{each.name}`", each.summary) for each in FORMATS.values()))
+
+
+def fetched_sets() -> str:
+    """Every data set that can be downloaded."""
+    rows = (
+        (f"`{each.name}`", each.summary, f"`{each.repository}`", each.terms, _bytes(each.size))
+        for each in sets().values()
+        if each.files
+    )
+    return table(("name", "what it is", "public repository", "terms", "size"), rows)
+
+
+def withheld_sets() -> str:
+    """Every data set that cannot be downloaded, and what to do instead."""
+    rows = ((f"`{each.name}`", each.summary, each.withheld, each.instead) for each in sets().values() if each.withheld)
+    return table(("name", "what it is", "why not", "instead"), rows)
+
+
+def recipes() -> str:
+    """Every built-in recipe."""
+    rows = ((f"`{key}`", values["task"], values.get("description", "")) for key, values in recipe.built_in().items())
+    return table(("recipe", "task", "what it does"), rows)
+
+
+def tasks() -> str:
+    """Every task."""
+    return table(("task", "what it does"), ((f"`{key}`", task.summary) for key, task in TASKS.items()))
+
+
+def recipe_keys() -> str:
+    """Every key of a recipe; those of one task alone say so."""
+    known: dict[str, tuple[FieldInfo, list[str]]] = {}
+    for task in TASKS:
+        for key, field in recipe.keys(task).items():
+            known.setdefault(key, (field, []))[1].append(task)
+    rows = []
+    for key, (field, where) in known.items():
+        only = "" if len(where) == len(TASKS) else f" ({', '.join(where)} only)"
+        rows.append((f"`{key}`", _default(field), (field.description or "") + only))
+    return table(("key", "default", "meaning"), rows)
+
+
+def _bytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
+
+
+def _default(field: FieldInfo) -> str:
+    value: Any = field.get_default(call_default_factory=True, validated_data={})
+    if value is None or value is PydanticUndefined:
+        return ""
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "cells": cells,
+    "formats": formats,
+    "sets": fetched_sets,
+    "withheld": withheld_sets,
+    "recipes": recipes,
+    "tasks": tasks,
+    "keys": recipe_keys,
+}
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Called by mkdocs for every page: put the tables in. A table that does not exist ends the build."""
+    return MARKER.sub(lambda found: TABLES[found[1]](), markdown)
