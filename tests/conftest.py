@@ -4,7 +4,11 @@ import os
 from collections.abc import Generator
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # what a first call imports is no slowness of the code
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

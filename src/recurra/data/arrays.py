@@ -169,6 +169,8 @@ def _from_arrays(x: Any, name: str, place) -> Records:
         values = _real(x, name)
         if values.ndim not in (2, 3):
             raise DataError(f"{name}: has shape {values.shape}; expected (N, T, D) or (N, T).")
+        if values.size == 0:
+            raise DataError(f"{name}: holds no values (its shape is {values.shape}).")
         count, steps = values.shape[:2]
         values = values.reshape(count * steps, -1)
         lengths = np.full(count, steps, np.int64)
@@ -176,8 +178,6 @@ def _from_arrays(x: Any, name: str, place) -> Records:
         values, lengths = _laid_end_to_end(x, name, place)
     else:
         raise DataError(f"{name}: is {_kind_of(x)}; expected {KINDS}.")
-    if values.size == 0:
-        raise DataError(f"{name}: holds no values.")
     width = values.shape[1]
     return Records(
         values=values,

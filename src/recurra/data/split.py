@@ -63,8 +63,8 @@ def _draw(
     """Split `indices` into those that stay and the share that is drawn, both rising."""
     from sklearn.model_selection import train_test_split  # takes a second to import
 
-    # the same rounding as scikit-learn's, from whose sum 0.1 / 0.9 · 90 = 10.000000000000002 must not become 11
-    size = int(np.ceil(share * len(indices) - 1e-9))
+    # upwards as in scikit-learn, but 0.1 / 0.9 · 90 = 10.000000000000002 is 10
+    size = max(1, int(np.ceil(share * len(indices) - 1e-9)))
     if size >= len(indices):
         raise DataError(
             f"{len(indices)} {'sequence is' if len(indices) == 1 else 'sequences are'} too few to split off a {part} "
@@ -80,5 +80,6 @@ def _draw(
             stratify = classes[pool]
         elif number > 1:
             warnings.append(f"{part} part: {size} sequences are too few to keep the shares of {number} classes.")
-    stay, drawn = train_test_split(pool, test_size=size, random_state=seed, stratify=stratify)
+    random = np.random.RandomState(np.random.MT19937(seed))  # takes seeds of any size, as an int here does not
+    stay, drawn = train_test_split(pool, test_size=size, random_state=random, stratify=stratify)
     return np.sort(np.concatenate([stay, single])), np.sort(drawn)
