@@ -76,6 +76,13 @@ def positional(body: Callable[..., Any]) -> int:
     return sum(p.kind in kinds for p in inspect.signature(body).parameters.values())
 
 
+def pair(cell: str, name: str, size: Any) -> tuple[Any, Any]:
+    """The (rows, columns) that a matrix is declared with."""
+    if not isinstance(size, (tuple, list)) or len(size) != 2:
+        fail(cell, f"matrix {name!r}: (rows, columns) is expected, not {size!r}")
+    return size[0], size[1]
+
+
 def option(cell: "Cell", name: str, value: Any) -> Any:
     """The value of an option, if the cell has it and it can have that value; activations may be named."""
     if name not in cell.options:
@@ -186,6 +193,17 @@ def use(cell: "Cell", hidden_size: int) -> Use:
         called=frozenset(gate for gate in cell.gates if "(v)" in ways[gate]),
         operand=notes.operands.pop() if notes.operands else H,
     )
+
+
+def made(cell: "Cell", name: str, make: Callable[..., Tensor], hidden_size: int) -> Tensor:
+    """The constant that a function of (hidden_size, **options) makes."""
+    try:
+        value = make(hidden_size, **cell.options)
+    except FAULTS_OF_CODE as error:
+        raise CellError(f"cell {cell.name!r}, {name!r}: {type(error).__name__}: {error}") from error
+    if not isinstance(value, Tensor):
+        fail(cell.name, f"{name!r} should make a tensor, not {type(value).__name__}")
+    return value
 
 
 def _run(cell: "Cell", z: Any, state: Any, p: Any) -> tuple[Any, ...]:

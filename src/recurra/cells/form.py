@@ -35,7 +35,6 @@ from torch import Tensor
 from recurra.cells import check
 from recurra.cells.check import Use
 from recurra.cells.terms import plain
-from recurra.errors import CellError
 
 Start = float | str
 """How a parameter or state field begins: a number, the name of an option that holds it, or a named initialisation."""
@@ -204,26 +203,29 @@ class Cell(Stateful):
         G = len(self.gates)
         if self.recurrent == "diagonal":
             if K != H:
-                raise CellError(f"cell {self.name!r}: a diagonal U multiplies {H} values, not {K}")
+                check.fail(self.name, f"a diagonal U multiplies {H} values, not {K}")
             return (G * H,)
         if self.recurrent == "blocks":
             heads = self.size("heads", H)
             if H % heads or K % heads:
-                raise CellError(f"cell {self.name!r}: {H if H % heads else K} units cannot be shared by {heads} heads")
+                check.fail(self.name, f"{H if H % heads else K} units cannot be shared out among {heads} heads")
             return (heads, G * H // heads, K // heads)
         return (G * H, K)
 
     def constant_values(self, hidden_size: int) -> dict[str, Tensor]:
         """The untrained constants of one layer."""
-        return {name: make(hidden_size, **self.options) for name, make in self.constants.items()}
+        return {name: check.made(self, name, make, hidden_size) for name, make in self.constants.items()}
 
     def mask_of_u(self, hidden_size: int) -> Tensor | None:
         """The mask of zeros and ones that is laid over each gate's U, (H, K), where the cell declares one."""
         if not callable(self.recurrent):
             return None
-        mask, expected = self.recurrent(hidden_size, **self.options), (hidden_size, self.use(hidden_size).operand)
+        mask, expected = (
+            check.made(self, "recurrent", self.recurrent, hidden_size),
+            (hidden_size, self.use(hidden_size).operand),
+        )
         if tuple(mask.shape) != expected:
-            raise CellError(f"cell {self.name!r}: the mask of U should be {expected}, but is {tuple(mask.shape)}")
+            check.fail(self.name, f"the mask of U should be {expected}, but is {tuple(mask.shape)}")
         return mask
 
 
@@ -271,7 +273,7 @@ def cell(
             gates=tuple(gates.split()),
             inputs=tuple(inputs.split()),
             vectors=tuple(vectors.split()),
-            matrices=tuple(Matrix(key, *size) for key, size in (matrices or {}).items()),
+            matrices=tuple(Matrix(key, *check.pair(name, key, size)) for key, size in (matrices or {}).items()),
             constants=MappingProxyType(dict(constants or {})),
             biases=biases,
             recurrent=recurrent,

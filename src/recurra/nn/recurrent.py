@@ -1,5 +1,6 @@
 """`Recurrent`: any cell along time, in layers and directions."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
@@ -136,6 +137,9 @@ class Recurrent(nn.Module):
                 )
         elif not self.cell.gates and (self.weight_drop or self.recurrent_dropout):
             raise ValueError(f"cell {self.cell.name!r}: it has no U, so weight_drop and recurrent_dropout are 0")
+        endless = [f.name for f in self.form.fields if not math.isfinite(float(self.form.value(f.start)))]
+        if self.zoneout and endless:
+            raise ValueError(f"zoneout: {endless[0]!r} starts at infinity, where it would stay; zoneout is 0 here")
 
     def _register(self, place: "_Place", factory: dict[str, Any]) -> None:
         """Make the parameters and constants of one layer and direction, still empty."""
