@@ -18,7 +18,9 @@ from recurra.run import checkpoint, folder
 from recurra.run import recipe as recipes
 from recurra.run.finish import finish, intervals_of
 from recurra.run.folder import RunFolder
+from recurra.run.present import seeds_content
 from recurra.run.recipe import Recipe
+from recurra.run.report import write_seeds_report
 from recurra.run.training import Listener, Training
 from recurra.tasks import TASKS, Predictions, Task, predict
 from recurra.tasks.model import SequenceModel, build
@@ -62,6 +64,12 @@ class Run:
     def summary(self) -> dict[str, Any]:
         """Scores, sizes and versions."""
         return self.folder.summary()
+
+    @cached_property
+    def history(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl."""
+        lines = (self.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
 
     @cached_property
     def task(self) -> Task:
@@ -356,6 +364,7 @@ def _go_through_seeds(kept: RunFolder, data: Any, validation: Any, test: Any, li
             one = recipe.model_copy(update={"seed": value})
             runs.append(_train(path, one, data, validation, test, False, listener))
     summary = summarise(recipe, runs)
+    write_seeds_report(kept.path, seeds_content(recipe, summary, runs, str(kept.path)))
     write_text(kept / "summary.json", json.dumps(summary, ensure_ascii=False, indent=1))
     return Seeds(kept.path, runs, summary)
 

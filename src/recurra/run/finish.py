@@ -15,6 +15,8 @@ from recurra.files import sha256, write_text
 from recurra.run import checkpoint
 from recurra.run.folder import FORMAT
 from recurra.run.lines import to_csv
+from recurra.run.present import report_content
+from recurra.run.report import write_report
 from recurra.run.scores import intervals
 from recurra.run.training import Training
 from recurra.tasks import Predictions
@@ -56,7 +58,9 @@ def finish(training: Training) -> dict[str, Any]:
             test.outputs[:first], None if test.targets is None else test.targets[:first], None, None, test.schema
         )
         summary["test"] |= {f"{name}_first_{first}": value for name, value in task.scores(few).items()}
+    write_report(folder.path, report_content(training, summary, test))
     write_text(folder / "summary.json", json.dumps(summary, ensure_ascii=False, indent=1))
+    folder.checkpoint.unlink(missing_ok=True)  # nothing is left to go on with
     return summary
 
 
@@ -64,7 +68,10 @@ def intervals_of(task: str, test: Predictions) -> dict[str, list[float]]:
     """The 95 % interval of each metric that has one."""
     assert test.targets is not None
     kind = "multilabel" if test.schema.multi_label else task
-    return {k: [float(low), float(high)] for k, (low, high) in intervals(kind, test.targets, test.outputs).items()}
+    return {
+        k: [float(low), float(high)]
+        for k, (low, high) in intervals(kind, test.targets, test.outputs, test.offsets).items()
+    }
 
 
 def sizes(training: Training) -> dict[str, int]:

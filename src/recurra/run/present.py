@@ -1,0 +1,229 @@
+"""From a finished training to what its report shows."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import torch
+
+from recurra.data import Sequences
+from recurra.data.batches import collate
+from recurra.data.sequences import UNKNOWN
+from recurra.run import recipe as recipes
+from recurra.run.content import (
+    Classified,
+    DataSummary,
+    Example,
+    Part,
+    Regressed,
+    ReportContent,
+    SeedRun,
+    SeedsContent,
+    Snapshot,
+    StateTrace,
+    Updates,
+)
+from recurra.run.recipe import Recipe
+from recurra.run.scores import furthest_off, most_wrong
+from recurra.run.training import Training
+from recurra.run.words import describe_model
+from recurra.tasks import TASKS, Predictions
+
+EXAMPLES, TRACES, LONGEST_TRACE = 12, 3, 200
+
+
+def report_content(training: Training, summary: Mapping[str, Any], test: Predictions | None) -> ReportContent:
+    """Everything the report of a run shows.
+
+    Args:
+        training: The run, at its end.
+        summary: What is about to be written as summary.json.
+        test: The test part's predictions.
+    """
+    recipe, schema, parts = training.recipe, training.parts.schema, training.parts
+    shown = parts.test if parts.test is not None else parts.train
+    return ReportContent(
+        title=recipe.name,
+        description=recipe.description,
+        task=recipe.task,
+        main=training.task.main_metric,
+        higher_is_better=training.task.higher_is_better,
+        data=_data(training),
+        recipe=recipe.model_dump(),
+        defaults=defaults(recipe),
+        command=f"recurra train {training.folder / 'recipe.toml'} --out FOLDER",
+        seed=recipe.seed,
+        test=summary["test"],
+        intervals=summary["test_intervals"],
+        validation=summary["validation"],
+        baselines=summary["baselines"],
+        history=training.progress.history,
+        best_step=training.progress.best_step or None,
+        updates=Updates(np.array(training.losses), np.array(training.norms), recipe.train.clip_norm or None),
+        result=None if test is None else _result(test),
+        examples=[] if test is None or parts.test is None else _examples(training, test, parts.test),
+        images=schema.format in ("idx", "digits"),
+        states=_traces(training, shown, "test" if parts.test is not None else "training"),
+        snapshots=_snapshots(training),
+        model=describe_model(training),
+        parameters=summary["parameters"],
+        samples_seen=summary["samples_seen"],
+        train_seconds=summary["train_seconds"],
+        versions=summary["versions"],
+        warnings=parts.warnings,
+        finished=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+def seeds_content(recipe: Recipe, summary: Mapping[str, Any], runs: list[Any], folder: str) -> SeedsContent:
+    """Everything the report over several seeds shows; `runs` are their `Run`s."""
+    task = TASKS[recipe.task]
+    return SeedsContent(
+        title=recipe.name,
+        description=recipe.description,
+        task=recipe.task,
+        main=task.main_metric,
+        higher_is_better=task.higher_is_better,
+        runs=[
+            SeedRun(run.summary["seed"], run.path.name, run.summary["test"], run.summary["train_seconds"], run.history)
+            for run in runs
+        ],
+        recipe=recipe.model_dump(),
+        defaults=defaults(recipe),
+        command=f"recurra train {folder}/recipe.toml --seeds {len(runs)} --out FOLDER",
+        baselines=summary["baselines"],
+        parameters=summary["parameters"],
+        versions=summary["versions"],
+        finished=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+def defaults(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as it would be with nothing set."""
+    return recipes.load(recipe.task).model_dump()
+
+
+def _data(training: Training) -> DataSummary:
+    parts, schema = training.parts, training.parts.schema
+    named = {"train": parts.train, "validation": parts.validation, "test": parts.test}
+    return DataSummary(
+        sources=list(dict.fromkeys(parts.sources.values())),
+        parts=[
+            Part.of(name, part.lengths.numpy(), _counts(part, len(schema.classes)))
+            for name, part in named.items()
+            if part is not None and len(part)
+        ],
+        input=schema.input,
+        features=schema.features,
+        vocabulary=len(schema.vocabulary),
+        unit=training.recipe.data.unit,
+        classes=schema.classes,
+        targets=schema.targets,
+    )
+
+
+def _counts(part: Sequences, classes: int) -> list[int] | None:
+    if not classes or part.targets is None:
+        return None
+    if part.targets.dtype == torch.bool:
+        return part.targets.sum(0).tolist()
+    return torch.bincount(part.targets[part.targets >= 0], minlength=classes).tolist()
+
+
+def _result(test: Predictions) -> Classified | Regressed | None:
+    if test.targets is None:
+        return None
+    if test.schema.classes:
+        return Classified(test.schema.classes, test.targets, test.outputs)
+    return Regressed(test.schema.targets, test.targets, test.outputs)
+
+
+def _examples(training: Training, test: Predictions, part: Sequences) -> list[Example]:
+    """The sequences that the network got most wrong."""
+    if test.targets is None:
+        return []
+    rows = list(training.task.rows(test, targets=True)) if test.offsets is None else []
+    found = []
+    if test.schema.classes:
+        for i in most_wrong(test.targets, test.outputs, EXAMPLES).tolist():
+            row, said = rows[i], test.outputs[i]
+            known = not test.schema.multi_label and test.targets[i] >= 0
+            found.append(
+                Example(
+                    name=_name(test, i, "test"),
+                    truth=str(row["target"]),
+                    prediction=str(row["prediction"]),
+                    probability=None if test.schema.multi_label else float(said.max()),
+                    truth_probability=float(said[test.targets[i]]) if known else None,
+                    **_drawn(training, part, i),
+                )
+            )
+        return found
+    for i in furthest_off(test.targets, test.outputs, test.offsets, EXAMPLES).tolist():
+        place = slice(i, i + 1) if test.offsets is None else slice(int(test.offsets[i]), int(test.offsets[i + 1]))
+        true, said = test.targets[place], test.outputs[place]
+        steps = {} if test.offsets is None else {"target_steps": true[:, 0], "predicted_steps": said[:, 0]}
+        found.append(
+            Example(
+                name=_name(test, i, "test"),
+                truth=_numbers(true) if not steps else "the blue line",
+                prediction=_numbers(said) if not steps else f"the orange line, RMSE {_rmse(true, said):.4g}",
+                **_drawn(training, part, i),
+                **steps,
+            )
+        )
+    return found
+
+
+def _drawn(training: Training, part: Sequences, index: int) -> dict[str, Any]:
+    """What went in, as a report draws it."""
+    values, vocabulary = part.sequence(index), training.parts.schema.vocabulary
+    if not vocabulary:
+        return {"values": values.float().numpy()}
+    return {"tokens": [vocabulary[k] for k in values.tolist()], "unknown": [k == UNKNOWN for k in values.tolist()]}
+
+
+def _name(test: Predictions, index: int, part: str) -> str:
+    return f"{part} sequence {index}" + (f" ({test.ids[index]})" if test.ids is not None else "")
+
+
+def _numbers(values: np.ndarray) -> str:
+    return ", ".join(f"{v:.4g}" for v in values.ravel())
+
+
+def _rmse(true: np.ndarray, said: np.ndarray) -> float:
+    return float(np.sqrt(np.mean((true - said) ** 2)))
+
+
+@torch.no_grad()
+def _traces(training: Training, part: Sequences, name: str) -> list[StateTrace]:
+    """The last layer's state, running forward, along the first few sequences."""
+    network = training.network
+    network.eval()
+    traces = []
+    for i in range(min(TRACES, len(part))):
+        batch = collate(part, torch.tensor([i])).to(training.fabric.device, next(network.parameters()).dtype)
+        x = network.inputs(batch.x[:LONGEST_TRACE])
+        _, _, states = network.recurrent(x, return_states=True)
+        last = -2 if network.recurrent.bidirectional else -1
+        drawn = {k: v[:LONGEST_TRACE] for k, v in _drawn(training, part, i).items()}
+        traces.append(StateTrace(f"{name} sequence {i}", states[0][last][:, 0].float().cpu().numpy(), **drawn))
+    return traces
+
+
+def _snapshots(training: Training) -> list[Snapshot]:
+    """What the network said at moments of training, of the first sequence of that moment's batch.
+
+    Drawn where there is one number a step, in and out. Where sequences follow one another (the state is carried),
+    time goes on from one to the next.
+    """
+    kept, found = training.snapshots, []
+    for step in sorted({int(key.partition(".")[0]) for key in kept}):
+        values = [kept[f"{step}.{what}"].numpy() for what in ("input", "target", "output") if f"{step}.{what}" in kept]
+        if len(values) < 3 or values[0].ndim != 2 or values[0].shape[1] != 1 or not training.parts.schema.per_step:
+            continue
+        given, target, output = (v.reshape(len(values[0]), -1)[:, 0].astype(np.float64) for v in values)
+        first = (step - 1) * len(given) if training.recipe.learn.carry_state else 0
+        found.append(Snapshot(step, np.arange(first, first + len(given)), given, target, output))
+    return found
