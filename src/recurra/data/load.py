@@ -15,13 +15,15 @@ from recurra.data import encode, fetch, table, text
 from recurra.data.arrays import KINDS, is_frame, read_data
 from recurra.data.idx import is_labels
 from recurra.data.made import MADE
-from recurra.data.opening import first_bytes, first_lines, missing, open_binary, open_text
-from recurra.data.parts import find_parts, role
+from recurra.data.opening import check_exists, entries, first_bytes, first_lines, open_binary, open_text
+from recurra.data.parts import find_parts, listed, role
 from recurra.data.records import FORMATS, Format, Records
 from recurra.data.sequences import Schema, Sequences
 from recurra.data.settings import DataSettings
 from recurra.data.split import split
 from recurra.errors import DataError, nearest, unknown
+
+PARTS = ("train", "validation", "test")
 
 ROOT = "RECURRA_DATA"
 """The environment variable that names a folder with a folder for each known data set."""
@@ -90,36 +92,38 @@ def load_parts(
     """
     sources, warnings = find_sources(source, validation, test, task, settings)
     reading = Reading(task, settings)
-    records, format = reading.records(sources["train"], None)
     name = sources["train"].name
+    records, format = reading.records(sources["train"], None)
     encode.check(records, name)
     encode.cut(records, settings)
+    everything = np.arange(len(records))
+    schema = encode.learn(records, name, everything, task, format, settings, vocabulary=vocabulary)
+    apart = _read_apart(reading, sources, schema, warnings)
+
     split_seed = seed if settings.split_seed is None else settings.split_seed
-    fractions = {
-        part: 0.0 if part in sources else getattr(settings, f"{part}_fraction") for part in ("validation", "test")
-    }
-    stratify = settings.stratify and task == "classify" and not records.multi_label and records.labels is not None
+    fractions = {part: 0.0 if part in apart else getattr(settings, f"{part}_fraction") for part in PARTS[1:]}
     drawn = split(
         len(records),
         seed=split_seed,
         validation_fraction=fractions["validation"],
         test_fraction=fractions["test"],
-        labels=[row[0] if row else "" for row in cast(Any, records.labels)] if stratify else None,
+        labels=_strata(records) if settings.stratify and task == "classify" else None,
     )
-    schema = encode.learn(records, name, drawn.train, task, format, settings, vocabulary=vocabulary)
+    if len(drawn.train) < len(records):  # what is not trained on settles nothing
+        schema = encode.learn(records, name, drawn.train, task, format, settings, vocabulary=vocabulary)
     whole, said = encode.encode(records, name, schema)
-    del records
     warnings += [*said, *drawn.warnings]
-    parts: dict[str, Sequences] = {}
-    for part, indices in (("validation", drawn.validation), ("test", drawn.test)):
-        if indices is not None:
-            parts[part] = whole.select(indices)
+    del records
+    parts = {
+        part: whole.select(indices)
+        for part, indices in (("validation", drawn.validation), ("test", drawn.test))
+        if indices is not None
+    }
     parts["train"] = whole.select(drawn.train) if parts else whole
     del whole
-    for part in ("validation", "test"):
-        if part in sources:
-            parts[part], said = reading.part(sources[part], schema, targets=True)
-            warnings += said
+    for part in list(apart):
+        parts[part], said = encode.encode(apart.pop(part), sources[part].name, schema)
+        warnings += said
     return Parts(
         train=parts["train"],
         validation=parts.get("validation"),
@@ -127,12 +131,39 @@ def load_parts(
         schema=schema,
         warnings=warnings,
         sources={
-            part: sources[part].name if part in sources else f"{fractions[part]:.3g} of {name}, split seed {split_seed}"
-            for part in ("train", "validation", "test")
+            part: f"{fractions[part]:.3g} of {name}, split seed {split_seed}"
+            if fractions.get(part)
+            else sources[part].name
+            for part in PARTS
             if part in parts
         },
         fingerprint=reading.digest.hexdigest(),
     )
+
+
+def _read_apart(
+    reading: "Reading", sources: dict[str, "Source"], schema: Schema, warnings: list[str]
+) -> dict[str, Records]:
+    """The records of the parts that stand apart; one that was found by its name alone is left out without targets."""
+    apart: dict[str, Records] = {}
+    for part in PARTS[1:]:
+        if part in sources:
+            source = sources[part]
+            records = reading.checked(source, schema, targets=not source.found)
+            if reading.targets(records) is None:
+                warnings.append(
+                    f"{source.name}: has no {reading.wanted} and is left out, though its name tells of {part}."
+                )
+            else:
+                apart[part] = records
+    return apart
+
+
+def _strata(records: Records) -> list[str] | None:
+    """The class of each sequence, of which every part is to have its share; None where there may be several."""
+    if records.multi_label or records.labels is None:
+        return None
+    return [row[0] if row else "" for row in records.labels]
 
 
 def load_part(
@@ -166,14 +197,15 @@ def load_part(
         if path != found.data:
             warnings.append(f"{found.data}: {path.relative_to(found.data)} is read.")
             found = Source(str(path), path)
-    part, said = Reading(schema.task, settings).part(found, schema, targets=targets)
+    records = Reading(schema.task, settings).checked(found, schema, targets=targets)
+    part, said = encode.encode(records, found.name, schema)
     return part, warnings + said
 
 
 def _further(folder: Path, schema: Schema, settings: DataSettings) -> Path:
     """What is read of a folder of further data: its test part, else what it holds as it stands."""
     ranking = _ranking(schema.task, settings)
-    parts = [entry for entry in folder.iterdir() if role(entry.name) is not None]
+    parts = [entry for entry in entries(folder) if role(entry.name) is not None]
     if parts:
         if not any(role(entry.name) == "train" for entry in parts):
             test = [entry for entry in parts if role(entry.name) == "test" and not is_labels(entry)]
@@ -194,6 +226,7 @@ class Source:
     name: str
     data: Any
     made: str | None = None  # the name of a source that needs no file
+    found: bool = False  # whether its name alone makes it a part
 
 
 class Reading:
@@ -229,15 +262,23 @@ class Reading:
         _update(self.digest, records)
         return records, format
 
-    def part(self, source: Source, schema: Schema, *, targets: bool) -> tuple[Sequences, list[str]]:
-        """Sequences under a schema that is settled, and warnings."""
+    def checked(self, source: Source, schema: Schema, *, targets: bool) -> Records:
+        """What a source of further data holds, checked and cut."""
         records, _ = self.records(source, schema)
-        if targets and (records.labels if self.task == "classify" else records.numbers) is None:
-            what = "labels" if self.task == "classify" else "numbers to predict"
-            raise DataError(f"{source.name}: has no {what}, which are needed to measure on it.")
+        if targets and self.targets(records) is None:
+            raise DataError(f"{source.name}: has no {self.wanted}, which are needed to measure on it.")
         encode.check(records, source.name)
         encode.cut(records, self.settings)
-        return encode.encode(records, source.name, schema)
+        return records
+
+    def targets(self, records: Records) -> object:
+        """What is to be predicted, by task; None where records have none."""
+        return records.labels if self.task == "classify" else records.numbers
+
+    @property
+    def wanted(self) -> str:
+        """How messages call what is to be predicted."""
+        return "labels" if self.task == "classify" else "numbers to predict"
 
 
 def choose_format(path: Path, task: str, settings: DataSettings, schema: Schema | None = None) -> Format:
@@ -250,9 +291,8 @@ def choose_format(path: Path, task: str, settings: DataSettings, schema: Schema 
         if settings.format not in FORMATS:
             raise DataError(f"data.format: {unknown('format', settings.format, FORMATS)}")
         return FORMATS[settings.format]
-    if not path.exists():
-        raise missing(path)
-    if path.is_file():
+    check_exists(path)
+    if not path.is_dir():
         with open_binary(path):  # an empty or damaged file is told as such
             pass
     first = schema.format if schema and schema.format in FORMATS else None
@@ -273,9 +313,7 @@ def _rank(path: Path, task: str, settings: DataSettings) -> int | None:
 def _unfitting(path: Path, settings: DataSettings) -> str:
     known = f"name one with --input-format: {', '.join(FORMATS)}."
     if path.is_dir():
-        entries = sorted(entry.name for entry in path.iterdir())
-        found = ", ".join(entries[:5]) + (", …" if len(entries) > 5 else "")
-        return f"{path}: no format fits this folder, which holds {found or 'nothing'}; {known}"
+        return f"{path}: no format fits this folder, which holds {listed(entries(path))}; {known}"
     head = first_bytes(path, 1 << 12)
     if b"\0" in head:
         return f"{path}: no format fits; it starts with the bytes {head[:8].hex(' ')}; {known}"
@@ -309,9 +347,9 @@ def find_sources(
     if not isinstance(train.data, Path):
         return {"train": train} | sources, []
     places = find_parts(train.data, _ranking(task, settings), frozenset(sources))
-    for part in ("train", "validation", "test"):
+    for part in PARTS:
         if part not in sources and (path := getattr(places, part)) is not None:
-            sources[part] = Source(str(path), path)
+            sources[part] = Source(str(path), path, found=True)
     return sources, places.warnings
 
 

@@ -5,6 +5,7 @@ import codecs
 import gzip
 import io
 import lzma
+import os
 import stat
 import zlib
 from collections.abc import Iterator
@@ -38,7 +39,7 @@ def missing(path: Path) -> DataError:
     folder = path.parent
     if not folder.is_dir():
         return DataError(f"{path}: no such file, and no folder {folder} either.")
-    names = {entry.name.lower(): entry.name for entry in folder.iterdir()}
+    names = {entry.name.lower(): entry.name for entry in entries(folder)}
     guess = nearest(path.name, names)
     hint = f" Did you mean {folder / names[guess]}?" if guess else ""
     return DataError(f"{path}: no such file or folder.{hint}")
@@ -134,13 +135,36 @@ def first_bytes(path: Path, count: int) -> bytes:
         return b""
 
 
-def _check_readable(path: Path) -> None:
+def check_exists(path: Path) -> os.stat_result:
+    """Look whether there is a file or folder.
+
+    Raises:
+        DataError: There is none, and what name is nearest; or it cannot be looked at.
+    """
     try:
-        mode = path.stat().st_mode
+        return path.stat()
     except FileNotFoundError:
         raise missing(path) from None
     except OSError as error:  # a name too long, a part of the path that is a file, no right to look
         raise DataError(f"{path}: cannot be opened: {error.strerror}.") from error
+    except ValueError as error:
+        raise DataError(f"{str(path)!r}: is no path ({error}).") from error
+
+
+def entries(folder: Path) -> list[Path]:
+    """What is visible in a folder, in order.
+
+    Raises:
+        DataError: It may not be read.
+    """
+    try:
+        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read: {error.strerror}.") from error
+
+
+def _check_readable(path: Path) -> None:
+    mode = check_exists(path).st_mode
     if stat.S_ISDIR(mode):
         raise DataError(f"{path}: is a folder; a file is expected here.")
     if not stat.S_ISREG(mode):

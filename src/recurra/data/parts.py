@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from recurra.data.idx import is_labels
-from recurra.data.opening import missing, plain_name
+from recurra.data.opening import check_exists, entries, plain_name
 from recurra.errors import DataError
 
 ROLES = {
@@ -52,10 +52,9 @@ def find_parts(path: Path, rank: Callable[[Path], int | None], given: frozenset[
     Raises:
         DataError: No such path, no training part, or several files that may be the same part.
     """
-    if not path.exists():
-        raise missing(path)
+    check_exists(path)
     wanted = [part for part in ("validation", "test") if part not in given]
-    if path.is_file() or role(path.name) == "train":
+    if path.is_file():
         return _beside(path, rank, wanted)
     inside = _entries(path)
     by_role = {part: [entry for entry in inside if role(entry.name) == part] for part in ROLES}
@@ -63,17 +62,22 @@ def find_parts(path: Path, rank: Callable[[Path], int | None], given: frozenset[
         train = _one(by_role["train"], "train", path, rank)
         places = Places(train)
         _note_left_out(places, by_role["train"], train)
-    elif rank(path) is not None:
-        return Places(path)
+    elif rank(path) is not None or role(path.name) == "train":
+        return _beside(path, rank, wanted)
     else:
-        train = _only(path, inside, rank)
+        train = _only(inside, rank)
+        if train is None:
+            raise DataError(
+                f"{path}: holds no training part; found {listed(inside)}. Expected a name with 'train' in it, such as "
+                "train.csv, NAME_TRAIN.ts or a folder train, a folder of texts for each class, or one data file."
+            )
         places = Places(train, warnings=[f"{path}: no name tells of a training part; {train.name} is taken."])
+    places.train = _settled(train, rank)
     for part in wanted:
-        if entries := by_role[part]:
-            alike = [entry for entry in entries if _kind(entry) == _kind(places.train)]
-            alike = alike or [entry for entry in entries if _ending(entry) == _ending(places.train)]
-            setattr(places, part, _settled(_one(alike or entries, part, path, rank), rank))
-    places.train = _settled(places.train, rank)
+        if candidates := by_role[part]:
+            alike = [entry for entry in candidates if _kind(entry) == _kind(train)]
+            alike = alike or [entry for entry in candidates if _ending(entry) == _ending(train)]
+            setattr(places, part, _settled(_one(alike or candidates, part, path, rank), rank))
     return places
 
 
@@ -93,48 +97,50 @@ def _beside(path: Path, rank: Callable[[Path], int | None], wanted: list[str]) -
 
 def _entries(folder: Path) -> list[Path]:
     """What may be a part: everything visible, but the labels that belong to IDX images."""
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be read: {error.strerror}.") from error
-    return [entry for entry in entries if not entry.name.startswith(".") and not is_labels(entry)]
+    return [entry for entry in entries(folder) if not is_labels(entry)]
 
 
-def _one(entries: list[Path], part: str, folder: Path, rank: Callable[[Path], int | None]) -> Path:
+def _one(candidates: list[Path], part: str, folder: Path, rank: Callable[[Path], int | None]) -> Path:
     """The entry that a format knows best; the same data set in several formats is met in the UCR archive."""
-    if len(entries) == 1:
-        return entries[0]
-    ranked = sorted((place, entry) for entry in entries if (place := rank(entry)) is not None)
+    if len(candidates) == 1:
+        return candidates[0]
+    ranked = sorted((place, entry) for entry in candidates if (place := rank(entry)) is not None)
     best = [entry for place, entry in ranked if place == ranked[0][0]]
     if len(best) != 1 or len({_stem(entry) for _, entry in ranked}) != 1:
         option = "--data" if part == "train" else f"--{part}"
-        names = ", ".join(entry.name for entry in entries[:5])
-        raise DataError(f"{folder}: holds several files for the {part} part ({names}); name one: {option} PATH.")
+        raise DataError(
+            f"{folder}: holds several files for the {part} part ({listed(candidates)}); name one: {option} PATH."
+        )
     return best[0]
 
 
-def _note_left_out(places: Places, entries: list[Path], chosen: Path) -> None:
-    if others := [entry.name for entry in entries if entry != chosen]:
+def _note_left_out(places: Places, candidates: list[Path], chosen: Path) -> None:
+    if others := [entry.name for entry in candidates if entry != chosen]:
         places.warnings.append(f"{chosen}: is read; {', '.join(others[:5])} beside it left out.")
 
 
-def _only(folder: Path, entries: list[Path], rank: Callable[[Path], int | None]) -> Path:
-    """The one data file of a folder."""
-    data = [entry for entry in entries if role(entry.name) is None and entry.is_file() and rank(entry) is not None]
-    if len(data) == 1:
-        return data[0]
-    found = ", ".join(entry.name for entry in entries[:5]) + (", …" if len(entries) > 5 else "")
-    raise DataError(
-        f"{folder}: holds no training part; found {found or 'nothing'}. Expected a name with 'train' in it, such as "
-        "train.csv, NAME_TRAIN.ts or a folder train, a folder of texts for each class, or one data file."
-    )
+def _only(inside: list[Path], rank: Callable[[Path], int | None]) -> Path | None:
+    """The one data file of a folder; None where there is none, or more than one."""
+    data = [entry for entry in inside if role(entry.name) is None and entry.is_file() and rank(entry) is not None]
+    return data[0] if len(data) == 1 else None
 
 
 def _settled(path: Path, rank: Callable[[Path], int | None]) -> Path:
-    """A folder that is one part as it stands, or the one data file in it."""
+    """A file, or a folder that is one part as it stands, or the one data file in it."""
     if path.is_file() or rank(path) is not None:
         return path
-    return _only(path, _entries(path), rank)
+    inside = _entries(path)
+    if (found := _only(inside, rank)) is None:
+        raise DataError(
+            f"{path}: no format fits this folder, which holds {listed(inside)}; expected one data file, or a folder of "
+            "texts for each class."
+        )
+    return found
+
+
+def listed(paths: list[Path]) -> str:
+    """Some names, for messages."""
+    return ", ".join(path.name for path in paths[:5]) + (", …" if len(paths) > 5 else "") or "nothing"
 
 
 def _kind(path: Path) -> str:
