@@ -29,7 +29,7 @@ from recurra.errors import DataError, nearest
 SEPARATORS = "\t;|,"
 """What is tried, in this order, where no separator is named."""
 
-_BLOCK = 1 << 22
+_BLOCK = 1 << 21
 _SAMPLE = 1000
 _NAMED_SEPARATORS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(?:e[+-]?\d+)?", re.IGNORECASE)
@@ -154,16 +154,14 @@ class Table:
         frame = block.frame[:, list(columns)]
         cast = frame.select(_as_float(column, self.decimal) for column in frame.iter_columns())
         values = cast.to_numpy()
-        bad = ~np.isfinite(values)
-        if bad.any():
-            for row, column in np.argwhere(bad & ~empty(frame, nan=self.unit == "row")):
-                self.bad_number(frame[int(row), int(column)], int(block.lines[row]), columns[column])
-        if np.abs(values, out=values.copy()).max(initial=0, where=~bad) > np.finfo(np.float32).max:
-            row, column = np.argwhere(~bad & (np.abs(values) > np.finfo(np.float32).max))[0]
-            raise DataError(
-                f"{self.place(int(block.lines[row]))}, column {self.names[columns[column]]!r}: found "
-                f"{values[row, column]:g}, which is beyond what a 32-bit number can hold."
-            )
+        wrong = ~np.isfinite(values)
+        if wrong.any():
+            wrong &= ~empty(frame, nan=self.unit == "row")
+        largest = np.finfo(np.float32).max
+        wrong |= (values > largest) | (values < -largest)
+        if wrong.any():
+            row, column = np.argwhere(wrong)[0].tolist()
+            raise self._bad_number(frame[row, column], int(block.lines[row]), columns[column])
         return values
 
     def check_blank(self, block: Block, columns: Sequence[int]) -> None:
@@ -177,17 +175,17 @@ class Table:
                     f"nothing: the column has no name, and is empty in the rows before."
                 )
 
-    def bad_number(self, cell: Any, line: int, column: int) -> None:
-        """Raise the error for a cell that is not a finite number."""
+    def _bad_number(self, cell: Any, line: int, column: int) -> DataError:
         shown = cell if isinstance(cell, str) else str(cell)
-        hint = ""
+        expected = "a number"
         if shown.strip().lower() in _MISSING_MARKS:
-            hint = " (a missing value? fill it in, or leave the row out)"
+            expected = "a finite number (a missing value? fill it in, or leave the row out)"
+        elif numerals.is_number(shown):
+            expected = "a finite number that fits 32 bits"
         elif _DECIMAL_COMMA.fullmatch(shown.strip()):
-            hint = " (a decimal comma, where other cells have a point?)"
-        expected = "a finite number" if numerals.is_number(shown) else "a number"
-        raise DataError(
-            f"{self.place(line)}, column {self.names[column]!r}: found {short(shown)!r}, expected {expected}{hint}."
+            expected = "a number with a decimal point, as in other cells"
+        return DataError(
+            f"{self.place(line)}, column {self.names[column]!r}: found {short(shown)!r}, expected {expected}."
         )
 
     def strings(self, block: Block, column: int) -> list[str]:
@@ -224,9 +222,15 @@ class Columns:
         """Whether most of the cells that are not empty are numbers; a faulty one is told of on reading."""
         column = self._frame.to_series(i)
         if column.dtype != pl.String:
-            return column.dtype.is_numeric()
+            inner = column.dtype.inner if isinstance(column.dtype, pl.List | pl.Array) else column.dtype
+            return inner is not None and inner.is_numeric()
         filled = [cell for cell in self.cells(i) if cell]
         return bool(filled) and sum(map(is_number, filled)) >= len(filled) / 2
+
+    @property
+    def nested(self) -> bool:
+        """Whether a column holds lists."""
+        return any(dtype.is_nested() for dtype in self._frame.dtypes)
 
     def blank(self, i: int) -> bool:
         """Whether all cells are empty."""
@@ -259,13 +263,13 @@ def look(path: Path, settings: DataSettings) -> Columns | None:
     try:
         if not path.is_file():
             return None
-        if first_bytes(path, 4) == b"PAR1":
+        if is_parquet(path):
             frame = pl.scan_parquet(path).head(_SAMPLE).collect()
             return Columns(frame.columns, frame, header=True) if frame.height else None
         lines = first_lines(path, 200, settings.encoding)
-        separator = named_separator(settings) or sniff_separator(lines, settings.label_separator)
     except (DataError, OSError, pl.exceptions.PolarsError):
         return None
+    separator = _named(settings.separator) or sniff_separator(lines, settings.label_separator)
     rows = cut(lines, separator, not _plain_quotes(lines, separator)) if separator else []
     if not rows:
         return None
@@ -397,16 +401,18 @@ def named_separator(settings: DataSettings) -> str | None:
     Raises:
         DataError: It is neither one character nor the name of one.
     """
-    given = settings.separator
-    if given is None:
-        return None
-    given = _NAMED_SEPARATORS.get(given.lower(), given)
-    if len(given) != 1 or given in '"\n\r':
+    found = _named(settings.separator)
+    if settings.separator is not None and found is None:
         raise DataError(
             f"data.separator: {settings.separator!r} is not a separator; expected one character, or tab, comma, "
             f"semicolon, pipe or space."
         )
-    return given
+    return found
+
+
+def _named(separator: str | None) -> str | None:
+    known = _NAMED_SEPARATORS.get((separator or "").lower(), separator or "")
+    return known if len(known) == 1 and known not in '"\n\r' else None
 
 
 def cut(lines: Sequence[str], separator: str, quoted: bool = True) -> list[list[str]]:
@@ -559,11 +565,16 @@ def open_table(
     Raises:
         DataError: The file cannot be read as a table.
     """
-    if isinstance(source, Path) and first_bytes(source, 4) == b"PAR1":
+    if isinstance(source, Path) and is_parquet(source):
         yield parquet_table(source)
         return
     with open_text(source, settings.encoding) as text:
         yield _delimited(text, name_of(source), settings, known, header, separator)
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a file starts as Parquet files do."""
+    return path.is_file() and first_bytes(path, 4) == b"PAR1"
 
 
 def parquet_table(path: Path) -> Table:
@@ -701,7 +712,7 @@ def _plain_block(chunk: str, separator: str, count: int, line: int, name: str) -
     content = np.add.reduceat(~separators & (codes > 32), starts) > 0
     wrong = np.flatnonzero(content & (per_line != count - 1))
     if len(wrong):
-        _ragged(name, line + int(wrong[0]), int(per_line[wrong[0]]) + 1, count, separator)
+        raise _ragged(name, line + int(wrong[0]), int(per_line[wrong[0]]) + 1, count, separator)
     if not content.all():
         data = b"".join(data[starts[i] : ends[i] + 1] for i in np.flatnonzero(content))
     if data:
@@ -753,7 +764,7 @@ def _quoted_blocks(lines: Iterator[str], separator: str, count: int, line: int, 
     while part := list(islice(rows, size)):
         for start, row in part:
             if len(row) != count:
-                _ragged(name, start, len(row), count, separator)
+                raise _ragged(name, start, len(row), count, separator)
         columns = zip(*(row for _, row in part), strict=True)
         frame = pl.DataFrame(
             [pl.Series(f"column_{i}", [cell or None for cell in column], pl.String) for i, column in enumerate(columns)]
@@ -761,9 +772,10 @@ def _quoted_blocks(lines: Iterator[str], separator: str, count: int, line: int, 
         yield Block(frame, np.array([start for start, _ in part]))
 
 
-def _ragged(name: str, line: int, found: int, expected: int, separator: str) -> None:
-    hint = f" (cells parted by {spoken(separator)})"
-    raise DataError(f"{name}, line {line}: {found} cells found, {expected} expected{hint}.")
+def _ragged(name: str, line: int, found: int, expected: int, separator: str) -> DataError:
+    return DataError(
+        f"{name}, line {line}: {found} cells found, {expected} expected (cells parted by {spoken(separator)})."
+    )
 
 
 def _allow_long_cells() -> None:

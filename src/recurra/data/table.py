@@ -15,12 +15,14 @@ from recurra.data.delimited import (
     ID_NAMES,
     LABEL_NAMES,
     WEAK_LABEL_NAMES,
+    Block,
     Columns,
     Growing,
     Table,
     as_strings,
     find_name,
     frame_table,
+    is_parquet,
     listed,
     look,
     missing_column,
@@ -136,7 +138,9 @@ class WideTable:
     def recognises(self, path: Path, task: str, settings: DataSettings) -> bool:
         """Whether this is a table that has columns of numbers and is neither long nor one of texts."""
         columns = look(path, settings)
-        if columns is None or (columns.height and not any(columns.numeric(i) for i in range(columns.width))):
+        if columns is None:
+            return is_parquet(path)  # damaged, which reading tells
+        if columns.height and not any(columns.numeric(i) for i in range(columns.width)):
             return False
         if settings.format == self.name:  # it is expected, and may come without what else would tell of it
             return True
@@ -320,13 +324,9 @@ def _unclear(table: Table, task: str, among: Sequence[int]) -> DataError:
     )
 
 
-def _by_name(names: Sequence[str], among: Sequence[int]) -> list[int]:
-    """The columns that are named as targets are; the surer names first, alone where there are any."""
-    for known in (LABEL_NAMES, WEAK_LABEL_NAMES):
-        found = [i for i in among if _plain(names[i]) in known]
-        if found:
-            return found
-    return []
+def _by_name(names: Sequence[str], among: Sequence[int], known: Sequence[str]) -> list[int]:
+    """The columns that are named as targets are."""
+    return [i for i in among if _plain(names[i]) in known]
 
 
 def _wide_roles(table: Table, task: str, settings: DataSettings) -> _Roles:
@@ -376,7 +376,7 @@ def _wide_roles(table: Table, task: str, settings: DataSettings) -> _Roles:
 
 def _wide_target(table: Table, columns: Columns, task: str, among: Sequence[int]) -> list[int]:
     """The column to predict where none is named; empty where neither name nor content tells."""
-    found = _by_name(table.names, among)
+    found = _by_name(table.names, among, LABEL_NAMES) or _by_name(table.names, among, WEAK_LABEL_NAMES)
     if not found and task == "classify":
         found = [i for i in among if not columns.numeric(i) and not columns.blank(i)]
         found = [i for i in found if not _is_time_name(table.names[i]) and not _is_date(columns, i)]
@@ -471,13 +471,19 @@ def _read_wide(table: Table, task: str, settings: DataSettings, schema: Schema |
         else _channels([str(name) for name in _list(schema.settings["features"])] if schema else names)
     )
     features, order = channels or (["value"], list(range(len(names))))
+    nested = any(table.sample.dtypes[i].is_nested() for i in roles.features)
+    if nested:  # a column of lists: a whole sequence in one cell
+        features, order = ["value"] if len(names) == 1 else names, list(range(len(names)))
     inputs = [roles.features[i] for i in order]
     values, lengths, lines = Growing("f"), Growing("q"), Growing("q")
     labels, numbers, ids = _Labels(settings.label_separator), Growing("d"), []
     for block in table.blocks():
         table.check_blank(block, roles.blank)
-        matrix = table.numbers(block, inputs)
-        lengths.extend(_append_rows(table, values, matrix, block.lines, inputs, len(features)))
+        if nested:
+            lengths.extend(_append_lists(table, values, block, inputs))
+        else:
+            matrix = table.numbers(block, inputs)
+            lengths.extend(_append_rows(table, values, matrix, block.lines, inputs, len(features)))
         lines.extend(block.lines)
         if roles.target and task == "classify":
             labels.extend(table.strings(block, roles.target[0]))
@@ -503,14 +509,14 @@ def _read_wide(table: Table, task: str, settings: DataSettings, schema: Schema |
         place,
         features=features,
         ids=ids or None,
-        multi_label=settings.label_separator is not None,
+        multi_label=schema.multi_label if schema else settings.label_separator is not None,
         settings=_resolved(WIDE.name, table, roles, settings) if schema is None else dict(schema.settings),
         warnings=warnings,
     )
     if roles.target and task == "classify":
         records.labels = labels.settle(schema, place, table.names[roles.target[0]])
     elif roles.target:
-        records.targets = [table.names[i] for i in roles.target]
+        records.targets = schema.targets if schema else [table.names[i] for i in roles.target]
         records.numbers = _settled_numbers(table, numbers, roles.target, at, schema)
     return records
 
@@ -568,6 +574,43 @@ def _append_rows(
     return lengths
 
 
+def _append_lists(table: Table, values: Growing, block: Block, inputs: Sequence[int]) -> np.ndarray:
+    """Add each row's lists, side by side; the numbers of their steps."""
+    lists = [block.frame.to_series(i) for i in inputs]
+    for i, column in zip(inputs, lists, strict=True):
+        if not isinstance(column.dtype, pl.List | pl.Array) or not _is_number_type(column.dtype.inner):
+            raise DataError(
+                f"{table.name}: column {table.names[i]!r} holds {column.dtype}, expected a list of numbers as in "
+                f"{next(table.names[j] for j in inputs if table.sample.dtypes[j].is_nested())!r}; leave it out with "
+                f"--set data.ignore={table.names[i]}"
+            )
+    lengths = np.stack([column.cast(pl.List(pl.Float64)).list.len().fill_null(0).to_numpy() for column in lists], 1)
+    wrong = np.flatnonzero((lengths != lengths[:, :1]).any(axis=-1) | (lengths[:, 0] == 0))
+    if len(wrong):
+        row = int(wrong[0])
+        found = ", ".join(f"{table.names[i]!r} {length}" for i, length in zip(inputs, lengths[row], strict=True))
+        raise DataError(
+            f"{table.place(int(block.lines[row]))}: lists of these lengths found: {found}; expected at least one "
+            f"number, and as many in each column."
+        )
+    flat = [column.cast(pl.List(pl.Float64)).explode().fill_null(np.nan).to_numpy() for column in lists]
+    matrix = np.stack(flat, axis=1)
+    bad = np.argwhere(~np.isfinite(matrix))
+    if len(bad):
+        step, column = bad[0]
+        row = int(np.searchsorted(np.cumsum(lengths[:, 0]), step, side="right"))
+        raise DataError(
+            f"{table.place(int(block.lines[row]))}, column {table.names[inputs[column]]!r}: found "
+            f"{matrix[step, column]:g} (a missing value?) in the list, expected finite numbers."
+        )
+    values.extend(matrix)
+    return lengths[:, 0]
+
+
+def _is_number_type(dtype: Any) -> bool:
+    return dtype.is_numeric() or dtype == pl.Boolean
+
+
 def _label_like(numbers: np.ndarray) -> bool:
     """Whether a column can be one of labels: whole numbers, several, each met more than once on average."""
     kinds = np.unique(numbers)
@@ -608,9 +651,10 @@ def _series_column(columns: Columns, settings: DataSettings) -> int | None:
     if settings.id is not None:
         return find_name(settings.id, columns.names)
     named = [i for i in range(columns.width) if _is_series_name(columns.names[i])]
-    shared = [i for i in named if columns.distinct(i) < columns.height and not columns.blank(i)]
+    if settings.format != LONG.name:
+        named = [i for i in named if columns.distinct(i) < columns.height and not columns.blank(i)]
     rank = {name: place for place, name in enumerate(SERIES_NAMES)}
-    return min(shared, key=lambda i: rank.get(_plain(columns.names[i]), len(rank)), default=None)
+    return min(named, key=lambda i: rank.get(_plain(columns.names[i]), len(rank)), default=None)
 
 
 def _time_column(columns: Columns, settings: DataSettings, series: int | None) -> int | None:
@@ -641,7 +685,7 @@ def _is_long(columns: Columns, settings: DataSettings) -> bool:
     if _plain(columns.names[series]) not in SERIES_NAMES[:8]:
         return False
     others = [i for i in range(columns.width) if i != series]
-    found = _by_name(columns.names, others)
+    found = _by_name(columns.names, others, LABEL_NAMES) or _by_name(columns.names, others, WEAK_LABEL_NAMES)
     return len(found) == 1 and columns.distinct(series) > 1 and columns.constant_within(found[0], series)
 
 
@@ -662,21 +706,7 @@ def _long_roles(table: Table, task: str, settings: DataSettings) -> _Roles:
     left = [i for i in left if not table.names[i].lower().startswith("unnamed:")]
     if not target:
         among = [i for i in left if not (features and i in features)]
-        found = _by_name(table.names, among)
-        words = [i for i in among if not columns.numeric(i)]
-        constant = [i for i in among if roles.id is not None and columns.constant_within(i, roles.id)]
-        if len(found) > 1:
-            raise _unclear(table, task, found)
-        if found:
-            target = found
-        elif len(words) == 1 and task == "classify":
-            target = words
-        elif len(constant) == 1 and len(among) > 1 and not words:
-            target = constant
-        elif features and len(among) == 1:
-            target = among
-        else:
-            raise _unclear(table, task, among)
+        target = _long_target(table, columns, task, among, roles.id)
     if task == "classify" and len(target) > 1:
         raise DataError(f"{table.name}: data.target names {len(target)} columns, but classify has one.")
     roles.target = target
@@ -685,6 +715,22 @@ def _long_roles(table: Table, task: str, settings: DataSettings) -> _Roles:
         raise DataError(f"{table.name}: no column is left as input. Columns: {listed(table.names)}.")
     _check_numeric(table, columns, roles.features)
     return roles
+
+
+def _long_target(table: Table, columns: Columns, task: str, among: Sequence[int], series: int | None) -> list[int]:
+    """The column to predict where none is named. A `y` may be one of several inputs, so words come before it."""
+    found = _by_name(table.names, among, LABEL_NAMES)
+    if not found and task == "classify":
+        found = [i for i in among if not columns.numeric(i) and not columns.blank(i)]
+    if not found:
+        found = _by_name(table.names, among, WEAK_LABEL_NAMES)
+    if not found and series is not None:
+        found = [i for i in among if columns.constant_within(i, series)]
+    if not found and len(among) == 1:
+        found = list(among)
+    if len(found) != 1:
+        raise _unclear(table, task, found or among)
+    return found
 
 
 def _read_long(table: Table, task: str, settings: DataSettings, schema: Schema | None) -> Records:
@@ -753,7 +799,7 @@ def _read_long(table: Table, task: str, settings: DataSettings, schema: Schema |
         if schema
         else [table.names[i] for i in roles.features],
         ids=names if roles.id is not None else None,
-        multi_label=settings.label_separator is not None,
+        multi_label=schema.multi_label if schema else settings.label_separator is not None,
         settings=_resolved(LONG.name, table, roles, settings) if schema is None else dict(schema.settings),
         warnings=[*roles.warnings, *_notes(table)],
     )
@@ -779,7 +825,7 @@ def _read_long(table: Table, task: str, settings: DataSettings, schema: Schema |
             records.labels = [row_labels[row] for row in order[starts].tolist()]
     elif roles.target:
         matrix = _settled_numbers(table, numbers, roles.target, at, schema)
-        records.targets = [table.names[i] for i in roles.target]
+        records.targets = schema.targets if schema else [table.names[i] for i in roles.target]
         if matrix is not None:
             matrix = matrix[order]
             varies = bool((matrix != matrix[starts[owner]]).any())
@@ -836,17 +882,26 @@ def _times(table: Table, column: pl.Series, lines: np.ndarray, position: int) ->
             return column.to_numpy()
     cells = as_strings(column)
     plain = pl.Series(cells).str.replace(",", ".", literal=True) if table.decimal == "," else pl.Series(cells)
-    numbers = plain.cast(pl.Float64, strict=False)
-    if not numbers.null_count() and bool(numbers.is_finite().all()):
-        return numbers.to_numpy()
-    moments = np.empty(len(cells), np.int64)
+    numbers = plain.cast(pl.Float64, strict=False).to_numpy()
+    finite = np.isfinite(numbers)
+    if finite.all():
+        return numbers
+    moments = np.zeros(len(cells), np.int64)
     for row, cell in enumerate(cells):
-        try:
-            moment = datetime.fromisoformat(f"{cell}-01" if re.fullmatch(r"\d{4}-\d\d", cell) else cell)
-        except ValueError:
+        moment = None if finite.mean() >= 0.5 else _moment(cell)
+        if moment is None and not (finite[row] and finite.mean() >= 0.5):
             raise DataError(
                 f"{table.place(int(lines[row]))}, column {table.names[position]!r}: found {short(cell)!r}, expected a "
-                f"time: a number, or a date such as 2024-12-31 or 2024-12-31 23:59:59."
-            ) from None
-        moments[row] = ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH) // timedelta(microseconds=1)
+                f"time: a number, or a date such as 2024-12-31 or 2024-12-31 23:59:59, as in other rows."
+            )
+        moments[row] = moment or 0
     return moments
+
+
+def _moment(cell: str) -> int | None:
+    """Microseconds since 1970 of an ISO date or time; None where it is none."""
+    try:
+        moment = datetime.fromisoformat(f"{cell}-01" if re.fullmatch(r"\d{4}-\d\d", cell) else cell)
+    except ValueError:
+        return None
+    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH) // timedelta(microseconds=1)

@@ -21,6 +21,7 @@ from recurra.data.delimited import (
     csv_rows,
     cut,
     find_name,
+    is_parquet,
     look,
     missing_column,
     named_separator,
@@ -31,7 +32,7 @@ from recurra.data.delimited import (
     spoken,
 )
 from recurra.data.numerals import is_number, shortest
-from recurra.data.opening import first_bytes, first_lines, name_of, open_text
+from recurra.data.opening import first_lines, name_of, open_text
 from recurra.data.records import Records, register
 from recurra.data.sequences import Schema
 from recurra.data.settings import DataSettings
@@ -66,6 +67,8 @@ def text_column(columns: Columns, settings: DataSettings) -> int | None:
     """Which column of a table holds a text: as named, else by its name or content; None where none does."""
     if settings.text is not None:
         return find_name(settings.text, columns.names)
+    if columns.nested or settings.features:
+        return None
     targets = [settings.target] if isinstance(settings.target, str) else settings.target or []
     left_out = {*targets, *settings.ignore, *([settings.id] if settings.id else [])}
     if columns.header:
@@ -299,7 +302,7 @@ class LabelledText:
         if isinstance(source, Path):
             if source.is_dir() and schema:
                 return FOLDER.read(source, task, settings, schema)
-            if first_bytes(source, 4) == b"PAR1":
+            if is_parquet(source):
                 return read_text_table(parquet_table(source), task, settings, schema)
         name = name_of(source)
         with open_text(source, settings.encoding, newline="\n") as stream:
