@@ -111,8 +111,8 @@ def describe(source: Any, settings: DataSettings, task: str = "classify") -> Des
     Raises:
         DataError: As `load_parts`.
     """
-    sources, warnings = find_sources(source, None, None, task, settings)
     reading = Reading(task, settings)
+    sources, warnings = find_sources(source, None, None, task, settings)
     parts: dict[str, PartDescription] = {}
     schema, input, span, symbols, options = None, "", None, None, {}
     for name in ("train", "validation", "test"):

@@ -90,8 +90,8 @@ def load_parts(
     Raises:
         DataError: Nothing there, or anything in it that is not as it should be, with file and line.
     """
-    sources, warnings = find_sources(source, validation, test, task, settings)
     reading = Reading(task, settings)
+    sources, warnings = find_sources(source, validation, test, task, settings)
     name = sources["train"].name
     records, format = reading.records(sources["train"], None)
     encode.check(records, name)
@@ -191,13 +191,14 @@ def load_part(
     found = _source(source, "the data given")
     if found is None:
         raise DataError(f"no data; give a path, '-' for standard input, or {KINDS}.")
+    reading = Reading(schema.task, settings)
     warnings: list[str] = []
     if isinstance(found.data, Path) and found.data.is_dir():
         path = _further(found.data, schema, settings)
         if path != found.data:
             warnings.append(f"{found.data}: {path.relative_to(found.data)} is read.")
             found = Source(str(path), path)
-    records = Reading(schema.task, settings).checked(found, schema, targets=targets)
+    records = reading.checked(found, schema, targets=targets)
     part, said = encode.encode(records, found.name, schema)
     return part, warnings + said
 
@@ -233,6 +234,8 @@ class Reading:
     """Reads sources, and keeps a digest of all that was read."""
 
     def __init__(self, task: str, settings: DataSettings):
+        if settings.format is not None and settings.format not in FORMATS:
+            raise DataError(f"data.format: {unknown('format', settings.format, FORMATS)}")
         self.task = task
         self.settings = settings
         self.digest = hashlib.sha256()
@@ -285,11 +288,9 @@ def choose_format(path: Path, task: str, settings: DataSettings, schema: Schema 
     """The format in which `path` is laid out: the one named, else the training data's, else the first that fits.
 
     Raises:
-        DataError: No such file, an unknown name, or no format that fits; says what was looked at.
+        DataError: No such file, or no format that fits; says what was looked at.
     """
     if settings.format is not None:
-        if settings.format not in FORMATS:
-            raise DataError(f"data.format: {unknown('format', settings.format, FORMATS)}")
         return FORMATS[settings.format]
     check_exists(path)
     if not path.is_dir():
@@ -356,7 +357,7 @@ def find_sources(
 def _ranking(task: str, settings: DataSettings) -> Callable[[Path], int | None]:
     if settings.format is None:
         return lambda path: _rank(path, task, settings)
-    named = choose_format(Path(), task, settings)
+    named = FORMATS[settings.format]
     return lambda path: 0 if named.recognises(path, task, settings) else None
 
 

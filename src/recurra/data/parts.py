@@ -54,7 +54,7 @@ def find_parts(path: Path, rank: Callable[[Path], int | None], given: frozenset[
     """
     check_exists(path)
     wanted = [part for part in ("validation", "test") if part not in given]
-    if path.is_file():
+    if not path.is_dir():
         return _beside(path, rank, wanted)
     inside = _entries(path)
     by_role = {part: [entry for entry in inside if role(entry.name) == part] for part in ROLES}
@@ -127,7 +127,7 @@ def _only(inside: list[Path], rank: Callable[[Path], int | None]) -> Path | None
 
 def _settled(path: Path, rank: Callable[[Path], int | None]) -> Path:
     """A file, or a folder that is one part as it stands, or the one data file in it."""
-    if path.is_file() or rank(path) is not None:
+    if not path.is_dir() or rank(path) is not None:
         return path
     inside = _entries(path)
     if (found := _only(inside, rank)) is None:
