@@ -515,6 +515,8 @@ def sniff_header(rows: Sequence[Sequence[str]], known: Sequence[str] = ()) -> bo
         return False
     if recur:
         return False
+    if _one_series(words):
+        return True
     texts = [[row[c] for row in rest if c < len(row)] or [""] for c in range(len(first))]
     longest = max(range(len(first)), key=lambda c: sum(map(len, texts[c])))
     words_each = sum(len(text.split()) for text in texts[longest]) / len(texts[longest])
@@ -522,6 +524,13 @@ def sniff_header(rows: Sequence[Sequence[str]], known: Sequence[str] = ()) -> bo
         return True
     shorter = 2 * len(first[longest]) < min(map(len, texts[longest]))
     return shorter and len(rest) >= 5 and all(len(word) < 30 for word in words)
+
+
+def _one_series(words: Sequence[str]) -> bool:
+    """Whether these are one name with numbers, such as V1, V2, …."""
+    parts = [re.fullmatch(r"(\D+)(\d+)", word) for word in words]
+    stems = {part and part.group(1) for part in parts}
+    return len(words) > 1 and None not in stems and len(stems) == 1 and _consecutive([p.group(2) for p in parts if p])
 
 
 def _consecutive(row: Sequence[str]) -> bool:

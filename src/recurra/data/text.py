@@ -41,8 +41,8 @@ from recurra.errors import DataError
 
 _FASTTEXT = "__label__"
 _HEAD = 1000
-_WORD = re.compile(r"[぀-ヿ㐀-鿿]|[^\W\d_]{2,}")
-_PROSE = 3.0
+_WORD = re.compile(r"[぀-ヿ㐀-鿿]|[^\W\d_]+")
+_PROSE = 2.5
 """So many words has a cell that is a text rather than a name."""
 
 
@@ -80,7 +80,9 @@ def text_column(columns: Columns, settings: DataSettings) -> int | None:
     ]
     if not among or columns.width < 2:
         return None
-    named = [i for i in among if columns.header and columns.names[i].strip().lower() in TEXT_NAMES]
+    named = [
+        i for i in among if (columns.header or settings.columns) and columns.names[i].strip().lower() in TEXT_NAMES
+    ]
     prose = [i for i in among if _words(columns, i) >= _PROSE]
     if named or prose:
         return max([i for i in named if i in prose] or named or prose, key=lambda i: _length(columns, i))
