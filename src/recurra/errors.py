@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 
 class RecurraError(Exception):
-    """Base of every error a user can mend. Its text names the file, line or field, what was found and what is expected."""
+    """Base of every error a user can mend: its text says where it is, what was found and what is expected."""
 
 
 class DataError(RecurraError):
@@ -44,6 +44,8 @@ def unknown(kind: str, name: str, valid: Iterable[str]) -> str:
     "unknown cell 'lsmt'; did you mean 'lstm'? Known: gru, lstm"
     """
     names = sorted(valid)
+    if not names:
+        return f"unknown {kind} {name!r}; there is none"
     guess = nearest(name, names)
     hint = f"; did you mean {guess!r}?" if guess else "."
     return f"unknown {kind} {name!r}{hint} Known: {', '.join(names)}"

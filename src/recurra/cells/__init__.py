@@ -5,7 +5,7 @@ import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from recurra.cells import gru as _gru
@@ -46,7 +46,7 @@ def find(name: str) -> Cell | Callable[..., Any]:
     module = _module(where)
     found = getattr(module, attribute, None)
     if found is None:
-        own = [key for key, value in vars(module).items() if isinstance(value, Cell)]
+        own = [key for key, value in vars(module).items() if isinstance(value, (Cell, FunctionType))]
         raise CellError(unknown(f"cell in {where}", attribute, own))
     if isinstance(found, type) or not callable(found):
         raise CellError(

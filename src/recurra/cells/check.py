@@ -89,7 +89,7 @@ def option(cell: "Cell", name: str, value: Any) -> Any:
         fail(cell.name, unknown("option", name, cell.options))
     default = cell.options[name]
     if callable(default) and not callable(value):
-        if value not in ACTIVATIONS:
+        if not isinstance(value, str) or value not in ACTIVATIONS:
             fail(cell.name, f"option {name!r}: " + unknown("function", str(value), ACTIVATIONS))
         return ACTIVATIONS[value]
     for kind, words in ((bool, "True or False"), ((int, float), "a number"), (str, "a name")):

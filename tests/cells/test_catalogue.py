@@ -1,0 +1,276 @@
+"""What every cell of the catalogue has: a formula that its declaration agrees with, a paper, shapes, a table row."""
+
+import ast
+import inspect
+import pickle
+import re
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from recurra import cells
+from recurra.cells import CATALOGUE, FAMILIES, Cell, catalogue_table, cell, find
+from recurra.errors import CellError
+from recurra.math import relu, sigmoid, tanh
+
+SYMBOL = re.compile(r"(?<![\w'])([A-Za-z]+'?_(?!t\b|\()\w+)")
+"""A parameter in a formula: W_i, b'_n, v_f; not a value in time such as h_t or h_(t-1)."""
+
+NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.])")
+
+
+def section(one: Cell, title: str) -> str:
+    """A block of a cell's docstring: the indented lines below its title, or what stands behind it."""
+    text = inspect.cleandoc(one.__doc__ or "")
+    found = re.search(rf"^{title}:(.*(?:\n(?: .*)?)*)", text, re.MULTILINE)
+    return textwrap.dedent(found[1].strip("\n")).strip() if found else ""
+
+
+def formula_faults(one: Cell) -> list[str]:
+    """Where the formula in a cell's docstring and its declaration, or its body's constants, disagree."""
+    formula = re.sub(r"_\(t-1\)", "", section(one, "Formula"))
+    written = set(SYMBOL.findall(formula))
+    faults = [f"{symbol} is declared, but not in the formula" for symbol in sorted({*one.symbols} - written)]
+    faults += [f"{symbol} is in the formula, but not declared" for symbol in sorted(written - {*one.symbols})]
+    body = ast.parse(textwrap.dedent(inspect.getsource(one.body))).body[0]
+    assert isinstance(body, ast.FunctionDef)
+    values = [node.value for node in ast.walk(ast.Module(body.body, [])) if isinstance(node, ast.Constant)]
+    code = {float(value) for value in values if isinstance(value, (int, float)) and not isinstance(value, bool)}
+    numbers = {float(number) for number in NUMBER.findall(formula)}
+    faults += [f"{number:g} is in the body, but not in the formula" for number in sorted(code - numbers)]
+    faults += [f"{number:g} is in the formula, but not in the body" for number in sorted(numbers - code)]
+    return faults
+
+
+@pytest.mark.parametrize("one", CATALOGUE.values(), ids=CATALOGUE)
+def test_formula_and_declaration_agree(one: Cell) -> None:
+    assert section(one, "Formula")
+    assert formula_faults(one) == []
+
+
+@pytest.mark.parametrize("one", CATALOGUE.values(), ids=CATALOGUE)
+def test_every_cell_names_its_paper_its_shapes_and_every_state_field(one: Cell) -> None:
+    first = (one.__doc__ or "").partition("\n")[0]
+    assert re.search(r"\([A-Z].*\b(19|20)\d\d\b.*\)", first), "the first line names the paper and its year"
+    assert first.endswith("."), "the first line is a sentence, since tables show it"
+    shapes = section(one, "Shapes")
+    for letter in ("x_t (B, I)", *(f"{f.name}_t" for f in one.fields)):
+        assert letter in shapes
+    for symbol in ("W_", "U_", "b_"):
+        assert symbol in shapes
+    for f in one.fields:
+        assert f"{f.name}_t = " in section(one, "Formula"), f"the formula gives {f.name}"
+
+
+@cell(state="h", gates="a b", vectors="v_a")
+def wrong(z, s, p):
+    """A cell whose formula lacks v_a and a constant, and has a bias too many.
+
+    Formula:
+        h_t = σ(W_a x_t + U_a h_(t-1) + b_a) ⊙ (W_b x_t + U_b h_(t-1) + b_b + b'_b) - 3
+
+    Shapes: none.
+    """
+    return sigmoid(z.a + p.v_a) * z.b + 2.5
+
+
+def test_the_check_itself_sees_what_is_wrong() -> None:
+    assert formula_faults(wrong) == [
+        "v_a is declared, but not in the formula",
+        "b'_b is in the formula, but not declared",
+        "2.5 is in the body, but not in the formula",
+        "3 is in the formula, but not in the body",
+    ]
+
+
+def test_the_catalogue_holds_every_cell_of_its_families() -> None:
+    modules = {name for name in sys.modules if re.fullmatch(r"recurra\.cells\.\w+", name)}
+    with_cells = {
+        name
+        for name in modules
+        if any(isinstance(v, Cell) and v.body.__module__ == name for v in vars(sys.modules[name]).values())
+    }
+    assert with_cells == {family.__name__ for family in FAMILIES}
+    folder = Path(cells.__file__).parent
+    assert {f"recurra.cells.{path.stem}" for path in folder.glob("*.py")} - {"recurra.cells.__init__"} <= modules, (
+        "a file of cells that is not among FAMILIES is never imported"
+    )
+    for name, one in CATALOGUE.items():
+        assert one.name == name
+        assert getattr(cells, name) is one
+
+
+def test_parameter_names_and_shapes_are_frozen() -> None:
+    """Saved models depend on them."""
+    assert {name: one.shapes(3, 4) for name, one in CATALOGUE.items()} == {
+        "elman": {"weight_ih": (4, 3), "weight_hh": (4, 4), "bias": (4,)},
+        "lstm": {"weight_ih": (16, 3), "weight_hh": (16, 4), "bias": (16,)},
+        "gru": {"weight_ih": (12, 3), "weight_hh": (12, 4), "bias": (12,)},
+        "gru_reset_after": {"weight_ih": (12, 3), "weight_hh": (12, 4), "bias_ih": (12,), "bias_hh": (12,)},
+    }
+    assert {name: (one.gates, [f.name for f in one.fields]) for name, one in CATALOGUE.items()} == {
+        "elman": (("h",), ["h"]),
+        "lstm": (("i", "f", "g", "o"), ["h", "c"]),
+        "gru": (("r", "z", "n"), ["h"]),
+        "gru_reset_after": (("r", "z", "n"), ["h"]),
+    }
+
+
+def test_lstm_has_four_times_the_parameters_of_a_simple_network() -> None:
+    count = {
+        name: sum(torch.Size(shape).numel() for shape in CATALOGUE[name].shapes(28, 128).values()) for name in CATALOGUE
+    }
+    assert count["lstm"] == 4 * count["elman"]
+    assert count["gru"] == 3 * count["elman"]
+
+
+def test_table_has_a_row_for_every_cell_with_a_link_that_leads_somewhere() -> None:
+    lines = catalogue_table().splitlines()
+    assert len(lines) == 2 + len(CATALOGUE)
+    for line, (name, one) in zip(lines[2:], CATALOGUE.items(), strict=True):
+        columns = [column.strip() for column in line.strip("|").split("|")]
+        assert columns[0] == f"`{name}`"
+        assert columns[1] in (one.__doc__ or "")
+        assert columns[2:4] == [", ".join(f.name for f in one.fields), ", ".join(one.gates)]
+        place = re.fullmatch(r"\[(.*)\]\(\1\)", columns[4])
+        assert place
+        assert f"def {name}(" in (Path(__file__).parents[2] / place[1]).read_text("utf-8")
+    assert "](" not in catalogue_table(links=False)
+
+
+# --- found by name ---------------------------------------------------------------------------------------------------
+
+
+def test_a_cell_is_found_by_name() -> None:
+    assert find("lstm") is CATALOGUE["lstm"] is cells.lstm
+
+
+def write(folder: Path, text: str, name: str = "mine.py") -> Path:
+    path = folder / name
+    path.write_text(textwrap.dedent(text), "utf-8")
+    return path
+
+
+def test_a_cell_or_function_of_ones_own_is_found_in_a_file(tmp_path: Path) -> None:
+    write(tmp_path, "SLOPE = 0.25", "beside.py")
+    path = write(
+        tmp_path,
+        """
+        from beside import SLOPE
+        from recurra.cells import cell
+        from recurra.math import tanh
+
+        @cell(state="h", gates="h")
+        def leaky(z, s):
+            return s.h + SLOPE * tanh(z.h)
+
+        def plain(x, h):
+            return h + x
+        """,
+    )
+    found = find(f"{path}:leaky")
+    assert isinstance(found, Cell)
+    assert found.name == "leaky"
+    assert found is find(f"{path}:leaky"), "a file is run once"
+    assert found_function(f"{path}:plain")(1, 2) == 3
+    assert str(tmp_path) not in sys.path
+
+
+def test_two_files_of_one_name_are_not_mixed_up(tmp_path: Path) -> None:
+    """Nor is a file mistaken for an installed module of its name."""
+    for folder, number in (("a", 1), ("b", 2)):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder, f"def f(x, h):\n    return {number}\n", "textwrap.py")
+    assert [found_function(f"{tmp_path}/{folder}/textwrap.py:f")(0, 0) for folder in "ab"] == [1, 2]
+
+
+def test_a_cell_is_found_in_a_module() -> None:
+    assert find("recurra.cells.gru:gru") is CATALOGUE["gru"]
+
+
+FAULTY = "from recurra.cells import cell\n@cell(state='', gates='a')\ndef f(z, s): return z.a"
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "message"),
+    [
+        ("def leaky(x, h): return h", "FILE:leeky", "unknown cell in FILE 'leeky'; did you mean 'leaky'? Known: leaky"),
+        ("x = 3", "FILE:y", "unknown cell in FILE 'y'; there is none"),
+        ("x = 3", "FILE:x", "'x' in FILE is int: a cell or a function (x, state) is expected"),
+        ("class A: pass", "FILE:A", "'A' in FILE is type: a cell or a function (x, state) is expected"),
+        ("def f(:", "FILE:f", "FILE, line 1: invalid syntax"),
+        ("f = undefined", "FILE:f", "FILE cannot be run: NameError: name 'undefined' is not defined"),
+        ("import nowhere", "FILE:f", "FILE cannot be run: ModuleNotFoundError: No module named 'nowhere'"),
+        (FAULTY, "FILE:f", "cell 'f': a state is expected, such as state=\"h\""),
+        ("", "FILE.py:f", "FILE.py: No such file or directory"),
+        ("", "nowhere:f", "nowhere cannot be run: ModuleNotFoundError: No module named 'nowhere'"),
+        ("", "lsmt", "unknown cell 'lsmt'; did you mean 'lstm'? Known: elman, gru, gru_reset_after, lstm; "
+         "one of your own is named as file.py:name"),
+    ],
+)  # fmt: skip
+def test_what_is_not_found_is_told(tmp_path: Path, text: str, name: str, message: str) -> None:
+    file = str(write(tmp_path, text))
+    with pytest.raises(CellError, match=f"^{re.escape(message.replace('FILE', file))}$"):
+        find(name.replace("FILE", file))
+
+
+def test_a_file_that_failed_is_run_again_once_it_is_mended(tmp_path: Path) -> None:
+    path = write(tmp_path, "f = undefined")
+    with pytest.raises(CellError):
+        find(f"{path}:f")
+    write(tmp_path, "def f(x, h): return 5")
+    assert found_function(f"{path}:f")(0, 0) == 5
+
+
+def found_function(name: str) -> Callable[..., Any]:
+    found = find(name)
+    assert not isinstance(found, Cell)
+    return found
+
+
+def test_an_attribute_that_is_no_cell_offers_the_nearest() -> None:
+    with pytest.raises(AttributeError, match="unknown cell 'grru'; did you mean 'gru'"):
+        cells.grru  # noqa: B018
+
+
+# --- options, copies, pickles ----------------------------------------------------------------------------------------
+
+
+def test_options_give_another_cell_and_leave_the_first_alone() -> None:
+    one = CATALOGUE["elman"](activation="relu")
+    assert one.options["activation"] is relu
+    assert CATALOGUE["elman"].options["activation"] is tanh
+    assert one != CATALOGUE["elman"]
+    assert one(activation=tanh) == CATALOGUE["elman"]
+    assert repr(one) == "elman(activation=relu)"
+    assert len({one, one(activation=tanh), CATALOGUE["elman"]}) == 2
+
+
+@pytest.mark.parametrize(
+    "one", [*CATALOGUE.values(), CATALOGUE["elman"](activation="sin"), CATALOGUE["lstm"](forget_bias=2)]
+)
+def test_a_cell_is_pickled_by_its_name_and_options(one: Cell) -> None:
+    assert pickle.loads(pickle.dumps(one)) == one
+
+
+def test_a_cell_declared_inside_a_function_cannot_be_pickled() -> None:
+    @cell(state="h", gates="h")
+    def inner(z, s):
+        return tanh(z.h)
+
+    with pytest.raises(pickle.PicklingError, match="cell 'inner' is not a name of module test_catalogue"):
+        pickle.dumps(inner)
+
+
+def test_a_state_is_pickled() -> None:
+    state = CATALOGUE["lstm"].state_type(torch.ones(2), torch.zeros(2))
+    again = pickle.loads(pickle.dumps(state))
+    assert type(again) is type(state)
+    assert again._fields == ("h", "c")
+    assert torch.equal(again.h, state.h)
+    assert torch.equal(again.c, state.c)
