@@ -7,6 +7,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command does, and before PyTorch is imported
+
 hypothesis.settings.register_profile("untimed", deadline=None)  # what a first call imports is no slowness of the code
 hypothesis.settings.load_profile("untimed")
 

@@ -1,6 +1,7 @@
 """The command `recurra`: the Python calls of `recurra.run.api`, with words around them."""
 
 import json
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -213,7 +214,7 @@ def data(
         from recurra.data.fetch import fetch, sets
 
         if name is None:
-            raise DataError(f"data fetch NAME: which? Known: {", ".join(sets())}")
+            raise DataError(f"data fetch NAME: which? Known: {', '.join(sets())}")
         typer.echo(str(fetch(name)))
         return
     if name is not None:
@@ -241,6 +242,9 @@ def _warn(warnings: Sequence[str]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status: 0, 2 for what the user can mend, 130 when interrupted."""
+    # Threads that wait for each other sleep instead of spinning: on a machine that does something else too, spinning
+    # made training twenty times slower. Read by the OpenMP library when PyTorch is first imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
