@@ -41,6 +41,11 @@ def test_what_training_would_refuse_is_described(tmp_path: Path):
     assert describe(tmp_path / "x.ts", DataSettings()).parts["train"].classes == {}
 
 
+def test_texts_without_a_symbol_often_enough_are_described(tmp_path: Path):
+    (tmp_path / "x.tsv").write_text("p\tone two three\nn\tfour five six\n")
+    assert describe(tmp_path / "x.tsv", DataSettings()).vocabulary == 2
+
+
 def test_texts_in_parts(tmp_path: Path):
     for part in ("train", "test"):
         for label in ("pos", "neg"):

@@ -3,6 +3,7 @@
 import gzip
 import io
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -281,7 +282,7 @@ FAULTS: dict[str, tuple[dict[str, str], str, str]] = {
     "picture": (
         {"a.png": "\x89PNG\0\0"},
         "a.png",
-        r"no format fits; it starts with the bytes c2 89 50 4e 47 00 00; name one with --input-format: idx, npy, ts, ucr",
+        r"no format fits; it starts with the bytes c2 89 50 4e 47 00 00; name one with --input-format: idx, npy, ts",
     ),
     "prose": (
         {"a.txt": "just a few words of prose that go on for so long that they are not shown in whole\n"},
@@ -319,6 +320,24 @@ def test_faults_of_settings_are_told(
     monkeypatch.setenv("RECURRA_DATA", str(tmp_path))
     with pytest.raises(DataError, match=message):
         load_parts(source, task, DataSettings(**settings))
+
+
+def test_a_part_that_is_not_there_is_told_whatever_is_named(tmp_path: Path):
+    fill(tmp_path, {"X_TRAIN.tsv": ucr(6)})
+    for settings in (ALL, ALL.model_copy(update={"format": "ucr"})):
+        with pytest.raises(DataError, match=r"X_TSET\.tsv: no such file or folder"):
+            load_parts(tmp_path / "X_TRAIN.tsv", "classify", settings, test=tmp_path / "X_TSET.tsv")
+
+
+def test_further_data_by_name_and_from_any_open_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    fill(tmp_path / "mnist", {"train.csv": wide(8), "test.csv": wide(4)})
+    monkeypatch.setenv("RECURRA_DATA", str(tmp_path))
+    schema = load_parts("mnist", "classify", ALL).schema
+    assert len(load_part("mnist", schema, targets=True)[0]) == 4
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(wide(3).encode())
+        file.seek(0)
+        assert len(load_part(file, schema)[0]) == 3
 
 
 def test_not_ascii():

@@ -110,6 +110,16 @@ def test_further_lines_may_have_no_label(tmp_path: Path):
     assert "1 of 2 sequences have a label that training data do not have ('c'); they count as wrong" in warnings[0]
 
 
+@pytest.mark.parametrize("name", ["semicolon", ";"])
+def test_a_separator_may_be_named(tmp_path: Path, name: str):
+    settings = ALL.model_copy(update={"separator": name})
+    parts = load(tmp_path, "a;1;2\nb;3;4\n", settings=settings)
+    assert (parts.schema.format, parts.train.values[:, 0].tolist()) == ("ucr", [1, 2, 3, 4])
+    assert load_part(io.BytesIO(b"a;5;6\n"), parts.schema)[0].values[:, 0].tolist() == [5, 6]
+    with pytest.raises(DataError, match=r"data\.separator: 'both' is not a separator"):
+        load(tmp_path, "a;1;2\nb;3;4\n", settings=ALL.model_copy(update={"separator": "both", "format": "ucr"}))
+
+
 def test_very_long_lines_are_known(tmp_path: Path):
     rows = ["\t".join([str(i % 2), *["0.123456789"] * 9_000]) for i in range(6)]
     parts = load(tmp_path, "\n".join(rows), "long.data")

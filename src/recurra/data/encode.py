@@ -84,7 +84,7 @@ def learn(
         format: Name of the format they were read from.
         settings: How they were read.
         vocabulary: A vocabulary to keep, of a run that is started from.
-        strict: Whether to refuse what cannot be learnt: no targets, one class alone.
+        strict: Whether to refuse what cannot be learnt: no targets, one class alone, no vocabulary.
 
     Raises:
         DataError: With `strict`, no targets or one class alone; no symbol often enough for a vocabulary.
@@ -104,7 +104,7 @@ def learn(
         raise DataError(f"{name}: has no {what}, which training needs.")
     symbols: list[str] = []
     if records.symbols is not None:
-        symbols = list(vocabulary) if vocabulary else _vocabulary(records, name, chosen, settings)
+        symbols = list(vocabulary) if vocabulary else _vocabulary(records, name, chosen, settings, strict)
     kept = settings.model_dump(exclude=_PART_SETTINGS, exclude_defaults=True)
     return Schema(
         task=cast(Literal["classify", "regress"], task),
@@ -192,7 +192,7 @@ def _check_finite(records: Records, values: np.ndarray, names: Sequence[str], *,
             raise DataError(f"{records.place(sequence)}: {where}{of} is {found}; expected a finite number.")
 
 
-def _vocabulary(records: Records, name: str, chosen: np.ndarray, settings: DataSettings) -> list[str]:
+def _vocabulary(records: Records, name: str, chosen: np.ndarray, settings: DataSettings, strict: bool) -> list[str]:
     """Padding, the unknown symbol, then symbols by falling count; equal counts in the symbols' own order."""
     symbols = cast(list[str], records.symbols)
     tokens = records.values
@@ -202,7 +202,7 @@ def _vocabulary(records: Records, name: str, chosen: np.ndarray, settings: DataS
         tokens = tokens[np.repeat(wanted, np.diff(records.offsets))]
     counts = np.bincount(tokens, minlength=len(symbols)).tolist()
     frequent = [i for i, count in enumerate(counts) if count >= settings.min_count and symbols[i] not in SPECIAL]
-    if not frequent:
+    if strict and not frequent:
         raise DataError(
             f"{name}: no symbol is met {settings.min_count} times, of {len(symbols)} "
             "different ones; lower the bound: --set data.min_count=1."

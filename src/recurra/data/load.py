@@ -15,7 +15,7 @@ from recurra.data import encode, fetch, table, text
 from recurra.data.arrays import KINDS, is_frame, read_data
 from recurra.data.idx import is_labels
 from recurra.data.made import MADE
-from recurra.data.opening import check_exists, entries, first_bytes, first_lines, open_binary, open_text
+from recurra.data.opening import check_exists, digest, entries, first_bytes, first_lines, open_binary, open_text
 from recurra.data.parts import find_parts, listed, role
 from recurra.data.records import FORMATS, Format, Records
 from recurra.data.sequences import Schema, Sequences
@@ -172,8 +172,8 @@ def load_part(
     """Read further data as the training data were read.
 
     Args:
-        source: A path, "-" or an open binary file for standard input, or Python data. Of a folder with parts the test
-            part is read.
+        source: A path, the name of a known set, "-" or an open binary file for standard input, or Python data. Of a
+            folder with parts the test part is read.
         schema: Of the training data.
         targets: Whether targets must be there.
         format: Name of the format; by default that of the training data, or found from the content.
@@ -188,6 +188,8 @@ def load_part(
     settings = encode.settings_of(schema).model_copy(update={"format": format})
     if isinstance(source, str) and source == "-":
         source = sys.stdin.buffer
+    if isinstance(source, str) and source in fetch.sets() and not Path(source).exists():
+        source = _named(source)
     found = _source(source, "the data given")
     if found is None:
         raise DataError(f"no data; give a path, '-' for standard input, or {KINDS}.")
@@ -246,10 +248,9 @@ class Reading:
         if isinstance(data, Path):
             format = choose_format(data, self.task, self.settings, schema)
             for path in _files(data, format):
-                with path.open("rb") as file:
-                    self.digest.update(hashlib.file_digest(file, "sha256").digest())
+                self.digest.update(digest(path))
             return format.read(data, self.task, self.settings, schema), format.name
-        if isinstance(data, io.IOBase):
+        if hasattr(data, "read"):
             name = self.settings.format or (schema.format if schema else "")
             if name not in FORMATS:
                 raise DataError(
@@ -290,9 +291,9 @@ def choose_format(path: Path, task: str, settings: DataSettings, schema: Schema 
     Raises:
         DataError: No such file, or no format that fits; says what was looked at.
     """
+    check_exists(path)
     if settings.format is not None:
         return FORMATS[settings.format]
-    check_exists(path)
     if not path.is_dir():
         with open_binary(path):  # an empty or damaged file is told as such
             pass
@@ -343,7 +344,7 @@ def find_sources(
         return _made(name, task) | sources, []
     if train is None:
         raise DataError(f"no data: name a file or folder (--data PATH), or a set (--set data.name=digits), or {KINDS}.")
-    if isinstance(train.data, io.IOBase):
+    if hasattr(train.data, "read"):
         raise DataError("standard input: training reads its data more than once; give a file.")
     if not isinstance(train.data, Path):
         return {"train": train} | sources, []
@@ -372,7 +373,7 @@ def _source(given: Any, name: str) -> Source | None:
         given = getattr(given, "buffer", None)
         if given is None:
             raise DataError(f"{name}: is an open text; open the file for bytes (mode 'rb').")
-    if isinstance(given, io.IOBase):
+    if hasattr(given, "read"):
         return Source("standard input", given)
     return Source("the dataframe" if is_frame(given) else name, given)
 
@@ -419,13 +420,14 @@ def _frame_format(records: Records) -> str:
     """The table format as which a dataframe was read; in a long one the steps' features are columns."""
     if records.symbols is not None:
         return text.LABELLED.name
-    return table.LONG.name if records.settings.get("features") == records.features else table.WIDE.name
+    long = records.settings.get("features") == records.features and len(records) < len(records.values)
+    return table.LONG.name if long else table.WIDE.name
 
 
-def _update(digest: Any, records: Records) -> None:
-    """Add records that come from no file to a digest."""
+def _update(sum: Any, records: Records) -> None:
+    """Add records that come from no file to a SHA-256."""
     for array in (records.values, records.offsets, records.numbers):
         if array is not None:
-            digest.update(str((array.shape, array.dtype.str)).encode())
-            digest.update(np.ascontiguousarray(array).data)
-    digest.update(repr((records.symbols, records.labels and list(records.labels))).encode())
+            sum.update(str((array.shape, array.dtype.str)).encode())
+            sum.update(np.ascontiguousarray(array).data)
+    sum.update(repr((records.symbols, records.labels and list(records.labels))).encode())

@@ -3,6 +3,7 @@
 import bz2
 import codecs
 import gzip
+import hashlib
 import io
 import lzma
 import os
@@ -149,6 +150,20 @@ def check_exists(path: Path) -> os.stat_result:
         raise DataError(f"{path}: cannot be opened: {error.strerror}.") from error
     except ValueError as error:
         raise DataError(f"{str(path)!r}: is no path ({error}).") from error
+
+
+def digest(path: Path) -> bytes:
+    """The SHA-256 of a file as it stands, packed or not.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    _check_readable(path)
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}.") from error
 
 
 def entries(folder: Path) -> list[Path]:

@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from recurra.data.delimited import named_separator
 from recurra.data.numerals import is_number, numbers, quoted, shortest
 from recurra.data.opening import LONGEST, first_lines, name_of, open_text, plain_name
 from recurra.data.records import Records, register
@@ -43,8 +44,12 @@ class Ucr:
         """
         if not path.is_file() or _is_table(settings):
             return False
+        try:
+            separator = named_separator(settings)
+        except DataError:
+            return False
         lines = first_lines(path, _LOOKED_AT, settings.encoding)
-        rows = [_fields(line, settings)[: -1 if len(line) == LONGEST else None] for line in lines if line.strip()]
+        rows = [_fields(line, separator)[: -1 if len(line) == LONGEST else None] for line in lines if line.strip()]
         good = [row for row in rows if len(row) > 1 and all(map(is_number, row[1:]))]
         if not good or good[0] is not rows[0]:
             return False
@@ -117,11 +122,12 @@ class _Lines:
 
 def _read_lines(source: Path | BinaryIO, name: str, settings: DataSettings) -> _Lines:
     lines = _Lines()
+    separator = named_separator(settings)
     with open_text(source, settings.encoding) as text:
         for number, line in enumerate(text, 1):
             if not line.strip():
                 continue
-            first, *fields = _fields(line, settings)
+            first, *fields = _fields(line, separator)
             row = numbers(fields, lambda index, number=number: f"{name}, line {number}: value {index + 1}")
             filled = np.flatnonzero(~np.isnan(row))
             if not len(filled):
@@ -196,10 +202,10 @@ def _is_table(settings: DataSettings) -> bool:
     )
 
 
-def _fields(line: str, settings: DataSettings) -> list[str]:
-    """A line cut at its separator: as set, else tabs, else commas, else blanks."""
+def _fields(line: str, separator: str | None) -> list[str]:
+    """A line cut at its separator: the one named, else tabs, else commas, else blanks."""
     line = line.strip(" \r\n")
-    separator = settings.separator or ("\t" if "\t" in line else "," if "," in line else " ")
+    separator = separator or ("\t" if "\t" in line else "," if "," in line else " ")
     if separator == " ":
         return line.split()
     return [field.strip() for field in line.removesuffix(separator).split(separator)]
