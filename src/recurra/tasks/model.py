@@ -95,6 +95,8 @@ class SequenceModel(nn.Module):
         self.embedding: nn.Embedding | None = None
         if vocabulary_size:
             self.embedding = nn.Embedding(vocabulary_size, settings.embedding_size, padding_idx=PADDING)
+            with torch.no_grad():  # PyTorch's deviation of 1 drowns what words have in common for the first epochs
+                self.embedding.weight.mul_(0.1)
             input_size = settings.embedding_size
         self.embedding_dropout = nn.Dropout(settings.embedding_dropout)
         self.register_buffer("mean", torch.zeros(input_size))
