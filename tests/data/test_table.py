@@ -305,7 +305,11 @@ FAULTS = {
         {},
         "line 3, column 'x': is empty, expected a number.",
     ),
-    "long: no id": ("id,time,x,label\nA,0,1,w\n,1,2,w\nA,2,2,w\n", {}, "line 3, column 'id': is empty, expected a"),
+    "long: no id": (
+        "id,time,x,label\nA,0,1,w\n,1,2,w\nA,2,2,w\n",
+        {},
+        "line 3, column 'id': is empty, expected the id",
+    ),
     "long: no column tells": ("a,b,label\n1,2,w\n2,2,r\n", {"format": "long"}, "no column tells which sequence a row"),
     "long: no label": ("id,time,x,label\nA,0,1,w\nA,1,2,\n", {}, "line 3, column 'label': the label is empty"),
 }
@@ -334,6 +338,27 @@ def test_what_is_no_table_is_not_taken_for_one(tmp_path: Path):
     for content in ("To be, or not to be\nthat is the question\nWhether tis nobler\n", "\0\1\2,\0\3", "just a line\n"):
         with pytest.raises(DataError, match="no format fits"):
             read(tmp_path, content)
+
+
+def test_tweets_are_no_long_table(tmp_path: Path):
+    """A user that several rows share and a date, but what is there to read is a text."""
+    rows = "".join(f"pos,{i % 3},2024-01-0{i},A fine film seen {i} times\n" for i in range(1, 9))
+    assert read(tmp_path, "target,user,date,text\n" + rows).settings["format"] == "labelled-text"
+
+
+def test_measurements_are_no_classes(tmp_path: Path):
+    content = "a,b,target\n" + "".join(f"{i},{i},{i / 7}\n" for i in range(1, 60))
+    with pytest.raises(DataError, match="column 'target' holds 59 different numbers in 59 rows, which are no classes"):
+        read(tmp_path, content)
+    assert len(read(tmp_path, content, "regress")) == 59
+
+
+def test_further_data_with_a_comma_at_the_end_of_every_line(tmp_path: Path):
+    schema = trained(tmp_path, "a,1,2,\nb,3,4,\nb,5,6,\n")
+    for content in ("b,1,2,\na,3,4,\n", "b,1,2\na,3,4\n"):
+        assert further(schema, content) == ([[1, 2], [3, 4]], [1, 0])
+    schema = trained(tmp_path, "a,1,2\nb,3,4\nb,5,6\n")
+    assert further(schema, "b,1,2,\na,3,4,\n") == ([[1, 2], [3, 4]], [1, 0])
 
 
 def test_lines_are_counted_across_blocks(tmp_path: Path):

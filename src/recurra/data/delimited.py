@@ -33,7 +33,7 @@ _BLOCK = 1 << 21
 _SAMPLE = 1000
 _NAMED_SEPARATORS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(?:e[+-]?\d+)?", re.IGNORECASE)
-_CJK = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+_DATE = re.compile(r"\d{4}-\d\d|\d{1,4}[/.-]\d{1,2}[/.-]\d{1,4}")
 _MISSING_MARKS = {"na", "n/a", "nan", "null", "none", "nil", "?", "-", "--", ".", "missing"}
 
 LABEL_NAMES = (
@@ -44,20 +44,8 @@ LABEL_NAMES = (
 WEAK_LABEL_NAMES = ("y", "outcome", "output", "response", "result", "type", "kind", "tag", "topic", "score", "rating")
 TEXT_NAMES = (
     *("text", "sentence", "review", "content", "comment", "message", "tweet", "document", "body", "utterance"),
-    *(
-        "question",
-        "title",
-        "sms",
-        "description",
-        "headline",
-        "sequence",
-        "phrase",
-        "abstract",
-        "文本",
-        "内容",
-        "句子",
-        "评论",
-    ),
+    *("question", "title", "sms", "description", "headline", "sequence", "phrase", "abstract"),
+    *("文本", "内容", "句子", "评论"),
 )
 """Names of a column that holds a text."""
 ID_NAMES = ("id", "index", "name", "filename", "file", "key", "uid", "uuid", "idx", "path")
@@ -245,10 +233,12 @@ class Columns:
         cells = [cell.replace(",", ".") for cell in self.cells(i)]
         return np.array([float(cell) if is_number(cell) else np.nan for cell in cells])
 
-    def words(self, i: int) -> float:
-        """The mean number of words of the cells that are not empty; a Chinese or Japanese character is one."""
-        filled = [cell for cell in self.cells(i) if cell]
-        return sum(len(cell.split()) + len(_CJK.findall(cell)) for cell in filled) / max(1, len(filled))
+    def dates(self, i: int) -> bool:
+        """Whether the first cell that is not empty looks like a date."""
+        if self._frame.dtypes[i].is_temporal():
+            return True
+        cell = next((cell for cell in self.cells(i) if cell), "")
+        return _DATE.match(cell) is not None
 
     def constant_within(self, i: int, series: int) -> bool:
         """Whether column `i` has one value for each value of column `series`."""
@@ -354,14 +344,14 @@ def short(text: str, length: int = 40) -> str:
 
 def as_strings(series: pl.Series) -> list[str]:
     """A column as strings, "" where null; whole numbers in a column of floats without their `.0`."""
+    if series.dtype == pl.String:
+        return series.fill_null("").str.strip_chars().to_list()
     if series.dtype.is_float():
         series = series.fill_nan(None)
-        whole = series.drop_nulls()
-        if (whole == whole.round()).all() and whole.abs().max() is not None and float(whole.abs().max()) < 2**53:  # type: ignore[arg-type]
+        numbers = series.drop_nulls().to_numpy()
+        if (numbers == np.round(numbers)).all() and (np.abs(numbers) < 2**53).all():
             series = series.cast(pl.Int64)
-    if series.dtype != pl.String:
-        return ["" if value is None else str(value) for value in series.to_list()]
-    return series.fill_null("").str.strip_chars().to_list()
+    return ["" if value is None else str(value) for value in series.to_list()]
 
 
 def empty(frame: pl.DataFrame, nan: bool) -> np.ndarray:
@@ -466,7 +456,7 @@ def sniff_separator(lines: Sequence[str], label_separator: str | None = None) ->
             if best or alike < 1 or numeric < 0.5:
                 continue
         score = alike * (0.3 + 0.7 * numeric)
-        if score > best_score * 1.0001:
+        if score > best_score:
             best, best_score = separator, score
     return best
 
@@ -511,9 +501,7 @@ def sniff_header(rows: Sequence[Sequence[str]], known: Sequence[str] = ()) -> bo
     known_names = {*LABEL_NAMES, *WEAK_LABEL_NAMES, *TEXT_NAMES, *ID_NAMES}
     if any(word.lower() in known_names for word in words) and all(len(word) < 40 for word in words):
         return True
-    if not rest:
-        return False
-    if recur:
+    if not rest or recur:
         return False
     if _one_series(words):
         return True

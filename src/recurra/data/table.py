@@ -34,50 +34,15 @@ from recurra.data.sequences import Schema
 from recurra.data.settings import DataSettings
 from recurra.errors import DataError
 
-SERIES_NAMES = [
-    "id",
-    "series",
-    "sequence",
-    "seq",
-    "sample",
-    "case",
-    "unit",
-    "trial",
-    "episode",
-    "session",
-    "recording",
-    "sid",
-    "uid",
-    "subject",
-    "patient",
-    "user",
-    "group",
-]
+SERIES_NAMES = (
+    *("id", "series", "sequence", "seq", "sample", "case", "unit", "trial", "episode", "session", "recording"),
+    *("sid", "uid", "subject", "patient", "user", "group"),
+)
 """Names of a long table's column that tells which sequence a row belongs to."""
-TIME_NAMES = [
-    "time",
-    "t",
-    "step",
-    "date",
-    "timestamp",
-    "index",
-    "datetime",
-    "timestep",
-    "tick",
-    "frame",
-    "cycle",
-    "cycles",
-    "second",
-    "seconds",
-    "sec",
-    "hour",
-    "day",
-    "month",
-    "week",
-    "ds",
-    "ts",
-    "dt",
-]
+TIME_NAMES = (
+    *("time", "t", "step", "date", "timestamp", "index", "datetime", "timestep", "tick", "frame", "cycle", "cycles"),
+    *("second", "seconds", "sec", "hour", "day", "month", "week", "ds", "ts", "dt"),
+)
 """Names of a long table's column that orders the rows of a sequence."""
 
 _NUMBERED = re.compile(r"^(.*?)[\s_.\-\[(]*(\d+)[\])]?$")
@@ -125,6 +90,8 @@ class _Labels:
         if "" in self.pool and not self.separator:
             where = place(self.cells.index(""))
             raise DataError(f"{where}, column {column!r}: the label is empty; every sequence needs one.")
+        if schema is None:
+            text.check_classes(self.pool, len(self.cells), f"{place(0).rpartition(', ')[0]}: column {column!r}")
         split = {cell: text.split_labels(cell, self.separator) for cell in self.pool}
         return text.whole_number_labels([split[cell] for cell in self.cells], schema)
 
@@ -259,7 +226,7 @@ def _resolved(format: str, table: Table, roles: _Roles, settings: DataSettings) 
         "format": format,
         "header": table.header,
         "separator": table.separator,
-        "columns": table.names,
+        "columns": [name for i, name in enumerate(table.names) if i not in roles.blank],
         "target": [table.names[i] for i in roles.target],
         "features": [table.names[i] for i in roles.features],
         "id": None if roles.id is None else table.names[roles.id],
@@ -278,7 +245,9 @@ def _stored_roles(table: Table, schema: Schema) -> _Roles:
     names = table.names
     if not (table.header and stored.get("header")):
         layouts = [columns, [name for name in columns if name not in target], [*extra, *features], features]
-        fitting = [layout for layout in layouts if len(layout) == len(names)]
+        trailing = Columns(names, table.sample, table.header).blank(len(names) - 1)
+        counts = [len(names), len(names) - 1] if trailing else [len(names)]  # a separator at the end of each line
+        fitting = [layout for count in counts for layout in layouts if len(layout) == count]
         if not fitting:
             raise DataError(
                 f"{table.name}: its rows have {len(names)} cells, the training data had {len(columns)} "
@@ -379,7 +348,7 @@ def _wide_target(table: Table, columns: Columns, task: str, among: Sequence[int]
     found = _by_name(table.names, among, LABEL_NAMES) or _by_name(table.names, among, WEAK_LABEL_NAMES)
     if not found and task == "classify":
         found = [i for i in among if not columns.numeric(i) and not columns.blank(i)]
-        found = [i for i in found if not _is_time_name(table.names[i]) and not _is_date(columns, i)]
+        found = [i for i in found if not _is_time_name(table.names[i]) and not columns.dates(i)]
         if len(found) > 1:
             found = [i for i in found if not _is_row_name(table.names[i])] or found
     if not found and table.header:
@@ -388,11 +357,6 @@ def _wide_target(table: Table, columns: Columns, task: str, among: Sequence[int]
     if len(found) > 1:
         raise _unclear(table, task, found)
     return found
-
-
-def _is_date(columns: Columns, i: int) -> bool:
-    cell = next((cell for cell in columns.cells(i) if cell), "")
-    return re.match(r"\d{4}-\d\d", cell) is not None or re.match(r"\d{1,4}[/.-]\d{1,2}[/.-]\d{1,4}", cell) is not None
 
 
 def _tell_something(table: Table, settings: DataSettings) -> bool:
@@ -540,11 +504,8 @@ def _settled_numbers(
     if schema and missing.all():
         return None
     if missing.any():
-        row, column = np.argwhere(missing)[0]
-        raise DataError(
-            f"{table.place(int(lines[row]))}, column {table.names[target[column]]!r}: is empty, expected the number "
-            f"to predict."
-        )
+        row, column = np.argwhere(missing)[0].tolist()
+        raise _empty(table, int(lines[row]), target[column], "the number to predict")
     return matrix
 
 
@@ -674,7 +635,7 @@ def _time_column(columns: Columns, settings: DataSettings, series: int | None) -
 def _is_long(columns: Columns, settings: DataSettings) -> bool:
     if settings.id is not None or settings.time is not None:
         return True
-    if not columns.header:
+    if not columns.header or text.holds_prose(columns, settings):
         return False
     series = _series_column(columns, settings)
     if series is None:
@@ -733,34 +694,102 @@ def _long_target(table: Table, columns: Columns, task: str, among: Sequence[int]
     return found
 
 
+@dataclass
+class _Steps:
+    """The rows of a long table, put in order: those of one sequence together, by time.
+
+    Attributes:
+        names: A name for each sequence, in the order of their first rows.
+        order: The rows as they stand in the file, in the order wanted, (S,) int64.
+        offsets: The bounds of the sequences in `order`, (N + 1,) int64.
+        lines: The line of each row as it stands in the file, (S,) int64.
+    """
+
+    table: Table
+    names: list[str]
+    order: np.ndarray
+    offsets: np.ndarray
+    lines: np.ndarray
+
+    def line(self, step: int) -> int:
+        """The line of a step, counted in the order wanted."""
+        return int(self.lines[self.order[step]])
+
+    def starts(self) -> np.ndarray:
+        """For each step the first of its sequence, (S,) int64."""
+        return np.repeat(self.offsets[:-1], np.diff(self.offsets))
+
+    def varies(self, values: np.ndarray) -> bool:
+        """Whether `values`, (S, K) in the order wanted, change within a sequence."""
+        return bool((values != values[self.starts()]).any())
+
+    def check_constant(
+        self, values: np.ndarray, columns: Sequence[str], reason: str, shown: Sequence[str] | None = None
+    ) -> None:
+        """Raise where a target changes within a sequence, naming the sequence and both lines.
+
+        Args:
+            values: (S, K) in the order wanted.
+            columns: A name for each of the K.
+            reason: Why they may not.
+            shown: What the values stand for, where they are indices.
+        """
+        starts = self.starts()
+        changes = np.argwhere(values != values[starts])
+        if len(changes):
+            step, column = changes[0].tolist()
+            start = int(starts[step])
+            name = self.names[int(np.searchsorted(self.offsets, step, side="right")) - 1]
+            one, other = (values[at, column] if shown is None else shown[values[at, column]] for at in (start, step))
+            raise DataError(
+                f"{self.table.name}: {columns[column]!r} changes within sequence {name!r}, from {str(one)!r} in "
+                f"{self.table.unit} {self.line(start)} to {str(other)!r} in {self.table.unit} {self.line(step)}; "
+                f"{reason}."
+            )
+
+
+def _ordered(
+    table: Table, roles: _Roles, code: np.ndarray, time: np.ndarray | None, names: list[str], lines: np.ndarray
+) -> _Steps:
+    """The rows put in order, by the number of each row's sequence and its time.
+
+    Raises:
+        DataError: A time that a sequence has twice.
+    """
+    order = np.argsort(code, kind="stable") if time is None else np.lexsort((time, code))
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(code, minlength=len(names)))]).astype(np.int64)
+    if time is not None and roles.time is not None:
+        same = (np.diff(code[order]) == 0) & (np.diff(time[order]) == 0)
+        if same.any():
+            step = int(np.flatnonzero(same)[0])
+            one, other = sorted(lines[order[step : step + 2]].tolist())
+            of = f" of sequence {names[code[order[step]]]!r}" if roles.id is not None else ""
+            raise DataError(
+                f"{table.name}: the {table.unit}s {one} and {other} give the same time{of} (column "
+                f"{table.names[roles.time]!r}); expected each time once."
+            )
+    return _Steps(table, names, order, offsets, lines)
+
+
 def _read_long(table: Table, task: str, settings: DataSettings, schema: Schema | None) -> Records:
     roles = _stored_roles(table, schema) if schema else _long_roles(table, task, settings)
     if schema:
         settings = settings.model_copy(update={"label_separator": schema.settings.get("label_separator")})
         if roles.id is None and schema.settings.get("id") is not None:
             raise missing_column(table.name, str(schema.settings["id"]), table.names)
-    width = len(roles.features)
-    values, lines, codes = Growing("f"), Growing("q"), Growing("q")
-    times: list[np.ndarray] = []
+    values, lines, codes, times = Growing("f"), Growing("q"), Growing("q"), []
     numbering: dict[str, int] = {}
     labels, numbers = _Labels(settings.label_separator), Growing("d")
     for block in table.blocks():
         matrix = table.numbers(block, roles.features)
-        gaps = np.argwhere(np.isnan(matrix))
-        if len(gaps):
-            row, column = gaps[0]
-            raise DataError(
-                f"{table.place(int(block.lines[row]))}, column {table.names[roles.features[column]]!r}: is empty, "
-                f"expected a number."
-            )
+        if np.isnan(matrix).any():
+            row, column = np.argwhere(np.isnan(matrix))[0].tolist()
+            raise _empty(table, int(block.lines[row]), roles.features[column], "a number")
         values.extend(matrix)
         lines.extend(block.lines)
         names = table.strings(block, roles.id) if roles.id is not None else [""] * len(matrix)
         if roles.id is not None and "" in names:
-            line = int(block.lines[names.index("")])
-            raise DataError(
-                f"{table.place(line)}, column {table.names[roles.id]!r}: is empty, expected a sequence's id."
-            )
+            raise _empty(table, int(block.lines[names.index("")]), roles.id, "the id of a sequence")
         codes.extend(np.array([numbering.setdefault(name, len(numbering)) for name in names]))
         if roles.time is not None:
             times.append(_times(table, block.frame.to_series(roles.time), block.lines, roles.time))
@@ -768,115 +797,56 @@ def _read_long(table: Table, task: str, settings: DataSettings, schema: Schema |
             labels.extend(table.strings(block, roles.target[0]))
         elif roles.target:
             numbers.extend(table.numbers(block, roles.target))
-    code, at, names = codes.numpy(), lines.numpy(), list(numbering)
-    order = np.argsort(code, kind="stable")
-    if roles.time is not None:
-        time = np.concatenate(times)
-        order = np.lexsort((time, code))
-        same = (np.diff(code[order]) == 0) & (time[order][1:] == time[order][:-1])
-        if same.any():
-            one, other = sorted(int(at[i]) for i in order[np.flatnonzero(same)[0] :][:2])
-            name = f" of sequence {names[code[order[np.flatnonzero(same)[0]]]]!r}" if roles.id is not None else ""
-            raise DataError(
-                f"{table.name}: the {table.unit}s {one} and {other} give the same time{name} "
-                f"(column {table.names[roles.time]!r}); expected each time once."
-            )
-    flat = values.numpy().reshape(-1, width)
-    if (np.diff(order) != 1).any():
-        flat = flat[order]
-    counts = np.bincount(code, minlength=len(names))
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    first = at[order[offsets[:-1]]]
-
-    def place(index: int) -> str:
-        return f"{table.name}, sequence {names[index]!r} ({table.unit} {first[index]})"
-
+    time = np.concatenate(times) if times else None
+    steps = _ordered(table, roles, codes.numpy(), time, list(numbering), lines.numpy())
+    flat = values.numpy().reshape(-1, len(roles.features))
+    if (np.diff(steps.order) != 1).any():
+        flat = flat[steps.order]
     records = Records(
         flat,
-        offsets,
-        place if roles.id is not None else _places(table, first),
-        features=[str(name) for name in _list(schema.settings["features"])]
-        if schema
-        else [table.names[i] for i in roles.features],
-        ids=names if roles.id is not None else None,
+        steps.offsets,
+        lambda index: (
+            f"{table.name}, sequence {steps.names[index]!r} ({table.unit} {steps.line(steps.offsets[index])})"
+        ),
+        features=schema.features if schema else [table.names[i] for i in roles.features],
+        ids=steps.names,
         multi_label=schema.multi_label if schema else settings.label_separator is not None,
         settings=_resolved(LONG.name, table, roles, settings) if schema is None else dict(schema.settings),
         warnings=[*roles.warnings, *_notes(table)],
     )
-    starts = offsets[:-1]
-    owner = code[order]
+    if roles.id is None:
+        records.ids = None
+        records.place = lambda index: table.place(steps.line(0))
     if roles.target and task == "classify":
         column = table.names[roles.target[0]]
-        row_labels = labels.settle(schema, _places(table, at), column)
-        if row_labels is not None:
-            kinds = {label: kind for kind, label in enumerate(dict.fromkeys(row_labels))}
-            kind = np.array([kinds[label] for label in row_labels])[order]
-            _check_constant(
-                table,
-                kind[:, None],
-                starts,
-                owner,
-                names,
-                at[order],
-                [column],
-                lambda k: ";".join(list(kinds)[int(k)]),
-                "classify needs one label a sequence",
-            )
-            records.labels = [row_labels[row] for row in order[starts].tolist()]
+        rows = labels.settle(schema, _places(table, steps.lines), column)
+        if rows is not None:
+            kinds = {row: kind for kind, row in enumerate(dict.fromkeys(rows))}
+            kind = np.array([kinds[row] for row in rows])[steps.order]
+            shown = [(settings.label_separator or "").join(row) for row in kinds]
+            steps.check_constant(kind[:, None], [column], "classify needs one label a sequence", shown)
+            records.labels = [rows[row] for row in steps.order[steps.offsets[:-1]].tolist()]
     elif roles.target:
-        matrix = _settled_numbers(table, numbers, roles.target, at, schema)
         records.targets = schema.targets if schema else [table.names[i] for i in roles.target]
+        matrix = _settled_numbers(table, numbers, roles.target, steps.lines, schema)
         if matrix is not None:
-            matrix = matrix[order]
-            varies = bool((matrix != matrix[starts[owner]]).any())
-            records.per_step = schema.per_step if schema else varies
-            if varies and not records.per_step:
-                _check_constant(
-                    table,
-                    matrix,
-                    starts,
-                    owner,
-                    names,
-                    at[order],
-                    records.targets,
-                    str,
-                    "the training data had one number a sequence",
-                )
-            records.numbers = matrix if records.per_step else matrix[starts]
+            matrix = matrix[steps.order]
+            records.per_step = schema.per_step if schema else steps.varies(matrix)
+            if not records.per_step:
+                steps.check_constant(matrix, records.targets, "the training data had one number a sequence")
+            records.numbers = matrix if records.per_step else matrix[steps.offsets[:-1]]
     return records
 
 
-def _check_constant(
-    table: Table,
-    matrix: np.ndarray,
-    starts: np.ndarray,
-    owner: np.ndarray,
-    names: Sequence[str],
-    lines: np.ndarray,
-    columns: Sequence[str],
-    shown: Callable[[Any], str],
-    reason: str,
-) -> None:
-    """Raise where a target changes within a sequence, naming the sequence and both lines."""
-    changes = np.argwhere(matrix != matrix[starts[owner]])
-    if len(changes):
-        row, column = changes[0]
-        start = starts[owner[row]]
-        raise DataError(
-            f"{table.name}: {columns[column]!r} changes within sequence {names[int(owner[row])]!r}, from "
-            f"{shown(matrix[start, column])!r} in {table.unit} {lines[start]} to {shown(matrix[row, column])!r} in "
-            f"{table.unit} {lines[row]}; {reason}."
-        )
+def _empty(table: Table, line: int, column: int, expected: str) -> DataError:
+    return DataError(f"{table.place(line)}, column {table.names[column]!r}: is empty, expected {expected}.")
 
 
 def _times(table: Table, column: pl.Series, lines: np.ndarray, position: int) -> np.ndarray:
     """A column of times as numbers that sort alike: as they stand, or microseconds since 1970 for dates."""
-    if column.dtype.is_temporal():
-        if column.null_count():
-            column = column.cast(pl.String)  # to be told of below, by its line
-        else:
-            return column.cast(pl.Datetime("us")).cast(pl.Int64).to_numpy()
-    elif column.dtype.is_numeric():
+    if column.dtype.is_temporal() and not column.null_count():
+        return (column.cast(pl.Datetime("us")) if column.dtype == pl.Date else column).cast(pl.Int64).to_numpy()
+    if column.dtype.is_numeric():
         column = column.cast(pl.Float64).fill_nan(None)
         if not column.null_count():
             return column.to_numpy()

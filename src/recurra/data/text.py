@@ -2,7 +2,7 @@
 
 import re
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -76,7 +76,7 @@ def text_column(columns: Columns, settings: DataSettings) -> int | None:
     among = [
         i
         for i in range(columns.width)
-        if columns.names[i] not in left_out and not columns.numeric(i) and not columns.blank(i)
+        if columns.names[i] not in left_out and not (columns.numeric(i) or columns.blank(i) or columns.dates(i))
     ]
     if not among or columns.width < 2:
         return None
@@ -98,6 +98,27 @@ def text_column(columns: Columns, settings: DataSettings) -> int | None:
     if columns.distinct(best) > columns.height / 2 and others and (fewer or values):
         return best
     return None
+
+
+def holds_prose(columns: Columns, settings: DataSettings) -> bool:
+    """Whether a column is named as the text, or has cells of several words."""
+    found = text_column(columns, settings)
+    return found is not None and (settings.text is not None or _words(columns, found) >= _PROSE)
+
+
+def check_classes(distinct: Collection[str], rows: int, where: str) -> None:
+    """Refuse labels that are measurements: fractions, most of them different.
+
+    Raises:
+        DataError: They are; the task that predicts numbers is named.
+    """
+    if len(distinct) <= 20 or 2 * len(distinct) <= rows:
+        return
+    if all(map(is_number, distinct)) and not all(float(cell).is_integer() for cell in distinct):
+        raise DataError(
+            f"{where} holds {len(distinct)} different numbers in {rows} rows, which are no classes; numbers are "
+            f"predicted by the task regress."
+        )
 
 
 def _words(columns: Columns, i: int) -> float:
@@ -235,6 +256,10 @@ class _Reading:
             column = self.layout.names[self.layout.target[0]]
             line = self.lines[cells.codes.index(blank)]
             raise DataError(f"{self.place(line)}, column {column!r}: the label is empty; every text needs one.")
+        if self.schema is None:
+            check_classes(
+                cells.numbering, len(cells.codes), f"{self.name}: column {self.layout.names[self.layout.target[0]]!r}"
+            )
         kinds = whole_number_labels([split_labels(cell, self.label_separator) for cell in cells.numbering], self.schema)
         records.labels = [kinds[code] for code in cells.codes]
 
