@@ -96,7 +96,7 @@ def test_peepholes() -> None:
     agree(lstm_peephole, loop)
 
 
-# --- state of another width, a further matrix -------------------------------------------------------------------------
+# --- state of another width, a further matrix ------------------------------------------------------------------------
 
 
 @cell(state="h:proj_size c", gates="i f g o", matrices={"W_hr": ("proj_size", "H")}, biases=2)
@@ -242,7 +242,7 @@ def test_blocks_by_head_and_a_start_at_minus_infinity() -> None:
     agree(slstm, loop, state=False)
 
 
-# --- net inputs with another operand, in parts, without U ---
+# --- net inputs with another operand, in parts, without U ------------------------------------------------------------
 
 
 @cell(state="h", gates="f n")
