@@ -246,16 +246,20 @@ FAULTS = {
     "header alone": ("label,t0,t1\n", {}, "has a header (label, t0, t1) but no row."),
     "unclear target": ("a,b,c\n1.5,2,3\n1,2,3.5\n", {}, "no column is clearly the label. Columns: a, b, c."),
     "two columns of words": (
-        "a,b,c\np,2,r\nq,4,s\n",
+        "a,b,c,d\np,2,3,r\nq,4,5,s\n",
         {},
-        "no column is clearly the label. Columns: a, c. Name it: --set data",
+        "no column is clearly the label. Columns: a, d. Name it: --set data",
     ),
     "two names of targets": (
         "class,b,label\n1,2,3\n2,2,4\n",
         {},
         "no column is clearly the label. Columns: class, label.",
     ),
-    "unclear target without header": ("1,0.5,1\n1,0.7,2\n2,0.5,2\n2,0.7,1\n", {}, "no column is clearly the label."),
+    "unclear target without header": (
+        "1,0.5,1\n1,0.7,2\n2,0.5,2\n2,0.7,1\n",
+        {},
+        "whether the first or the last column is the label is not clear.",
+    ),
     "no such target": ("a,b\n1,x\n2,y\n", {"target": "lable"}, "data.target names a column 'lable' that is not there"),
     "no such feature": ("sepal,b\n1,x\n2,y\n", {"features": ["sepla"]}, "did you mean 'sepal'? Columns: sepal, b."),
     "target as feature": (
@@ -489,6 +493,23 @@ def test_further_data_without_header(tmp_path: Path):
     schema = trained(tmp_path, "a,1,2\nb,3,4\nb,5,6\n")
     assert further(schema, "b,1,2\na,3,4\n") == ([[1, 2], [3, 4]], [1, 0])
     assert further(schema, "1,2\n3,4\n") == ([[1, 2], [3, 4]], None)
+
+
+def test_further_data_of_another_kind(tmp_path: Path):
+    """A network trained on other files reads a table, where it has what the network needs; one of texts does not."""
+    (tmp_path / "ucr_TRAIN.txt").write_text("1 1 2\n2 3 4\n2 5 6\n")
+    schema = load_parts(tmp_path / "ucr_TRAIN.txt", "classify", ALL).schema
+    assert schema.format == "ucr"
+    (tmp_path / "new.csv").write_text("label;t0;t1\n2;1,5;2\n1;3;4\n")
+    found, _ = load_part(tmp_path / "new.csv", schema)
+    assert found.values[:, 0].tolist() == [1.5, 2, 3, 4]
+    assert found.targets is not None
+    assert found.targets.tolist() == [1, 0]
+    schema = trained(tmp_path, "text,label\na fine film,pos\na bad film,neg\n", min_count=1)
+    with pytest.raises(DataError, match="holds a table of numbers, but the network reads text"):
+        load_part(tmp_path / "new.csv", schema, format="wide")
+    with pytest.raises(DataError, match="holds a table of numbers, but the network reads text"):
+        load_part(tmp_path / "new.csv", schema, format="long")
 
 
 def test_further_data_with_channels(tmp_path: Path):

@@ -143,6 +143,7 @@ def test_layouts(tmp_path: Path, case: str):
         ("x,y,z\np,A,A fine film\nn,B,A bad film\n", {"ignore": ["y"]}),
         ("p\tA\tA fine film\nn\tB\tA bad film\n", {"target": "column_1", "header": False}),
         ("p:A fine film\nn:A bad film\n", {"separator": ":"}),
+        ("A\tp\tA fine film\nB\tn\tA bad film\n", {"target": "2", "text": "-1"}),
     ],
 )
 def test_named_columns(tmp_path: Path, content: str, options: dict[str, Any]):
@@ -174,6 +175,23 @@ def test_single_words_are_texts_too(tmp_path: Path):
     assert labels(records) == ["English", "Vietnamese", "English", "Vietnamese"]
     records = read(tmp_path, "Smith,English\nNguyen,Vietnamese\nJones,English\nTran,Vietnamese\n")
     assert "--set data.unit=character" in records.warnings[0]
+
+
+def test_molecules(tmp_path: Path):
+    content = "smiles,logP\n" + "".join(f"C{'C' * i}O,{i}.5\n" for i in range(1, 9))
+    records = read(tmp_path, content, "regress", unit="character", target="logP")
+    assert records.settings["text"] == "smiles"
+    dna = "".join("+-"[i % 2] + f",S{i},\t\ttacgt{'acgt'[i % 4]}{'a' * i}\n" for i in range(8))
+    records = read(tmp_path, dna, unit="character", lowercase=False)
+    assert records.settings["text"] == "column_3"
+    assert labels(records) == ["+", "-"] * 4
+
+
+def test_tables_with_names_or_titles_are_not_texts(tmp_path: Path):
+    answers = "".join(f"person{i},{i % 5},{i % 3},{i % 4},{'ab'[i % 2]}\n" for i in range(20))
+    for header in ("name,q1,q2,q3,group_b\n", "title,q1,q2,q3,group_b\n"):
+        (tmp_path / "mine.csv").write_text(header + answers)
+        assert not LABELLED.recognises(tmp_path / "mine.csv", "classify", DataSettings())
 
 
 def test_chinese(tmp_path: Path):

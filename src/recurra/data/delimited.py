@@ -116,16 +116,12 @@ class Table:
         return f"{self.name}, {self.unit} {line}"
 
     def column(self, wanted: str, setting: str) -> int:
-        """The position of a column named by `setting`: by its name, or its number from 1 (from the end: -1).
+        """The position of a column named by `setting`.
 
         Raises:
             DataError: There is no such column; the nearest is offered.
         """
-        found = find_name(wanted, self.names)
-        if found is None and re.fullmatch(r"-?\d+", wanted):
-            number = int(wanted)
-            if 1 <= abs(number) <= len(self.names):
-                return number - 1 if number > 0 else len(self.names) + number
+        found = position(wanted, self.names)
         if found is None:
             raise missing_column(self.name, wanted, self.names, setting)
         return found
@@ -326,6 +322,7 @@ def missing_column(name: str, wanted: str, names: Sequence[str], setting: str | 
 
 def listed(names: Sequence[str]) -> str:
     """Columns' names, shortened where many."""
+    names = [short(name) for name in names]
     return ", ".join(names if len(names) <= 12 else [*names[:8], "…", *names[-3:]])
 
 
@@ -335,6 +332,14 @@ def find_name(wanted: str, names: Sequence[str]) -> int | None:
         return names.index(wanted)
     folded = [name.strip().lower() for name in names]
     return folded.index(wanted.strip().lower()) if folded.count(wanted.strip().lower()) == 1 else None
+
+
+def position(wanted: str, names: Sequence[str]) -> int | None:
+    """The position of a column that settings name: by its name, or by its number from 1 (from the end: -1)."""
+    found = find_name(wanted, names)
+    if found is None and re.fullmatch(r"-?\d+", wanted) and 1 <= abs(int(wanted)) <= len(names):
+        return int(wanted) - 1 if int(wanted) > 0 else len(names) + int(wanted)
+    return found
 
 
 def short(text: str, length: int = 40) -> str:
@@ -435,8 +440,8 @@ def common_count(rows: Sequence[Sequence[str]]) -> int:
 def sniff_separator(lines: Sequence[str], label_separator: str | None = None) -> str | None:
     """What stands between the cells of these lines; None where they seem to have one cell each.
 
-    The separator that gives most rows the same number of cells wins, and the more of them numbers the better, so
-    that `1,5;2,5` is read as two numbers with a decimal comma.
+    The separator that gives most rows the same number of cells wins; the more of them numbers the better, so that
+    `1,5;2,5` is read as two numbers with a decimal comma, and the fewer of them empty.
     """
     best, best_score = None, 0.0
     for separator in [*SEPARATORS, " "]:
@@ -455,7 +460,7 @@ def sniff_separator(lines: Sequence[str], label_separator: str | None = None) ->
             numeric = sum(is_number(cell) for row in body for cell in row) / sum(map(len, body))
             if best or alike < 1 or numeric < 0.5:
                 continue
-        score = alike * (0.3 + 0.7 * numeric)
+        score = alike * (0.3 + 0.7 * numeric) * (0.5 + 0.5 * len(cells) / sum(map(len, rows)))
         if score > best_score:
             best, best_score = separator, score
     return best
@@ -533,7 +538,7 @@ def header_names(row: Sequence[str]) -> tuple[list[str], set[int]]:
     unnamed: set[int] = set()
     taken: Counter[str] = Counter()
     for position, cell in enumerate(row):
-        name = cell.strip()
+        name = " ".join(cell.split())
         if not name:
             unnamed.add(position)
             name = f"column_{position + 1}"
@@ -623,7 +628,7 @@ def _delimited(
         header = True
     first, body = (rows[0], rows[1:]) if header else (None, rows)
     if not body:
-        raise DataError(f"{name}: has a header ({short(', '.join(rows[0]), 60)}) but no row.")
+        raise DataError(f"{name}: has a header ({listed(header_names(rows[0])[0])}) but no row.")
     count, cells = fit_header(first, body)
     if len(cells) != count:
         raise DataError(

@@ -29,6 +29,7 @@ from recurra.data.delimited import (
     open_table,
     short,
 )
+from recurra.data.opening import name_of
 from recurra.data.records import Records, register
 from recurra.data.sequences import Schema
 from recurra.data.settings import DataSettings
@@ -117,6 +118,7 @@ class WideTable:
 
     def read(self, source: Path | BinaryIO, task: str, settings: DataSettings, schema: Schema | None) -> Records:
         """Read everything, see `Format.read`."""
+        schema, settings = _own(self.name, source, schema, settings)
         with _opened(source, settings, schema) as table:
             return _read_wide(table, task, settings, schema)
 
@@ -134,6 +136,7 @@ class LongTable:
 
     def read(self, source: Path | BinaryIO, task: str, settings: DataSettings, schema: Schema | None) -> Records:
         """Read everything, see `Format.read`."""
+        schema, settings = _own(self.name, source, schema, settings)
         with _opened(source, settings, schema) as table:
             return _read_long(table, task, settings, schema)
 
@@ -160,6 +163,8 @@ def read_frame(frame: Any, task: str, settings: DataSettings, schema: Schema | N
     table = frame_table(_polars(frame), "the dataframe")
     columns = Columns(table.names, table.sample, header=True)
     format = schema.settings.get("format", schema.format) if schema else settings.format
+    if schema and schema.settings.get("format") not in (text.LABELLED.name, LONG.name, WIDE.name):
+        format, schema = None, None
     if format == text.LABELLED.name or (format is None and text.text_column(columns, settings) is not None):
         return text.read_text_table(table, task, settings, schema)
     if format == LONG.name or (format is None and _is_long(columns, settings)):
@@ -187,6 +192,21 @@ def _polars(frame: Any) -> pl.DataFrame:
         twice = next(name for name in names if names.count(name) > 1)
         raise DataError(f"the dataframe: two columns are named {twice!r}; every column needs a name of its own.")
     return pl.DataFrame(series)
+
+
+def _own(
+    format: str, source: Path | BinaryIO, schema: Schema | None, settings: DataSettings
+) -> tuple[Schema | None, DataSettings]:
+    """The schema where this format wrote it; else None, and settings without what another format found.
+
+    Raises:
+        DataError: The network reads text.
+    """
+    if schema is None or schema.settings.get("format") == format:
+        return schema, settings
+    if schema.input != "numbers":
+        raise DataError(f"{name_of(source)}: holds a table of numbers, but the network reads text.")
+    return None, settings.model_copy(update={"columns": None, "header": None, "separator": None})
 
 
 def _opened(source: Path | BinaryIO, settings: DataSettings, schema: Schema | None):
@@ -464,7 +484,7 @@ def _read_wide(table: Table, task: str, settings: DataSettings, schema: Schema |
     warnings = [*roles.warnings, *_notes(table)]
     if channels and not schema:
         warnings.append(
-            f"{table.name}: read as {len(features)} channels ({', '.join(features)}) of {len(order) // len(features)} "
+            f"{table.name}: read as {len(features)} channels ({listed(features)}) of {len(order) // len(features)} "
             f"steps, by the columns' names."
         )
     records = Records(
@@ -600,7 +620,11 @@ def _take_end(
     ends = {roles.features[0]: 0, roles.features[-1]: width - 1}
     found = _label_end(lambda i: matrix[:, ends[i]], roles.features, whole=True)
     if not found:
-        raise _unclear(table, "classify", roles.features)
+        first, last = table.names[roles.features[0]], table.names[roles.features[-1]]
+        raise DataError(
+            f"{table.name}: whether the first or the last column is the label is not clear. "
+            f"Name it: --set data.target={first} or --set data.target={last}"
+        )
     roles.target = found
     roles.features = [i for i in roles.features if i not in found]
     labels.extend(str(int(number)) for number in matrix[:, ends[found[0]]].tolist())

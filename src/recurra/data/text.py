@@ -22,10 +22,12 @@ from recurra.data.delimited import (
     cut,
     find_name,
     is_parquet,
+    listed,
     look,
     missing_column,
     named_separator,
     parquet_table,
+    position,
     short,
     sniff_header,
     sniff_separator,
@@ -66,37 +68,40 @@ def whole_number_labels(labels: list[tuple[str, ...]], schema: Schema | None) ->
 def text_column(columns: Columns, settings: DataSettings) -> int | None:
     """Which column of a table holds a text: as named, else by its name or content; None where none does."""
     if settings.text is not None:
-        return find_name(settings.text, columns.names)
+        return position(settings.text, columns.names)
     if columns.nested or settings.features:
         return None
     targets = [settings.target] if isinstance(settings.target, str) else settings.target or []
-    left_out = {*targets, *settings.ignore, *([settings.id] if settings.id else [])}
+    wanted = [*targets, *settings.ignore, *([settings.id] if settings.id else [])]
+    left_out = {position(name, columns.names) for name in wanted}
     if columns.header:
-        left_out.update(name for name in columns.names if name.strip().lower() in LABEL_NAMES)
+        left_out.update(i for i, name in enumerate(columns.names) if name.strip().lower() in LABEL_NAMES)
     among = [
         i
         for i in range(columns.width)
-        if columns.names[i] not in left_out and not (columns.numeric(i) or columns.blank(i) or columns.dates(i))
+        if i not in left_out and not (columns.numeric(i) or columns.blank(i) or columns.dates(i))
     ]
     if not among or columns.width < 2:
         return None
+    row_names = {i for i in range(columns.width) if columns.header and _is_row_name(columns.names[i])}
     named = [
         i for i in among if (columns.header or settings.columns) and columns.names[i].strip().lower() in TEXT_NAMES
     ]
     prose = [i for i in among if _words(columns, i) >= _PROSE]
-    if named or prose:
-        return max([i for i in named if i in prose] or named or prose, key=lambda i: _length(columns, i))
-    numeric = [i for i in range(columns.width) if columns.numeric(i) and not columns.blank(i)]
-    values = [
-        i for i in numeric if columns.distinct(i) > columns.height / 2 and columns.names[i].lower() not in ID_NAMES
-    ]
-    if values and columns.width > 2:
+    numeric = [i for i in range(columns.width) if columns.numeric(i) and not columns.blank(i) and i not in row_names]
+    if prose or (named and len(numeric) < 3):
+        return max([i for i in named if i in prose] or prose or named, key=lambda i: _length(columns, i))
+    # texts of one word each, such as names or molecules, beside a label
+    others = [i for i in range(columns.width) if not columns.blank(i) and (columns.width == 2 or i not in row_names)]
+    single = [i for i in among if i in others and len(others) > 1]
+    if len(numeric) > 1 or len(others) > 3:
         return None
-    best = max(among, key=columns.distinct)
-    others = [i for i in range(columns.width) if i != best and not columns.blank(i)]
-    fewer = [i for i in others if columns.distinct(i) < columns.distinct(best)]
-    if columns.distinct(best) > columns.height / 2 and others and (fewer or values):
-        return best
+    most = max((columns.distinct(i) for i in single), default=0)
+    found = [i for i in single if columns.distinct(i) > columns.height / 2]
+    if columns.width == 2 and not numeric and min(map(columns.distinct, others)) < most:
+        found = [i for i in single if columns.distinct(i) == most]
+    if any(columns.distinct(i) < most for i in others) or numeric:
+        return max(found, key=lambda i: _length(columns, i), default=None)
     return None
 
 
@@ -119,6 +124,10 @@ def check_classes(distinct: Collection[str], rows: int, where: str) -> None:
             f"{where} holds {len(distinct)} different numbers in {rows} rows, which are no classes; numbers are "
             f"predicted by the task regress."
         )
+
+
+def _is_row_name(name: str) -> bool:
+    return name.strip().lower() in ID_NAMES or name.strip().lower().startswith("unnamed:")
 
 
 def _words(columns: Columns, i: int) -> float:
@@ -299,7 +308,7 @@ class _Cells:
 
 def _unclear(name: str, names: Sequence[str], among: Sequence[int]) -> DataError:
     return DataError(
-        f"{name}: no column is clearly the one to predict. Columns: {', '.join(names)}. "
+        f"{name}: no column is clearly the one to predict. Columns: {listed(names)}. "
         f"Name it: --set data.target={names[among[0]] if among else 'NAME'}"
     )
 
@@ -479,24 +488,24 @@ def _assign(columns: Columns, name: str, task: str, settings: DataSettings) -> _
     for setting in ("text", "target", "ignore"):
         value = getattr(settings, setting)
         for wanted in [value] if isinstance(value, str) else value or []:
-            if find_name(wanted, columns.names) is None:
+            if position(wanted, columns.names) is None:
                 raise missing_column(name, wanted, columns.names, setting)
     text = text_column(columns, settings)
     if text is None:
         raise DataError(
-            f"{name}: no column clearly holds the text. Columns: {', '.join(columns.names)}. "
+            f"{name}: no column clearly holds the text. Columns: {listed(columns.names)}. "
             f"Name it: --set data.text={columns.names[-1]}"
         )
     layout = _Layout("table", names=columns.names, text=text)
     targets = [settings.target] if isinstance(settings.target, str) else settings.target or []
     if targets:
-        layout.target = [i for target in targets if (i := find_name(target, columns.names)) is not None]
+        layout.target = [i for target in targets if (i := position(target, columns.names)) is not None]
         if text in layout.target:
             raise DataError(f"{name}: {columns.names[text]!r} is both the text and the target.")
         if task == "classify" and len(targets) > 1:
             raise DataError(f"{name}: data.target names {len(targets)} columns, but classify has one.")
         return layout
-    ignored = {find_name(wanted, columns.names) for wanted in settings.ignore}
+    ignored = {position(wanted, columns.names) for wanted in settings.ignore}
     among = [i for i in range(columns.width) if i != text and i not in ignored and not columns.blank(i)]
     if columns.header or settings.columns:
         for known in (LABEL_NAMES, WEAK_LABEL_NAMES):
@@ -506,16 +515,8 @@ def _assign(columns: Columns, name: str, task: str, settings: DataSettings) -> _
             if named:
                 layout.target = named
                 return layout
-        among = [
-            i
-            for i in among
-            if columns.names[i].strip().lower() not in ID_NAMES and not columns.names[i].lower().startswith("unnamed:")
-        ] or among
-        among = [
-            i
-            for i in among
-            if not (i == 0 and columns.names[i] == "column_1" and columns.distinct(i) == columns.height)
-        ] or among
+        nameless = columns.names[0] == "column_1" and columns.distinct(0) == columns.height  # pandas' index
+        among = [i for i in among if not (_is_row_name(columns.names[i]) or (i == 0 and nameless))] or among
     if task == "regress":
         among = [i for i in among if columns.numeric(i)]
     if not among or (task == "regress" and len(among) > 1):
