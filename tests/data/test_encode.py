@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recurra.data import DataSettings, Schema, load_part, load_parts
-from recurra.data.encode import settings_of, sort_classes
+from recurra.data.encode import encode, learn, settings_of, sort_classes
+from recurra.data.records import Records
 from recurra.errors import DataError
 
 ALL = DataSettings(validation_fraction=0, test_fraction=0, min_count=1)
@@ -55,10 +56,17 @@ def test_a_vocabulary_may_be_kept_from_an_earlier_run():
     assert again.schema.classes == ["x", "y"]
 
 
-def test_special_symbols_in_a_text_are_not_taken_twice():
-    settings = ALL.model_copy(update={"unit": "character"})
-    parts = load_parts((["<unk>", "<pad>"], [0, 1]), "classify", settings)
-    assert len(set(parts.schema.vocabulary)) == len(parts.schema.vocabulary)
+def test_a_reader_that_knows_the_special_symbols_does_not_double_them():
+    records = Records(
+        values=np.array([0, 1, 2, 1, 3], np.int32),
+        offsets=np.array([0, 3, 5]),
+        symbols=["<pad>", "<unk>", "a", "b"],
+        labels=[("x",), ("y",)],
+        place=str,
+    )
+    schema = learn(records, "made", np.arange(2), "classify", "made", ALL)
+    assert schema.vocabulary == ["<pad>", "<unk>", "a", "b"]
+    assert encode(records, "made", schema)[0].values.tolist() == [0, 1, 2, 1, 3]
 
 
 @pytest.mark.parametrize(

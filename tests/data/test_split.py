@@ -57,6 +57,11 @@ def test_shares_are_of_all_sequences_and_kept_by_class():
     assert not parts.warnings
 
 
+def test_shares_are_not_rounded_up_for_the_last_bit():
+    parts = split(20, seed=0, validation_fraction=0.1, test_fraction=0.3)  # 0.1 / 0.7 · 14 is 2.0000000000000004
+    assert [len(part) for part in parts[:3] if part is not None] == [12, 2, 6]
+
+
 def test_the_only_member_of_a_class_stays_in_training():
     labels = ["a"] * 20 + ["b"] * 20 + ["once"] + ["other"]
     for seed in range(20):

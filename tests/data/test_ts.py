@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from recurra.data import DataSettings, load_part, load_parts
+from recurra.data import FORMATS, DataSettings, load_part, load_parts
 from recurra.errors import DataError
 
 ALL = DataSettings(validation_fraction=0, test_fraction=0)
@@ -98,6 +98,11 @@ def test_an_unknown_header_line_is_named(tmp_path: Path):
     assert parts.warnings == [
         f"{tmp_path / 'x.ts'}, line 1: @clasLabel is unknown and left out. Did you mean @classlabel?"
     ]
+
+
+def test_arff_is_another_format(tmp_path: Path):
+    (tmp_path / "x.arff").write_text("@relation x\n@attribute a numeric\n@data\n1,2\n")
+    assert not FORMATS["ts"].recognises(tmp_path / "x.arff", "classify", ALL)
 
 
 HEAD = "@classLabel true a b\n@data\n"
