@@ -62,7 +62,7 @@ def test_texts_in_parts(tmp_path: Path):
 def test_numbers_to_predict_at_every_step():
     found = describe("sine", DataSettings(), "regress")
     assert found.parts["train"].targets["next"] == pytest.approx((-1, 0, 1), abs=1e-6)
-    assert found.parts["train"].first[0].startswith("0.156434 … | 0 0.156434 0.309017")
+    assert found.parts["train"].first[0].startswith("0.156434 … | 0 0.1564 0.309")
     assert "  steps      20 each" in found.to_text().splitlines()
 
 

@@ -177,7 +177,8 @@ def _row(records: Records, index: int, task: str) -> str:
     if records.symbols is not None:
         shown = " ".join(records.symbols[token] for token in records.values[start : min(stop, start + 12)])
         return f"{target}{shown}{' …' if stop - start > 12 else ''}"
-    steps = 8 if records.values.shape[1] == 1 else 3
+    single = records.values.shape[1] == 1
+    steps, width = (8, 1) if single else (3, 4)
     rows = records.values[start : min(stop, start + steps)]
-    cells = (" ".join(f"{number:.6g}" for number in row[:8]) + (" …" if len(row) > 8 else "") for row in rows)
-    return target + (" " if records.values.shape[1] == 1 else "; ").join(cells) + (" …" if stop - start > steps else "")
+    cells = (" ".join(f"{number:.4g}" for number in row[:width]) + (" …" if len(row) > width else "") for row in rows)
+    return target + (" " if single else "; ").join(cells) + (" …" if stop - start > steps else "")
