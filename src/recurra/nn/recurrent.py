@@ -305,7 +305,7 @@ class Recurrent(nn.Module):
         if x.shape[-1] != self.input_size:
             raise ValueError(f"x: input_size is {self.input_size}, but {tuple(x.shape)} ends with {x.shape[-1]}")
         if isinstance(self.cell, Cell) and not torch.is_autocast_enabled(x.device.type):
-            expected = self.get_parameter("weight_ih_l0").dtype
+            expected = self._weights(self._places[0])["weight_ih"].dtype
             if x.dtype != expected:
                 raise ValueError(f"x: {expected} is expected, as the parameters are, not {x.dtype}")
         return _Layout(single=x.dim() == 2, rows_first=self.batch_first and x.dim() == 3)
@@ -341,23 +341,25 @@ class Recurrent(nn.Module):
 
     def _given(self, state: Any, x: Tensor, B: int, single: bool) -> list[State]:
         """The state that a caller gives, for each layer and direction."""
-        names = self.state_type._fields
-        fields = (state,) if isinstance(state, Tensor) else tuple(state)
+        names, places = self.state_type._fields, len(self._places)
+        fields = (state,) if isinstance(state, Tensor) else state
+        if not isinstance(fields, (tuple, list)):
+            raise ValueError(f"state: a tuple of {', '.join(names)} is expected, not {type(state).__name__}")
         if len(fields) != len(names):
             raise ValueError(f"state: {len(names)} field(s) are expected ({', '.join(names)}), not {len(fields)}")
         columns = []
         for i, (name, values) in enumerate(zip(names, fields, strict=True)):
-            if len(values) != len(self._places):
-                found = f"{len(self._places)} layers * directions are expected, not {len(values)}"
-                raise ValueError(f"state.{name}: {found}")
-            column = []
-            for k, (place, value) in enumerate(zip(self._places, values, strict=True)):
+            if not isinstance(values, (Tensor, tuple, list)):
+                raise ValueError(f"state.{name}: a tensor or list is expected, not {type(values).__name__}")
+            rows = list(torch.atleast_1d(values) if isinstance(values, Tensor) else values)
+            if len(rows) != places:
+                raise ValueError(f"state.{name}: {places} layers * directions are expected, not {len(rows)}")
+            for k, place in enumerate(self._places):
                 expected = (place.widths[i],) if single else (B, place.widths[i])
-                if not isinstance(value, Tensor) or tuple(value.shape) != expected:
-                    found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+                found = tuple(rows[k].shape) if isinstance(rows[k], Tensor) else type(rows[k]).__name__
+                if found != expected:
                     raise ValueError(f"state.{name}[{k}]: a tensor {expected} is expected, not {found}")
-                column.append((value.unsqueeze(0) if single else value).to(x.dtype))
-            columns.append(column)
+            columns.append([(row.unsqueeze(0) if single else row).to(x.dtype) for row in rows])
         return list(zip(*columns, strict=True))
 
     def _gathered(self, rows: list[list[Tensor]]) -> Any:

@@ -1,0 +1,102 @@
+"""Transforms of the eager run: vmap, per-sample gradients, ensembles, forward mode, double backward."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad, jacfwd, jacrev, jvp, stack_module_state, vmap
+
+from recurra.cells import CATALOGUE
+from recurra.nn import Recurrent
+
+STEPS, ROWS, INPUT, HIDDEN = 4, 3, 2, 3
+CELLS = sorted(CATALOGUE)
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(6)
+
+
+def make(name: str, **options: Any) -> Recurrent:
+    layer = Recurrent(name, INPUT, HIDDEN, 2, bidirectional=True, dtype=torch.float64, **options)
+    for p in layer.parameters():
+        torch.nn.init.normal_(p, std=0.5)
+    return layer
+
+
+def random(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+def loss(layer: Recurrent, parameters: dict[str, Tensor], x: Tensor, length: Any = None) -> Tensor:
+    output, final = functional_call(layer, parameters, (x,), {"lengths": length})
+    return output.square().sum() + sum(field.sum() for field in final)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_vmap_over_inputs_lengths_and_flags(name: str) -> None:
+    layer = make(name)
+    x, lengths, reset = random(ROWS, STEPS, INPUT), torch.tensor([4, 0, 2]), torch.rand(ROWS, STEPS) < 0.4
+
+    def one(x: Tensor, length: Tensor, reset: Tensor) -> tuple[Tensor, ...]:
+        output, final = layer(x, lengths=length.reshape(1), reset=reset)
+        return output, *final
+
+    found = vmap(one)(x, lengths, reset)
+    for b in range(ROWS):
+        expected = one(x[b], lengths[b], reset[b])
+        torch.testing.assert_close(tuple(field[b] for field in found), expected)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_gradients_of_each_sample(name: str) -> None:
+    layer = make(name)
+    parameters = {key: p.detach() for key, p in layer.named_parameters()}
+    x, lengths = random(ROWS, STEPS, INPUT), torch.tensor([4, 1, 2])
+    found = vmap(grad(lambda p, x, n: loss(layer, p, x, n.reshape(1))), in_dims=(None, 0, 0))(parameters, x, lengths)
+    for b in range(ROWS):
+        layer.zero_grad()
+        loss(layer, dict(layer.named_parameters()), x[b], lengths[b]).backward()
+        for key, p in layer.named_parameters():
+            torch.testing.assert_close(found[key][b], p.grad)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_an_ensemble(name: str) -> None:
+    layers = [make(name) for _ in range(3)]
+    x = random(STEPS, ROWS, INPUT)
+    parameters, buffers = stack_module_state(layers)  # type: ignore[arg-type]
+    base = copy.deepcopy(layers[0]).to("meta")
+    found = vmap(lambda p, b: functional_call(base, (p, b), (x,))[0])(parameters, buffers)
+    for one, layer in zip(found, layers, strict=True):
+        torch.testing.assert_close(one, layer(x)[0])
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # PyTorch's own
+@pytest.mark.parametrize("name", CELLS)
+def test_forward_mode_agrees_with_reverse_mode(name: str) -> None:
+    layer = make(name)
+    parameters = {key: p.detach() for key, p in layer.named_parameters()}
+    x, tangent = random(STEPS, ROWS, INPUT), random(STEPS, ROWS, INPUT)
+    directions = {key: torch.randn_like(p) for key, p in parameters.items()}
+    found = jvp(lambda p, x: loss(layer, p, x, [4, 0, 2]), (parameters, x), (directions, tangent))[1]
+    of_p, of_x = grad(lambda p, x: loss(layer, p, x, [4, 0, 2]), argnums=(0, 1))(parameters, x)
+    expected = (of_x * tangent).sum() + sum((of_p[key] * directions[key]).sum() for key in parameters)
+    torch.testing.assert_close(found, expected)
+    row = random(STEPS, INPUT)
+    torch.testing.assert_close(jacfwd(lambda x: layer(x)[0])(row), jacrev(lambda x: layer(x)[0])(row))
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_double_backward(name: str) -> None:
+    layer = Recurrent(name, INPUT, HIDDEN, bidirectional=True, dtype=torch.float64)
+    x = random(2, 2, INPUT).requires_grad_()
+    U = layer.get_parameter("weight_hh_l0")
+
+    def run(x: Tensor, U: Tensor) -> Tensor:
+        return functional_call(layer, {"weight_hh_l0": U}, (x,), {"lengths": [2, 1]})[0]
+
+    assert torch.autograd.gradgradcheck(run, (x, U.detach().requires_grad_()))
