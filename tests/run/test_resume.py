@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 import recurra
 from recurra.errors import RunError
 from recurra.files import replacing, sha256
+from recurra.run.folder import RunFolder
 
 SETTINGS: dict[str, Any] = {
     "model.cell": "gru",
@@ -92,7 +94,7 @@ def check_whole(folder: Path) -> None:
                 json.loads(line)
             assert path.read_text()[-1:] in ("", "\n")
         elif path.suffix == ".toml":
-            recurra.run.recipe.tomllib.loads(path.read_text())
+            tomllib.loads(path.read_text())
         elif path.suffix == ".html":
             assert path.read_text().rstrip().endswith("</html>")
 
@@ -190,7 +192,7 @@ def test_two_processes_do_not_train_in_one_folder(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         recurra.train("sine", out=tmp_path / "run", listener=Stop(9))
     with (
-        recurra.run.folder.RunFolder(tmp_path / "run").locked(),
+        RunFolder(tmp_path / "run").locked(),
         pytest.raises(RunError, match="another process is training"),
     ):
         recurra.resume(tmp_path / "run")
