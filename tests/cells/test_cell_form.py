@@ -164,7 +164,7 @@ def optional(z, s, *, activation=tanh, bias=1.0, width=2, clip=False, how="ortho
         ({"how": 1}, "option 'how': a name is expected, not 1"),
         (
             {"how": "best"},
-            "start of 'U': unknown initialisation 'best'; did you mean 'ones'? "
+            "start of 'U': unknown initialisation 'best'. "
             "Known: activation, anything, bias, clip, how, identity, normal, ones, orthogonal, uniform, width, "
             "xavier, zeros",
         ),
@@ -197,15 +197,19 @@ WRONG_BODIES: dict[str, tuple[dict[str, Any], Callable[..., Any], str]] = {
     "unknown net input": (
         TWO,
         lambda z, s: (tanh(z.ii), tanh(z.f)),
-        ": unknown net input 'ii'; did you mean 'i'? Known: f, i",
+        " (LINE): unknown net input 'ii'; did you mean 'i'? Known: f, i",
     ),
     "unknown field": (TWO, lambda z, s: (tanh(z.i), z.f * s.d), " (LINE): unknown state field 'd'. Known: c, h"),
     "unknown parameter": (
         {**TWO, "vectors": "v_i"},
         lambda z, s, p: (tanh(z.i), z.f * p.v_f),
-        ": unknown parameter 'v_f'; did you mean 'v_i'? Known: v_i",
+        " (LINE): unknown parameter 'v_f'; did you mean 'v_i'? Known: v_i",
     ),
-    "no parameter at all": (TWO, lambda z, s, p: (tanh(z.i), z.f * p.v_f), ": unknown parameter 'v_f'; there is none"),
+    "no parameter at all": (
+        TWO,
+        lambda z, s, p: (tanh(z.i), z.f * p.v_f),
+        " (LINE): unknown parameter 'v_f'; there is none",
+    ),
     "too few fields": (TWO, lambda z, s: both(z), ": its body returns 1 value(s), but its state has 2 field(s): h, c"),
     "too many fields": (
         TWO,
@@ -253,17 +257,17 @@ WRONG_BODIES: dict[str, tuple[dict[str, Any], Callable[..., Any], str]] = {
     "input called": (
         {**TWO, "inputs": "g"},
         lambda z, s: (both(z), z.g(s.h)),
-        ": z.g(v): 'g' is declared in `inputs`, without U; there is only z.g",
+        " (LINE): z.g(v): 'g' is declared in `inputs`, without U; there is only z.g",
     ),
     "half of an input": (
         {**TWO, "inputs": "g"},
         lambda z, s: (both(z), z.g.h),
-        ": z.g.h: 'g' is declared in `inputs`, without U; there is only z.g",
+        " (LINE): z.g.h: 'g' is declared in `inputs`, without U; there is only z.g",
     ),
     "part of an input": (
         {**TWO, "inputs": "g"},
         lambda z, s: (both(z), z.g.x),
-        ": z.g.x: 'g' is declared in `inputs`, without U; there is only z.g",
+        " (LINE): z.g.x: 'g' is declared in `inputs`, without U; there is only z.g",
     ),
     "operands": (
         {**TWO, "state": "h c:2"},
@@ -273,7 +277,7 @@ WRONG_BODIES: dict[str, tuple[dict[str, Any], Callable[..., Any], str]] = {
     "operand of a row": (
         {**TWO, "vectors": "v"},
         lambda z, s, p: (tanh(z.i), tanh(z.f(p.v))),
-        ": z.f(v): v is (B, K), not (5,)",
+        " (LINE): z.f(v): v is (B, K), not (5,)",
     ),
     "two operands": (
         TWO,

@@ -245,16 +245,16 @@ def test_blocks_by_head_and_a_start_at_minus_infinity() -> None:
 # --- net inputs with another operand, in parts, without U ------------------------------------------------------------
 
 
-@cell(state="h", gates="f n")
-def minimal(z, s):
-    """Minimal gated unit, Zhou et al. 2016."""
-    f = sigmoid(z.f)
-    return (1 - f) * s.h + f * tanh(z.n(f * s.h))
+@pytest.mark.parametrize("order", ["f n", "n f"])
+def test_another_operand(order: str) -> None:
+    @cell(state="h", gates=order)
+    def minimal(z, s):
+        """Minimal gated unit, Zhou et al. 2016."""
+        f = sigmoid(z.f)
+        return (1 - f) * s.h + f * tanh(z.n(f * s.h))
 
-
-def test_another_operand() -> None:
     def loop(w, x, h):
-        g, outputs = gates(w, "f n"), []
+        g, outputs = gates(w, order), []
         for x_t in x:
             f = net(g["f"], x_t, h).sigmoid()
             h = h + f * (net(g["n"], x_t, f * h).tanh() - h)
@@ -321,7 +321,7 @@ def every_other(hidden_size: int, **options: Any) -> Tensor:
     return ((place.unsqueeze(1) + place) % 2).float()
 
 
-def written_out(weight: Tensor, kind: Any, gate: int, count: int) -> Tensor:
+def written_out(weight: Tensor, kind: Any, gate: int) -> Tensor:
     """The full matrix U of one gate."""
     if kind == "diagonal":
         return torch.diag(weight[gate * HIDDEN : (gate + 1) * HIDDEN])
@@ -334,20 +334,20 @@ def written_out(weight: Tensor, kind: Any, gate: int, count: int) -> Tensor:
 
 @pytest.mark.parametrize("biases", [0, 1, 2])
 @pytest.mark.parametrize("kind", ["dense", "diagonal", "blocks", every_other])
-@pytest.mark.parametrize("order", ["w c p a", "c w a p", "p a c w", "a p w c"])
+@pytest.mark.parametrize("order", ["w c p a b", "c w b a p", "p b a c w", "a p w b c"])
 def test_gates_are_told_apart(order: str, kind: Any, biases: int) -> None:
-    """w is taken whole, c called, p in parts, a in all ways; n has no U. Gates stand in any order."""
+    """w is taken whole, c called, p in parts, a in all ways, b whole and called; n has no U. Gates in any order."""
 
     @cell(state="h c", gates=order, inputs="n", recurrent=kind, biases=biases)
     def every_way(z, s, *, heads=2):
         h = tanh(z.w) + z.c(s.h * s.c) * 0.3 + sigmoid(z.p.x) * z.p.h + tanh(z.n)
-        return tanh(h), tanh(z.a + 0.5 * z.a(s.c) - z.a.h * z.a.x)
+        return tanh(h + z.b * z.b(s.c)), tanh(z.a + 0.5 * z.a(s.c) - z.a.h * z.a.x)
 
     def loop(w, x, h, c):
         names = order.split()
-        U = {name: written_out(w["weight_hh"], kind, k, 4) for k, name in enumerate(names)}
+        U = {name: written_out(w["weight_hh"], kind, k) for k, name in enumerate(names)}
         W = dict(zip((*names, "n"), w["weight_ih"].split(HIDDEN), strict=True))
-        zero = torch.zeros(5 * HIDDEN, dtype=torch.float64)
+        zero = torch.zeros(6 * HIDDEN, dtype=torch.float64)
         first = dict(zip((*names, "n"), w.get("bias", w.get("bias_ih", zero)).split(HIDDEN), strict=True))
         second = dict(zip(names, w.get("bias_hh", zero[HIDDEN:]).split(HIDDEN), strict=True))
         outputs = []
@@ -361,6 +361,7 @@ def test_gates_are_told_apart(order: str, kind: Any, biases: int) -> None:
 
             new = (left("w") + right("w", h)).tanh() + 0.3 * (left("c") + right("c", h * c))
             new = new + left("p").sigmoid() * right("p", h) + left("n").tanh()
+            new = new + (left("b") + right("b", h)) * (left("b") + right("b", c))
             whole = left("a") + right("a", h)
             c = (whole + 0.5 * (left("a") + right("a", c)) - right("a", h) * left("a")).tanh()
             h = new.tanh()

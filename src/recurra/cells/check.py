@@ -173,8 +173,8 @@ def use(cell: "Cell", hidden_size: int) -> Use:
     values: dict[str, Any] = {name: torch.full((H,), 0.5) for name in cell.vectors} | cell.constant_values(H)
     for m in cell.matrices:
         values[m.name] = LinearMap(torch.full((cell.size(m.rows, H), cell.size(m.columns, H)), 0.5))
-    p = _Asked(cell, "parameter", values)
-    z = _Asked(cell, "net input", {gate: _Noted(gate, torch.full((2, H), 0.5), notes) for gate in notes.ways})
+    p = _Asked("parameter", values)
+    z = _Asked("net input", {gate: _Noted(gate, torch.full((2, H), 0.5), notes) for gate in notes.ways})
     _check_new_state(cell, state, _run(cell, z, state, p))
 
     ways = notes.ways
@@ -210,10 +210,8 @@ def _run(cell: "Cell", z: Any, state: Any, p: Any) -> tuple[Any, ...]:
     try:
         with torch.no_grad():
             return cell.step(z, state, p)
-    except CellError:
-        raise
     except FAULTS_OF_CODE as error:
-        text = f"{type(error).__name__}: {error}"
+        text = str(error) if isinstance(error, _MisuseError) else f"{type(error).__name__}: {error}"
         if isinstance(error, AttributeError) and error.obj is state:
             text = unknown("state field", str(error.name), state._fields)
         raise CellError(_where(cell, error) + text) from error
@@ -240,6 +238,10 @@ def _check_new_state(cell: "Cell", old: Any, new: tuple[Any, ...]) -> None:
             fail(cell.name, f"its new {f.name!r} should be (B, {width}), here (2, {width}), but is {found}")
 
 
+class _MisuseError(RuntimeError):
+    """What a body asks of `z` or `p` that they do not have."""
+
+
 class _Notes:
     """In which ways a body takes its net inputs, and how wide what U multiplies is."""
 
@@ -251,9 +253,9 @@ class _Notes:
     def add(self, gate: str, way: str, operand: Tensor | None = None) -> None:
         """Note that `z.<gate><way>` was taken."""
         if way and gate in self.cell.inputs:
-            fail(self.cell.name, f"z.{gate}{way}: {gate!r} is declared in `inputs`, without U; there is only z.{gate}")
+            raise _MisuseError(f"z.{gate}{way}: {gate!r} is declared in `inputs`, without U; there is only z.{gate}")
         if operand is not None and operand.dim() != 2:
-            fail(self.cell.name, f"z.{gate}(v): v is (B, K), not {tuple(operand.shape)}")
+            raise _MisuseError(f"z.{gate}(v): v is (B, K), not {tuple(operand.shape)}")
         if way != ".x" and gate in self.cell.gates:
             self.operands.add(self.state_width if operand is None else operand.shape[-1])
         self.ways[gate].add(way)
@@ -288,11 +290,11 @@ class _Noted(NetInput):
 class _Asked:
     """Values by name; offers the nearest name for one that is not there, and notes which are asked for."""
 
-    def __init__(self, cell: "Cell", kind: str, values: Mapping[str, Any]) -> None:
-        self._cell, self._kind, self._values, self._asked = cell.name, kind, values, set()
+    def __init__(self, kind: str, values: Mapping[str, Any]) -> None:
+        self._kind, self._values, self._asked = kind, values, set()
 
     def __getattr__(self, name: str) -> Any:
         if name not in self._values:
-            fail(self._cell, unknown(self._kind, name, self._values))
+            raise _MisuseError(unknown(self._kind, name, self._values))
         self._asked.add(name)
         return self._values[name]
