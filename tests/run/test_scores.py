@@ -116,11 +116,11 @@ class TestClassify:
             assert low < point[name] < high
         generator = np.random.default_rng(8)
         draws = []
-        for _ in range(400):
+        for _ in range(150):
             chosen = generator.integers(0, 2000, 2000)
             draws.append(metrics.f1_score(targets[chosen], predictions[chosen], average="macro"))
         spread = float(np.std(draws))
-        assert found["f1"] == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.4 * spread)
+        assert found["f1"] == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.5 * spread)
 
     def test_intervals_of_few(self) -> None:
         targets, probabilities = made(scores.FEWEST - 1, 3)

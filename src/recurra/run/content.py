@@ -282,3 +282,18 @@ class SeedsContent:
     versions: Mapping[str, str] = field(default_factory=dict)
     warnings: Sequence[str] = ()
     finished: str = ""
+
+
+def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as dotted keys.
+
+    >>> flatten({"model": {"cell": "gru"}, "seed": 1})
+    {'model.cell': 'gru', 'seed': 1}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -10,7 +10,6 @@ from typing import Any, Literal
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from scipy.stats import t as student
 
 from recurra.files import write_text
 from recurra.run import figures
@@ -26,9 +25,10 @@ from recurra.run.content import (
     Snapshot,
     StateTrace,
     Updates,
+    flatten,
 )
 from recurra.run.figures import FIRST, SECOND, Line, clean, number
-from recurra.run.scores import confusion, per_class
+from recurra.run.scores import confusion, mean_interval, per_class
 
 __all__ = [
     "Classified",
@@ -54,8 +54,6 @@ MOST_CLASSES = 200
 
 MOST_UNITS = 64
 """Units of the state that are drawn: those that vary most."""
-
-Interval = tuple[float, float]
 
 
 def write_report(folder: Path, content: ReportContent) -> Path:
@@ -610,21 +608,6 @@ def _class_counts(data: DataSummary) -> list[dict[str, Any]]:
     return rows[:MOST_CLASSES]
 
 
-def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables as dotted keys.
-
-    >>> flatten({"model": {"cell": "gru"}, "seed": 1})
-    {'model.cell': 'gru', 'seed': 1}
-    """
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
 def _recipe_groups(recipe: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """Table of the recipe ("" for the settings outside any) -> its settings."""
     usual = flatten(defaults)
@@ -635,7 +618,7 @@ def _recipe_groups(recipe: Mapping[str, Any], defaults: Mapping[str, Any]) -> di
             {
                 "key": name,
                 "value": "–" if value is None or value == [] or value == {} or value == "" else _toml(value),
-                "set": bool(usual) and (key not in usual or usual[key] != value),
+                "set": bool(usual) and key not in ("name", "description") and usual.get(key, ...) != value,
             }
         )
     return groups
@@ -725,14 +708,6 @@ def _seeds(content: SeedsContent) -> dict[str, Any]:
             "recipe": "Recipe",
         },
     }
-
-
-def mean_interval(values: np.ndarray, level: float = 0.95) -> Interval | None:
-    """Student's interval of a mean over seeds; None for fewer than two."""
-    if len(values) < 2:
-        return None
-    half = float(student.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
-    return float(values.mean()) - half, float(values.mean()) + half
 
 
 def _deviation(name: str, values: np.ndarray) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import csr_array, hstack
 from scipy.stats import binomtest
+from scipy.stats import t as student
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, r2_score
 
 from recurra.errors import RunError, unknown
@@ -94,6 +95,14 @@ def bootstrap_interval(
     True
     """
     return percentile_interval(bootstrap_draws(per_item_values, statistic, seed, resamples), level)
+
+
+def mean_interval(values: np.ndarray, level: float = 0.95) -> Interval | None:
+    """Student's interval of a mean; None for fewer than two values."""
+    if len(values) < 2:
+        return None
+    half = float(student.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
+    return float(values.mean()) - half, float(values.mean()) + half
 
 
 def intervals(

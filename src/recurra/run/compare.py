@@ -1,0 +1,432 @@
+"""Runs compared: scores, differences with their 95 % intervals, and what differs in the recipes."""
+
+import io
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from scipy.optimize import root_scalar
+from scipy.stats import norm
+from scipy.stats import t as student
+
+from recurra.errors import RunError
+from recurra.run.content import flatten
+from recurra.run.folder import RunFolder
+from recurra.run.scores import (
+    FEWEST,
+    REGRESS_STATISTICS,
+    Interval,
+    accuracy_interval,
+    bootstrap_draws,
+    mean_interval,
+    percentile_interval,
+    squared_and_absolute,
+)
+from recurra.tasks import TASKS
+
+
+@dataclass
+class ComparedRun:
+    """One run, or several that differ in their seed alone.
+
+    Attributes:
+        name: What it is called in the table.
+        folder: Where it is.
+        value: The metric on the test part; the mean over seeds.
+        interval: Its 95 % interval; over seeds that of the mean.
+        test: Every metric on the test part.
+        seeds: The seeds, one for a single run.
+        deviation: Standard deviation over seeds.
+        parameters: How many the network has.
+        train_seconds: Time spent in training; the mean over seeds.
+    """
+
+    name: str
+    folder: str
+    value: float
+    interval: Interval | None
+    test: dict[str, float]
+    seeds: list[int]
+    deviation: float | None
+    parameters: int
+    train_seconds: float
+
+
+@dataclass
+class Difference:
+    """A run's metric less the first run's.
+
+    Attributes:
+        value: The difference.
+        interval: Its 95 % interval; None where there is too little to tell.
+        paired: Whether both were tested on the same items, so that their chances are shared.
+        method: How the interval was found, or why there is none.
+    """
+
+    value: float
+    interval: Interval | None
+    paired: bool
+    method: str
+
+
+@dataclass
+class Comparison:
+    """Runs side by side.
+
+    Attributes:
+        task: Their task.
+        metric: The metric that is compared.
+        higher_is_better: Which way is better.
+        runs: In the order given.
+        differences: For each run after the first.
+        recipe: Each setting that is not the same in all of them -> its values in their order.
+    """
+
+    task: str
+    metric: str
+    higher_is_better: bool
+    runs: list[ComparedRun]
+    differences: list[Difference]
+    recipe: dict[str, list[Any]] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The comparison as JSON."""
+        return json.dumps(asdict(self), ensure_ascii=False, indent=1, allow_nan=False)
+
+    def to_text(self, width: int | None = None) -> str:
+        """The comparison as tables for a terminal of `width` columns (the present one's when left out)."""
+        out = io.StringIO()
+        console = Console(file=out, width=width or shutil.get_terminal_size((110, 24)).columns, highlight=False)
+        better = "higher" if self.higher_is_better else "lower"
+        console.print(Text(f"test {self.metric} ({better} is better)"))
+        console.print(self._scores())
+        for line in self._words():
+            console.print(Text(line))
+        if self.recipe:
+            console.print(Text("\nwhat differs in the recipes"))
+            console.print(self._settings())
+        else:
+            console.print(Text("\nthe recipes do not differ"))
+        return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+
+    def _scores(self) -> Table:
+        several = any(len(run.seeds) > 1 for run in self.runs)
+        others = [name for name in self.runs[0].test if name != self.metric and "_first_" not in name]
+        others = [name for name in others if name != "unknown_labels" and all(name in run.test for run in self.runs)]
+        heads = ["run", self.metric, "95 % interval", *(["seeds", "deviation"] if several else [])]
+        table = Table(
+            *heads, "difference", "95 % interval", *others, "parameters", "training", box=None, pad_edge=False
+        )
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for run, difference in zip(self.runs, [None, *self.differences], strict=True):
+            spread = [str(len(run.seeds)), "" if run.deviation is None else f"{run.deviation:.4f}"]
+            cells = [
+                run.name,
+                f"{run.value:.4f}",
+                _span(run.interval),
+                *(spread if several else []),
+                "" if difference is None else f"{difference.value:+.4f}",
+                "" if difference is None else _span(difference.interval, "+") or "none",
+                *(f"{run.test[name]:.4f}" for name in others),
+                f"{run.parameters:,}",
+                f"{run.train_seconds:.1f} s",
+            ]
+            table.add_row(*(Text(cell, overflow="fold") for cell in cells))
+        return table
+
+    def _words(self) -> list[str]:
+        """How each difference is to be taken."""
+        lines = []
+        for run, difference in zip(self.runs[1:], self.differences, strict=True):
+            said = f"{run.name}: {difference.method}"
+            if difference.interval is not None:
+                low, high = difference.interval
+                if low <= 0 <= high:
+                    said += "; 0 is inside: the runs cannot be told apart"
+                else:
+                    said += f"; {'better' if (low > 0) == self.higher_is_better else 'worse'} than {self.runs[0].name}"
+            lines.append(said)
+        return lines
+
+    def _settings(self) -> Table:
+        table = Table("setting", *(run.name for run in self.runs), box=None, pad_edge=False)
+        for key, values in self.recipe.items():
+            table.add_row(
+                *(Text(str(cell), overflow="fold") for cell in (key, *("–" if v is None else v for v in values)))
+            )
+        return table
+
+
+def compare(folders: Sequence[str | os.PathLike[str]], seed: int = 0) -> Comparison:
+    """Compare finished runs of one task with the first of them.
+
+    Args:
+        folders: Two or more run folders; one that holds several seeds counts as one.
+        seed: Seed of the bootstrap.
+
+    Raises:
+        RunError: Fewer than two folders, a folder that is no finished run, a file that is missing or damaged, runs
+            of different tasks, or runs without a test part.
+    """
+    if len(folders) < 2:
+        raise RunError(f"two or more run folders are expected, not {len(folders)}")
+    sources = [_Source(Path(folder)) for folder in folders]
+    first = sources[0]
+    for other in sources[1:]:
+        if other.task != first.task:
+            raise RunError(
+                f"{other.path}: its task is {other.task}, that of {first.path} is {first.task}; "
+                "only runs of one task can be compared"
+            )
+    names = [source.path.resolve().name for source in sources]
+    if len(set(names)) < len(names):
+        names = [str(source.path) for source in sources]
+    return Comparison(
+        task=first.task,
+        metric=first.metric,
+        higher_is_better=TASKS[first.task].higher_is_better,
+        runs=[source.described(name) for source, name in zip(sources, names, strict=True)],
+        differences=[difference(first, other, seed) for other in sources[1:]],
+        recipe=_differing([source.recipe for source in sources]),
+    )
+
+
+# Reading
+
+
+class _Source:
+    """One folder to be compared: a run, or the runs of several seeds."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.summary = _summary(path)
+        self.task: str = self.summary["task"]
+        self.metric = TASKS[self.task].main_metric
+        self.recipe: dict[str, Any] = self.summary["recipe"]
+        self.runs = [path]
+        if "seeds" in self.summary:
+            self.runs = [path / name for name in self.summary["runs"]]
+        self.several = "seeds" in self.summary
+        self.summaries = [_summary(run) for run in self.runs] if self.several else [self.summary]
+        for run, summary in zip(self.runs, self.summaries, strict=True):
+            if self.metric not in summary["test"]:
+                raise RunError(f"{run}: it has no test {self.metric} to compare; its data had no test part")
+        self.values = np.array([summary["test"][self.metric] for summary in self.summaries])
+        self.seeds = [summary["seed"] for summary in self.summaries]
+
+    def described(self, name: str) -> ComparedRun:
+        """What the table shows of it."""
+        interval = self.summary.get("test_intervals", {}).get(self.metric)
+        return ComparedRun(
+            name=name,
+            folder=str(self.path),
+            value=float(self.values.mean()),
+            interval=mean_interval(self.values) if self.several else interval and (interval[0], interval[1]),
+            test=dict(self.summary["test"]),
+            seeds=self.seeds,
+            deviation=float(self.values.std(ddof=1)) if len(self.values) > 1 else None,
+            parameters=self.summaries[0]["parameters"],
+            train_seconds=float(np.mean([summary["train_seconds"] for summary in self.summaries])),
+        )
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    """A summary that has everything that is read from it here."""
+    summary: Any = RunFolder(path).summary()
+    place = path / "summary.json"
+    kinds: dict[str, type | tuple[type, ...]] = {"task": str, "recipe": dict, "test": dict}
+    if isinstance(summary, dict):
+        alone = {"seed": int, "parameters": int, "train_seconds": (int, float)}
+        kinds |= {"seeds": list, "runs": list} if "seeds" in summary else alone
+    for key, kind in kinds.items():
+        if not isinstance(summary, dict) or not isinstance(summary.get(key), kind):
+            raise RunError(f"{place}: damaged: {key!r} is missing or not what it should be")
+    if summary["task"] not in TASKS:
+        raise RunError(f"{place}: damaged: there is no task {summary['task']!r}")
+    if not all(isinstance(v, (int, float)) for v in summary["test"].values()):
+        raise RunError(f"{place}: damaged: a score in 'test' is not a number")
+    return summary
+
+
+@dataclass
+class _Tested:
+    """What a run said of its test part: a row a sequence, or a step."""
+
+    items: pl.DataFrame  # index and, where they are known, id and step
+    targets: np.ndarray  # (N,) of text, or (M, K) of numbers
+    predictions: np.ndarray
+
+    def same_items(self, other: "_Tested") -> bool:
+        """Whether both were tested on the same things, in the same order."""
+        return self.items.equals(other.items) and np.array_equal(self.targets, other.targets)
+
+    def offsets(self) -> np.ndarray:
+        """Where each sequence begins among the rows, and where the last one ends."""
+        index = self.items["index"].to_numpy()
+        return np.concatenate([[0], np.flatnonzero(index[1:] != index[:-1]) + 1, [len(index)]])
+
+
+def _tested(run: Path, task: str) -> _Tested:
+    path = run / "test_predictions.csv"
+    try:
+        table = pl.read_csv(path, infer_schema=False, glob=False).fill_null("")
+    except FileNotFoundError as error:
+        raise RunError(f"{path}: missing") from error
+    except pl.exceptions.PolarsError as error:
+        raise RunError(f"{path}: damaged: {str(error).splitlines()[0]}") from error
+    items = table.select([name for name in ("index", "id", "step") if name in table.columns])
+    values = []
+    for kind in ("target", "prediction"):
+        names = [name for name in table.columns if name == kind or name.startswith(f"{kind}_")]
+        if not names or "index" not in table.columns or not len(table):
+            missing = kind if "index" in table.columns else "index"
+            raise RunError(f"{path}: damaged: it has no column {missing!r} or no row")
+        try:
+            columns = table.select(names)
+            values.append(columns[kind].to_numpy() if task == "classify" else columns.cast(pl.Float64).to_numpy())
+        except pl.exceptions.PolarsError as error:
+            raise RunError(f"{path}: damaged: column {names[0]!r} is missing or holds no numbers") from error
+    if values[0].shape != values[1].shape:
+        raise RunError(f"{path}: damaged: not as many columns of predictions as of targets")
+    return _Tested(items, *values)
+
+
+def _differing(recipes: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Settings that are not the same in all recipes; names and descriptions settle nothing and are passed over."""
+    flat = [flatten(recipe) for recipe in recipes]
+    keys = [
+        key for key in dict.fromkeys(key for recipe in flat for key in recipe) if key not in ("name", "description")
+    ]
+    found = {key: [recipe.get(key) for recipe in flat] for key in keys}
+    return {key: values for key, values in found.items() if any(value != values[0] for value in values)}
+
+
+# Differences
+
+
+def difference(first: _Source, other: _Source, seed: int) -> Difference:
+    """The main metric of `other` less that of `first`."""
+    if first.several != other.several:
+        value = float(other.values.mean() - first.values.mean())
+        return Difference(value, None, False, "no interval: one run against several seeds")
+    if first.several:
+        return _over_seeds(first, other)
+    mine, theirs = _tested(first.runs[0], first.task), _tested(other.runs[0], other.task)
+    value = float(other.values[0] - first.values[0])
+    if first.metric == "accuracy":
+        return _of_accuracy(mine, theirs, value)
+    return _of_errors(mine, theirs, value, first.metric, seed)
+
+
+def _of_accuracy(first: _Tested, other: _Tested, value: float) -> Difference:
+    right, right_other = first.targets == first.predictions, other.targets == other.predictions
+    if first.same_items(other):
+        gained, lost = int(np.sum(right_other & ~right)), int(np.sum(right & ~right_other))
+        interval = paired_share_interval(gained, lost, len(right))
+        said = f"paired, the same {len(right):,} items: {gained:,} right only here, {lost:,} only there (Tango)"
+        return Difference(value, interval, True, said)
+    interval = share_interval(int(right_other.sum()), len(right_other), int(right.sum()), len(right))
+    return Difference(value, interval, False, "unpaired, not the same items (Newcombe)")
+
+
+def _of_errors(first: _Tested, other: _Tested, value: float, metric: str, seed: int) -> Difference:
+    statistic = REGRESS_STATISTICS[metric]
+    mine, theirs = (squared_and_absolute(t.targets, t.predictions, t.offsets()) for t in (first, other))
+    paired = first.same_items(other)
+    fewest = min(len(mine), len(theirs))
+    if fewest < FEWEST:
+        return Difference(value, None, paired, f"no interval: only {fewest} test sequence{'s' * (fewest != 1)}")
+    # With one seed the same items are drawn for both, which is what pairs them.
+    draws = bootstrap_draws(theirs, statistic, seed) - bootstrap_draws(mine, statistic, seed if paired else seed + 1)
+    said = (
+        f"paired, the same {len(mine):,} sequences (bootstrap)"
+        if paired
+        else "unpaired, not the same items (bootstrap)"
+    )
+    return Difference(value, percentile_interval(draws), paired, said)
+
+
+def _over_seeds(first: _Source, other: _Source) -> Difference:
+    value = float(other.values.mean() - first.values.mean())
+    if min(len(first.values), len(other.values)) < 2:
+        return Difference(value, None, False, "no interval: a single seed")
+    paired = first.seeds == other.seeds and all(
+        _tested(a, first.task).same_items(_tested(b, other.task)) for a, b in zip(first.runs, other.runs, strict=True)
+    )
+    if paired:
+        return Difference(
+            value,
+            mean_interval(other.values - first.values),
+            True,
+            f"paired over {len(first.seeds)} seeds (Student's t)",
+        )
+    said = f"unpaired, {len(other.values)} and {len(first.values)} seeds (Welch's t)"
+    return Difference(value, welch_interval(other.values, first.values), False, said)
+
+
+# Intervals of differences
+
+
+def paired_share_interval(gained: int, lost: int, total: int, level: float = 0.95) -> Interval:
+    """Interval of the difference of two shares of the same items, by inverting the score test (Tango 1998).
+
+    It leaves out 0 exactly where McNemar's test, which is the same test at 0, finds a difference.
+
+    Args:
+        gained: Items that are right in the second only.
+        lost: Items that are right in the first only.
+        total: All items.
+        level: Share of such intervals that hold the true value.
+    """
+    z = float(norm.ppf((1 + level) / 2))
+    found = (gained - lost) / total
+
+    def score(d: float) -> float:
+        """Standard normal if the true difference is `d`; q is then the likeliest share of items lost."""
+        a, b, c = 2 * total, -gained - lost + (2 * total - gained + lost) * d, -lost * d * (1 - d)
+        q = (max(b * b - 4 * a * c, 0.0) ** 0.5 - b) / (2 * a)
+        variance = total * (2 * q + d * (1 - d))
+        return (gained - lost - total * d) / variance**0.5 if variance > 0 else 0.0
+
+    edge = 1 - 1e-12
+    low = root_scalar(lambda d: score(d) - z, bracket=(-edge, found)).root if found > -1 else -1.0
+    high = root_scalar(lambda d: score(d) + z, bracket=(found, edge)).root if found < 1 else 1.0
+    return float(low), float(high)
+
+
+def share_interval(right: int, total: int, right_first: int, total_first: int, level: float = 0.95) -> Interval:
+    """Interval of the difference of two shares of different items, from Wilson's of each (Newcombe 1998, method 10)."""
+    share, first = right / total, right_first / total_first
+    (low, high), (low_first, high_first) = (
+        accuracy_interval(right, total, level),
+        accuracy_interval(right_first, total_first, level),
+    )
+    down = ((share - low) ** 2 + (high_first - first) ** 2) ** 0.5
+    up = ((high - share) ** 2 + (first - low_first) ** 2) ** 0.5
+    return share - first - down, share - first + up
+
+
+def welch_interval(values: np.ndarray, first: np.ndarray, level: float = 0.95) -> Interval:
+    """Welch's interval of the difference of two means, at least two values each, of unequal variance."""
+    errors = [v.var(ddof=1) / len(v) for v in (values, first)]
+    total = float(sum(errors))
+    middle = float(values.mean() - first.mean())
+    if total == 0:
+        return middle, middle
+    freedom = total**2 / sum(e**2 / (len(v) - 1) for e, v in zip(errors, (values, first), strict=True))
+    half = float(student.ppf((1 + level) / 2, freedom)) * total**0.5
+    return middle - half, middle + half
+
+
+def _span(interval: Interval | None, sign: str = "") -> str:
+    return "" if interval is None else f"{interval[0]:{sign}.4f} to {interval[1]:{sign}.4f}"
