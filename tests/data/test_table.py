@@ -250,6 +250,11 @@ FAULTS = {
         {},
         "no column is clearly the label. Columns: a, d. Name it: --set data",
     ),
+    "two columns of names": (
+        "name,t0,t1,t2,file\np,2,3,1,r\np,4,5,2,r\nq,4,6,3,s\n",
+        {},
+        "no column is clearly the label. Columns: name, file. Name it: --set data",
+    ),
     "two names of targets": (
         "class,b,label\n1,2,3\n2,2,4\n",
         {},
@@ -442,6 +447,11 @@ def test_dataframes():
     records = read_frame(long, "classify", DataSettings())
     assert sequences(records) == [[2, 1], [3]]
     assert records.ids == ["7", "8"]
+    lists = pd.DataFrame({"u": [np.array([1.0, 2.0]), np.array([3.0])]})
+    lists["label"] = pd.Series(["a", "b"], dtype=object)
+    assert sequences(read_frame(lists, "classify", DataSettings())) == [[1, 2], [3]]
+    whole = pd.DataFrame({"label": ["a", "b"], "t0": [1, 2], "t1": pd.array([3, None], dtype="Int64")})
+    assert sequences(read_frame(whole, "classify", DataSettings())) == [[1, 3], [2]]
     texts = pd.DataFrame({"text": ["a fine film", "a bad film"], "label": [1, 0]})
     records = read_frame(texts, "classify", DataSettings())
     assert records.symbols == ["a", "fine", "film", "bad"]
@@ -483,6 +493,7 @@ def test_further_data_of_a_wide_table(tmp_path: Path):
     assert further(schema, "first;second\n1,5;2\n") == ([[1.5, 2]], None)
     assert further(schema, "first,second,label\n1,2,\n3,4,\n") == ([[1, 2], [3, 4]], None)
     assert further(schema, "1,2\n3,4\n") == ([[1, 2], [3, 4]], None)
+    assert further(schema, "x,1,2,b\ny,3,4,a\n") == ([[1, 2], [3, 4]], [1, 0])
     with pytest.raises(DataError, match="the column 'second' of the training data is missing; did you mean 'secnd'"):
         further(schema, "first,secnd\n1,2\n")
     with pytest.raises(DataError, match="its rows have 5 cells, the training data had 4"):

@@ -77,7 +77,7 @@ def test_no_letter_is_lost(text: str):
     assert kept == "".join(c for c in unicodedata.normalize("NFC", text.replace("<", "")) if c.isalnum())
 
 
-@given(st.lists(st.text("ab '", max_size=12)))
+@given(st.lists(st.text("abAB '", max_size=12)))
 def test_token_array_holds_every_text(texts: list[str]):
     array = TokenArray()
     added = [text for text in texts if array.add(text)]
@@ -121,6 +121,7 @@ LAYOUTS = {
     '1,x2,"A bad, bad film",neg\n2,x3,Not my film,neg\n',
     "unknown names": 'v1,v2,,,\npos,A fine film,,,\nneg,"A bad, bad film",,,\nneg,Not my film,,,\n',
     "tabs": "pos\tA fine film\nneg\tA bad, bad film\nneg\tNot my film\n",
+    "tabs, blank lines": "pos\tA fine film\n \nneg\tA bad, bad film\n\nneg\tNot my film\n \n",
     "tabs, label last": "A fine film\tpos\nA bad, bad film\tneg\nNot my film\tneg\n",
     "tabs, tabs in the text": "label\ttext\npos\tA fine\tfilm\nneg\tA bad, bad film\nneg\tNot\tmy\tfilm\n",
     "fastText": "__label__pos A fine film\n__label__neg A bad, bad film\n\n__label__neg Not my film\n",
@@ -424,6 +425,10 @@ def test_folder_with_few_long_files(tmp_path: Path):
     short = folder_of(tmp_path / "other", {f"{label}/{n}.txt": "A film\n" * 3 for label in "ab" for n in (1, 2)})
     assert len(read_folder(short)) == 4
     assert len(read_folder(short, lines="lines")) == 12
+    mixed = folder_of(
+        tmp_path / "mixed", {f"{label}/{n}.txt": "A film\n" * k for label, k in (("a", 30), ("b", 3)) for n in "12"}
+    )
+    assert len(read_folder(mixed)) == 4
 
 
 def test_folders_that_are_none(tmp_path: Path):
