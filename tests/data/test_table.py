@@ -217,6 +217,8 @@ def test_one_sequence_without_an_id(tmp_path: Path):
 
 FAULTS = {
     "ragged, short": ("label,t0,t1\na,1,2\nb,1\n", {}, "line 3: 2 cells found, 3 expected (cells parted by commas)."),
+    "ragged, twice": ("label,t0,t1\na,1,2\nb,1\nb,1,2,3\n", {}, "line 3: 2 cells found, 3 expected"),
+    "not a number, twice": ("label,t0,t1\na,1,2\nb,1,2x\nb,x,1\n", {}, "line 3, column 't1': found '2x'"),
     "ragged, long": ("label,t0,t1\na,1,2\n\nb,1,2,3\n", {}, "line 4: 4 cells found, 3 expected"),
     "ragged, quoted": ('"label",t0,t1\n"a",1,2\n"b",1\n', {}, "line 3: 2 cells found, 3 expected"),
     "header too short": ("label,t0\na,1,2,3\nb,1,2,3\n", {}, "the header names 2 columns, but the rows have 4 cells"),
