@@ -2,27 +2,30 @@
 
 import json
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from recurra.errors import DataError, RecipeError, RecurraError, RunError
+from recurra.errors import DataError, RecipeError, RecurraError, RunError, nearest, unknown
 from recurra.version import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from recurra.run.api import Run, Seeds
+    from recurra.run.progress import Progress
     from recurra.tasks import Predictions
 
 app = typer.Typer(
     name="recurra",
     help="Train, examine and use recurrent networks on your own sequences.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -40,15 +43,25 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"a whole number is expected, not {text!r}") from None
+
+
+@app.callback(invoke_without_command=True)
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback of an error (anywhere on the line).")
     ] = False,
-) -> None: ...
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 @app.command()
@@ -64,10 +77,14 @@ def train(
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The run folder; runs/NAME when left out.")] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe (again and again)."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a key of the recipe (again and again); KEY= takes it out."
+        ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="The run's seed.")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Train with so many seeds; mean and standard deviation.")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", parser=_whole, help="The run's seed.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(metavar="N", parser=_whole, help="Train with N seeds; mean and standard deviation.")
+    ] = None,
     from_run: Annotated[
         Path | None, typer.Option("--from", metavar="RUN", help="Begin with the weights and vocabulary of that run.")
     ] = None,
@@ -80,17 +97,21 @@ def train(
     ] = None,
     force: Force = False,
 ) -> None:
-    """Train a network; the run folder holds weights, scores and the report."""
+    """Train a network on sequences.
+
+    The run folder holds weights, scores and the report.
+    """
     from recurra.run import api, recipe
     from recurra.run.progress import Progress
 
     listener = Progress(Console(stderr=True))
     if resume is not None:
         given = {"NAME": name, "--out": out, "--set": set_, "--seed": seed, "--seeds": seeds, "--from": from_run}
+        given |= {"--input-format": input_format, "--force": force or None}
         for option, value in given.items():
             if value not in (None, []):
                 raise RecipeError(f"{option} beside --resume: a run goes on with the recipe it began with")
-        _finished(api.resume(resume, data, validation=validation, test=test, listener=listener))
+        _train(lambda: api.resume(resume, data, validation=validation, test=test, listener=listener), listener)
         return
     if name is None:
         known = ", ".join([*recipe.built_in(), *recipe.TASKS])
@@ -106,7 +127,25 @@ def train(
         "force": force,
         "listener": listener,
     }
-    _finished(api.train(name, data, **options) if seeds is None else api.train_seeds(seeds, name, data, **options))
+    if seeds is None:
+        _train(lambda: api.train(name, data, **options), listener)
+    else:
+        _train(lambda: api.train_seeds(seeds, name, data, **options), listener)
+
+
+def _train(run: "Callable[[], Run | Seeds]", listener: "Progress") -> None:
+    """Train, and say how it ended: the score, the baseline beside it, and where everything is."""
+    from recurra.run.words import outcome
+
+    try:
+        done = run()
+    except KeyboardInterrupt:
+        folder = listener.folder
+        if folder is None:
+            raise
+        typer.echo(f"stopped; go on from the last checkpoint: recurra train --resume {folder}", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(outcome(done))
 
 
 @app.command()
@@ -115,7 +154,10 @@ def evaluate(
     data: Data = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Score a run on data whose targets are known (its own test part when no data are given)."""
+    """Score a run on data whose targets are known.
+
+    Without --data, on the run's own test part.
+    """
     from recurra.run.api import load
 
     found = load(run).evaluate(data)
@@ -140,18 +182,20 @@ def predict(
         Path | None, typer.Option(metavar="FILE", help="Where to write; standard output when left out.")
     ] = None,
     output_format: Annotated[
-        Literal["csv", "jsonl"] | None,
-        typer.Option("--output-format", help="csv or jsonl; by --out's ending when left out, else csv."),
+        str | None,
+        typer.Option("--output-format", metavar="csv|jsonl", help="By --out's ending when left out, else csv."),
     ] = None,
     force: Force = False,
 ) -> None:
-    """Write what a network says of further sequences."""
-    from recurra.files import write_text
+    """Write what a run says of further sequences."""
+    from recurra.files import check_place, write_text
     from recurra.run.api import load
     from recurra.run.lines import to_csv, to_lines
 
-    if out is not None and out.exists() and not force:
-        raise RunError(f"{out}: exists already; --force overwrites it")
+    if output_format not in (None, "csv", "jsonl"):
+        raise RunError(f"--output-format: {unknown('format', output_format, ('csv', 'jsonl'))}")
+    if out is not None:
+        check_place(out, force)
     loaded = load(run)
     said: Predictions = loaded.predict(sys.stdin.buffer if data == "-" else data)
     _warn(said.warnings)
@@ -168,7 +212,10 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Two or more run folders.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Compare runs: scores, differences with their intervals, and what differs in the recipes."""
+    """Compare runs: scores and their differences.
+
+    Differences come with their 95 % intervals, and with what differs in the recipes.
+    """
     from recurra.run.compare import compare as compared
 
     found = compared(runs)
@@ -179,7 +226,7 @@ def compare(
 def recipes(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="A recipe to print whole.")] = None,
 ) -> None:
-    """List the built-in recipes; with NAME, print one, complete."""
+    """List the built-in recipes, or print one."""
     from recurra.run import recipe
 
     if name is not None:
@@ -201,13 +248,17 @@ def data(
         str, typer.Argument(metavar="PATH | fetch", help="A file, folder or data set; or the word fetch.")
     ],
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="fetch: the data set to download.")] = None,
-    task: Annotated[str, typer.Option(help="Read it for this task.")] = "classify",
+    task: Annotated[str, typer.Option(metavar="TASK", help="Read it for this task.")] = "classify",
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a data.* key.")] = None,
     input_format: Annotated[
         str | None, typer.Option("--input-format", metavar="FORMAT", help="How the data are laid out.")
     ] = None,
 ) -> None:
-    """Show what a file looks like to the reader: counts, lengths, classes, first rows. `data fetch NAME` downloads."""
+    """Show how a file is read, or fetch a data set.
+
+    What a file, folder or data set looks like to the reader: counts, lengths, classes, first rows. `data fetch NAME`
+    downloads a data set.
+    """
     from recurra.run import recipe
 
     if source == "fetch":
@@ -221,18 +272,16 @@ def data(
         raise DataError(f"{name!r}: one file or folder at a time")
     from recurra.data import describe
 
+    if task not in recipe.TASKS:
+        raise RecipeError(f"--task: {unknown('task', task, recipe.TASKS)}")
     settings = dict(recipe.assignment(text) for text in set_ or [])
+    for key in settings:
+        if not key.startswith("data."):
+            raise RecipeError(f"--set {key}: only keys data.* tell how data are read")
     if input_format is not None:
         settings["data.format"] = input_format
     made = recipe.load(task, settings)
     typer.echo(describe(source, made.data, task=made.task).to_text())
-
-
-def _finished(done: "Run | Seeds") -> None:
-    """Say how a run ended: the score, the baseline beside it, and where everything is."""
-    from recurra.run.words import outcome
-
-    typer.echo(outcome(done))
 
 
 def _warn(warnings: Sequence[str]) -> None:
@@ -250,17 +299,51 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = [word for word in words if word != "--debug"]
     try:
         result = app(words, prog_name="recurra", standalone_mode=False)
+        sys.stdout.flush()
     except RecurraError as error:
         return _failed(str(error), debug)
     except typer.TyperException as error:  # an option that does not exist, a missing argument
-        return _failed(error.format_message(), debug)
+        return _failed(_usage(error), debug)
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("stopped; `recurra train --resume FOLDER` goes on from the last checkpoint", err=True)
+        typer.echo("stopped", err=True)
         return 130
     except BrokenPipeError:
         sys.stderr.close()  # the reader of a pipe went away, which is not our fault
         return 0
+    except OSError as error:
+        return _failed(f"{error.filename or 'standard output'}: {error.strerror or error}", debug)
     return result if isinstance(result, int) else 0
+
+
+def _usage(error: Any) -> str:
+    """What is wrong with the words of a command line, told as the other errors are."""
+    context, parameter, text = getattr(error, "ctx", None), getattr(error, "param", None), error.message
+    if found := re.match(r"No such command '(.*?)'", text):
+        commands = [one.name or one.callback.__name__ for one in app.registered_commands if one.callback]
+        return unknown("command", found[1], commands)
+    if text.startswith("No such option") and context is not None:
+        return f"no such option {error.option_name}{_option_meant(error.option_name, context)}"
+    if (found := re.match(r"Got unexpected extra argument.*?\((.*)\)$", text)) and context is not None:
+        return f"one argument too many for {context.info_name}: {found[1]}"
+    if parameter is not None:
+        named = max(parameter.opts, key=len)
+        named = named if named.startswith("--") else parameter.metavar or named.upper()
+        return f"{named}: {text}" if text else f"{named} is missing: {parameter.help}"
+    return error.format_message()
+
+
+def _option_meant(name: str, context: typer.Context) -> str:
+    """What may be meant by an option that does not exist: one that does, or a key of a recipe."""
+    from recurra.run import faults, recipe
+
+    known = [option for parameter in context.command.params for option in parameter.opts if option.startswith("--")]
+    if guess := nearest(name, known):
+        return f"; did you mean {guess}?"
+    if context.info_name == "train":
+        key = faults.meant([name.lstrip("-").replace("-", "_")], recipe.keys("classify") | recipe.keys("regress"))
+        if key is not None:
+            return f"; a key of the recipe is set by: --set {key}=VALUE"
+    return f"; known: {', '.join(known)}"
 
 
 def _failed(text: str, debug: bool) -> int:

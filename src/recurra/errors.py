@@ -33,7 +33,7 @@ class MissingExtraError(RecurraError, ImportError):
 
 def nearest(name: str, valid: Iterable[str]) -> str | None:
     """The valid name most like `name`, or None where nothing is near."""
-    found = difflib.get_close_matches(name.lower(), list(valid), n=1, cutoff=0.5)
+    found = difflib.get_close_matches(name.lower(), list(valid), n=1, cutoff=0.6)
     return found[0] if found else None
 
 

@@ -21,6 +21,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         RunError: The folder cannot be written to, or the disk is full.
     """
     target = Path(path)
+    check_place(target, force=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         temporary.touch()
@@ -31,14 +32,43 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         sync_folder(target.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise RunError(f"{target}: cannot be written: {error.strerror}; what stood there before is as it was") from error
+        raise RunError(f"{target}: cannot be written: {error.strerror}{_as_it_was(target)}") from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 
 
+def check_place(path: Path, force: bool) -> None:
+    """Look whether a file can stand there, before there is anything to write.
+
+    Raises:
+        RunError: There is no such folder, a folder has this name, or, without `force`, a file.
+    """
+    if not path.parent.is_dir():
+        raise RunError(f"{path}: cannot be written: there is no folder {path.parent}")
+    if path.is_dir():
+        raise RunError(f"{path}: cannot be written: is a folder")
+    if path.is_file() and not force:
+        raise RunError(f"{path}: exists already; --force overwrites it")
+
+
+def _as_it_was(target: Path) -> str:
+    return "; what stood there before is as it was" if target.exists() else ""
+
+
+def is_special(path: Path) -> bool:
+    """Whether a device or a pipe has this name, such as /dev/stdout: it is written to and never replaced."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write `data` to `path`, whole or not at all."""
+    """Write `data` to `path`, whole or not at all; to a device or a pipe, straight."""
+    if is_special(Path(path)):
+        try:
+            Path(path).write_bytes(data)
+        except OSError as error:
+            raise RunError(f"{path}: cannot be written: {error.strerror}") from error
+        return
     with replacing(path) as temporary:
         temporary.write_bytes(data)
 

@@ -2,7 +2,7 @@
 
 from recurra.data import arrays, idx, table, text, ts, ucr
 from recurra.data.describe import Description, describe
-from recurra.data.load import Parts, load_part, load_parts
+from recurra.data.load import Parts, is_known, load_part, load_parts
 from recurra.data.records import FORMATS
 from recurra.data.sequences import Schema, Sequences
 from recurra.data.settings import DataSettings
@@ -18,6 +18,7 @@ __all__ = [
     "Schema",
     "Sequences",
     "describe",
+    "is_known",
     "load_part",
     "load_parts",
 ]

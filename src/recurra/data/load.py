@@ -325,6 +325,11 @@ def _unfitting(path: Path, settings: DataSettings) -> str:
     return f"{path}: no format fits; its first line is {line if len(line) <= 60 else line[:57] + '...'!r}; {known}"
 
 
+def is_known(name: str) -> bool:
+    """Whether `name` is that of a known data set, and no file or folder here is called so."""
+    return name in {*MADE, *fetch.sets()} and not Path(name).exists()
+
+
 def find_sources(
     source: Any, validation: Any, test: Any, task: str, settings: DataSettings
 ) -> tuple[dict[str, Source], list[str]]:
@@ -334,7 +339,7 @@ def find_sources(
         if (found := _source(given if given is not None else setting, f"the {part} data given")) is not None:
             sources[part] = found
     name = settings.name if source is None and settings.path is None else None
-    if isinstance(source, str) and source in {*MADE, *fetch.sets()} and not Path(source).exists():
+    if isinstance(source, str) and is_known(source):
         name = source
     if name is None:
         train = _source(source if source is not None else settings.path, "the training data given")

@@ -2,22 +2,24 @@
 
 import math
 from collections.abc import Iterable
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
 
 class TrainSettings(BaseModel):
     """The `train.*` settings of a recipe that every task has."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     optimizer: Literal["adam", "adamw", "sgd"] = Field(default="adamw", description="how a step is taken")
     lr: float = Field(default=3e-3, gt=0, description="learning rate (its highest value, under a schedule)")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="sgd: momentum")
-    betas: tuple[float, float] = Field(default=(0.9, 0.999), description="adam, adamw: decay of the two running means")
+    betas: tuple[Decay, Decay] = Field(default=(0.9, 0.999), description="adam, adamw: decay of the two running means")
     weight_decay: float = Field(default=0.0, ge=0, description="the optimiser's weight decay (decoupled in adamw)")
     l1: float = Field(default=0.0, ge=0, description="weight of the sum of |w| over matrices, added to the loss")
     l2: float = Field(default=0.0, ge=0, description="weight of the sum of w²/2 over matrices, added to the loss")
@@ -67,9 +69,7 @@ class TrainSettings(BaseModel):
     @model_validator(mode="after")
     def _either_epochs_or_samples(self) -> "TrainSettings":
         if self.epochs and self.samples:
-            raise ValueError("epochs and samples both given: one of them says how long to train")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas are from 0 to below 1, not {self.betas}")
+            raise ValueError("epochs and samples both given; one of them says how long to train")
         return self
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from recurra.data import Parts, Schema, load_part, load_parts
-from recurra.errors import RecipeError, RunError
+from recurra.data import Schema, is_known, load_part, load_parts
+from recurra.errors import DataError, RecipeError, RunError
 from recurra.files import sha256, write_text
 from recurra.run import checkpoint, folder
 from recurra.run import recipe as recipes
@@ -39,6 +39,9 @@ class Run:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.folder = RunFolder(path)
         self.folder.check()
+        if (self.folder / "seeds.json").is_file():
+            one = next(iter(sorted(self.path.glob("seed-*"))), self.folder / "seed-0")
+            raise RunError(f"{self.path}: holds the runs of several seeds; name one of them, such as {one}")
 
     @property
     def path(self) -> Path:
@@ -68,8 +71,7 @@ class Run:
     @cached_property
     def history(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl."""
-        lines = (self.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines]
+        return self.folder.history()
 
     @cached_property
     def task(self) -> Task:
@@ -84,17 +86,20 @@ class Run:
             RunError: The weights are missing, cut short, or not those that the run ended with.
         """
         path = self.folder / "model.safetensors"
-        if self.summary["sha256"] != sha256(path):
-            raise RunError(f"{path}: not the file that the run wrote (its SHA-256 differs from that in summary.json)")
+        promised = self.summary["sha256"]
+        try:
+            found = sha256(path)
+        except OSError as error:
+            raise RunError(f"{path}: cannot be read: {error.strerror}") from error
+        if found != promised:
+            raise RunError(f"{path}: is not the file that the run wrote (its SHA-256 is not that in summary.json)")
         weights, _ = checkpoint.read(path)
         outputs = len(self.schema.classes) or len(self.schema.targets)
-        network = build(self.recipe.model, self.schema, outputs, per_step=self.schema.per_step)
         try:
-            network.load_state_dict(weights)
-        except RuntimeError as error:
-            raise RunError(
-                f"{path}: the weights do not fit the recipe: {str(error).splitlines()[-1].strip()}"
-            ) from error
+            network = build(self.recipe.model, self.schema, outputs, per_step=self.schema.per_step)
+        except RecipeError as error:
+            raise RunError(f"{self.folder / 'recipe.toml'}: {error}") from error
+        checkpoint.fill(network, weights, path)
         return network.eval()
 
     def predict(self, data: Any) -> Predictions:
@@ -205,7 +210,7 @@ def train(
         RecurraError: Anything that a person can mend, in words.
     """
     path, made = _destination(recipe, (data, validation, test), out, settings, seed, from_run, input_format, force)
-    return _train(path, made, data, validation, test, force, listener)
+    return _begin(_prepared(path, made, data, validation, test, listener), force)
 
 
 def resume(
@@ -267,8 +272,10 @@ def train_seeds(
         raise RecipeError(f"seeds: a number above 0 is expected, not {seeds}")
     path, made = _destination(recipe, (data, validation, test), out, settings, seed, from_run, input_format, force)
     values = list(range(made.seed, made.seed + seeds))
+    # Before the folder is made, so that nothing is left behind (or overwritten) by what cannot be trained.
+    first = _prepared(path / f"seed-{made.seed}", made, data, validation, test, listener)
     kept = folder.create(path, {"recipe.toml": made.to_toml(), "seeds.json": json.dumps({"seeds": values})}, force)
-    return _go_through_seeds(kept, data, validation, test, listener)
+    return _go_through_seeds(kept, data, validation, test, listener, first)
 
 
 def load(path: str | os.PathLike[str]) -> Run:
@@ -290,6 +297,7 @@ def _destination(
     changes = dict(settings or {})
     if from_run is not None:
         source = Run(from_run)
+        source.folder.summary()  # raises before anything is read where that run is not finished
         given = [key for key in changes if key.startswith("model.")]
         if given:
             raise RecipeError(
@@ -302,45 +310,52 @@ def _destination(
     if input_format is not None:
         changes["data.format"] = input_format
     for key, value in zip(("path", "validation", "test"), data, strict=True):
-        if isinstance(value, (str, os.PathLike)):  # whole, so that --resume finds it from anywhere
-            changes[f"data.{key}"] = str(Path(value).expanduser().absolute())
-    made = recipes.load(recipe, changes)
+        if isinstance(value, str) and value == "-":
+            raise DataError("standard input: training reads its data more than once; give a file")
+        if key == "path" and isinstance(value, str) and is_known(value):
+            changes |= {"data.name": value, "data.path": None}
+        elif isinstance(value, (str, os.PathLike)):
+            changes[f"data.{key}"] = os.fspath(value)
+    made = _rooted(recipes.load(recipe, changes))
     path = Path(out) if out is not None else Path("runs") / made.name
+    if path.name in ("", "..") or path.is_symlink():
+        path = path.resolve()
     folder.refuse_existing(path, force)
     return path, made
 
 
-def _train(
-    path: Path, recipe: Recipe, data: Any, validation: Any, test: Any, force: bool, listener: Listener | None
-) -> Run:
+def _rooted(recipe: Recipe) -> Recipe:
+    """The recipe with every path whole, so that the run is gone on with, and used, from anywhere."""
+
+    def whole(path: str | None) -> str | None:
+        return None if path is None else str(Path(path).expanduser().absolute())
+
+    data = {key: whole(getattr(recipe.data, key)) for key in ("path", "validation", "test")}
+    file, colon, name = recipe.model.cell.rpartition(":")
+    cell = f"{whole(file)}:{name}" if colon and file.endswith(".py") else recipe.model.cell
+    return recipe.model_copy(
+        update={
+            "data": recipe.data.model_copy(update=data),
+            "model": recipe.model.model_copy(update={"cell": cell}),
+            "from_run": whole(recipe.from_run),
+        }
+    )
+
+
+def _prepared(
+    path: Path,
+    recipe: Recipe,
+    data: Any,
+    validation: Any,
+    test: Any,
+    listener: Listener | None,
+    vocabulary: list[str] | None = None,
+) -> Training:
+    """A training that is ready to run. Nothing is written: what cannot be trained leaves nothing behind."""
     source = Run(recipe.from_run) if recipe.from_run else None
-    parts = _parts(recipe, source.schema.vocabulary if source else None, data, validation, test)
-    schema = {"format_version": folder.FORMAT, **parts.schema.model_dump()}
-    files = {"recipe.toml": recipe.to_toml(), "schema.json": json.dumps(schema, ensure_ascii=False, indent=1)}
-    training_folder = folder.create(path, files, force)
-    return _to_the_end(recipe, parts, training_folder, listener)
-
-
-def _resume(kept: RunFolder, data: Any, validation: Any, test: Any, listener: Listener | None) -> Run:
-    if not (kept / "summary.json").is_file():
-        recipe = kept.recipe()
-        parts = _parts(recipe, kept.schema().vocabulary, data, validation, test)
-        _to_the_end(recipe, parts, kept, listener)
-    return Run(kept.path)
-
-
-def _to_the_end(recipe: Recipe, parts: Parts, kept: RunFolder, listener: Listener | None) -> Run:
-    with kept.locked():
-        training = Training(recipe, parts, kept, listener)
-        if recipe.from_run:
-            parts.warnings.extend(warm_start(training.network, parts.schema, Run(recipe.from_run)))
-        training.run()
-        finish(training)
-    return Run(kept.path)
-
-
-def _parts(recipe: Recipe, vocabulary: list[str] | None, data: Any, validation: Any, test: Any) -> Parts:
-    return load_parts(
+    if source is not None:
+        vocabulary = source.schema.vocabulary
+    parts = load_parts(
         data,
         recipe.task,
         recipe.data,
@@ -349,20 +364,53 @@ def _parts(recipe: Recipe, vocabulary: list[str] | None, data: Any, validation: 
         seed=recipe.seed,
         vocabulary=vocabulary or None,
     )
+    training = Training(recipe, parts, RunFolder(path), listener)
+    if source is not None:
+        parts.warnings.extend(warm_start(training.network, parts.schema, source))
+    return training
 
 
-def _go_through_seeds(kept: RunFolder, data: Any, validation: Any, test: Any, listener: Listener | None) -> Seeds:
-    """Train, go on with, or take as finished, the run of each seed; then sum them up."""
+def _begin(training: Training, force: bool = False) -> Run:
+    """Make the run folder, and train in it."""
+    parts = training.parts
+    schema = {"format_version": folder.FORMAT, "fingerprint": parts.fingerprint, **parts.schema.model_dump()}
+    files = {"recipe.toml": training.recipe.to_toml(), "schema.json": json.dumps(schema, ensure_ascii=False, indent=1)}
+    folder.create(training.folder.path, files, force)
+    return _to_the_end(training)
+
+
+def _resume(kept: RunFolder, data: Any, validation: Any, test: Any, listener: Listener | None) -> Run:
+    if (kept / "summary.json").is_file():
+        return Run(kept.path)
+    vocabulary = kept.schema().vocabulary
+    training = _prepared(kept.path, kept.recipe(), data, validation, test, listener, vocabulary)
+    kept.check_data(training.parts.fingerprint)
+    return _to_the_end(training)
+
+
+def _to_the_end(training: Training) -> Run:
+    with training.folder.locked():
+        if not (training.folder / "summary.json").is_file():  # which another process may have written meanwhile
+            training.run()
+            finish(training)
+    return Run(training.folder.path)
+
+
+def _go_through_seeds(
+    kept: RunFolder, data: Any, validation: Any, test: Any, listener: Listener | None, first: Training | None = None
+) -> Seeds:
+    """Train, go on with, or take as finished, the run of each seed; then sum them up. `first` is ready to run."""
     recipe = kept.recipe()
-    values: list[int] = json.loads((kept / "seeds.json").read_text(encoding="utf-8"))["seeds"]
     runs = []
-    for value in values:
+    for value in kept.seeds():
         path = kept / f"seed-{value}"
         if (path / "recipe.toml").is_file():
             runs.append(_resume(RunFolder(path), data, validation, test, listener))
         else:
+            ready = first if first is not None and first.recipe.seed == value else None
             one = recipe.model_copy(update={"seed": value})
-            runs.append(_train(path, one, data, validation, test, False, listener))
+            runs.append(_begin(ready or _prepared(path, one, data, validation, test, listener)))
+            first = None  # its data need not be held any longer
     summary = summarise(recipe, runs)
     write_seeds_report(kept.path, seeds_content(recipe, summary, runs, str(kept.path)))
     write_text(kept / "summary.json", json.dumps(summary, ensure_ascii=False, indent=1))
@@ -393,6 +441,12 @@ def summarise(recipe: Recipe, runs: list[Run]) -> dict[str, Any]:
     return found | {"parameters": runs[0].summary["parameters"], "versions": runs[0].summary["versions"]}
 
 
+def _inputs(schema: Schema) -> str:
+    if schema.input == "tokens":
+        return "texts"
+    return f"{len(schema.features)} {'number' if len(schema.features) == 1 else 'numbers'} a step"
+
+
 @torch.no_grad()
 def warm_start(network: SequenceModel, schema: Schema, source: Run) -> list[str]:
     """Copy a run's weights into a new network; returns what a person should know of it.
@@ -404,13 +458,17 @@ def warm_start(network: SequenceModel, schema: Schema, source: Run) -> list[str]
     """
     old, new = source.schema, schema
     if old.input != new.input or len(old.features) != len(new.features):
-        said = [f"{len(s.features)} numbers a step" if s.input == "numbers" else "texts" for s in (old, new)]
+        said = [_inputs(s) for s in (old, new)]
         raise RunError(f"--from {source.path}: that run reads {said[0]}, the new data are {said[1]}")
     weights = source.network.state_dict()
     by_output = ("output.weight", "output.bias", "target_mean", "target_deviation")
     own = network.state_dict()
     for name, value in weights.items():
         if name not in by_output:
+            if name not in own or own[name].shape != value.shape:
+                raise RunError(
+                    f"--from {source.path}: its network is not the one that model.* describes ({name} differs)"
+                )
             own[name].copy_(value)
     rows_old, rows_new = (s.classes or s.targets for s in (old, new))
     shared = [name for name in rows_new if name in rows_old]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from recurra.errors import RunError
 from recurra.files import write_bytes
@@ -30,10 +30,31 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {}).get("facts", "{}"))
             return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
-    except FileNotFoundError as error:
-        raise RunError(f"{path}: missing") from error
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}") from error
     except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RunError(f"{path}: damaged or cut short: {error}") from error
+        raise RunError(f"{path}: is damaged or cut short ({error})") from error
+
+
+def fill(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Put weights that were read from `path` into a network.
+
+    Raises:
+        RunError: They are those of another network.
+    """
+    own = network.state_dict()
+    for name in sorted(own.keys() | weights.keys()):
+        found, wanted = (shape(tensors, name) for tensors in (weights, own))
+        if found != wanted:
+            raise RunError(
+                f"{path}: does not fit the run's recipe.toml and schema.json: {name} is {found}, expected {wanted}"
+            )
+    network.load_state_dict(weights)
+
+
+def shape(tensors: Mapping[str, Tensor], name: str) -> str:
+    """A tensor's shape, for messages."""
+    return " × ".join(str(size) for size in tensors[name].shape) or "one number" if name in tensors else "not there"
 
 
 def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

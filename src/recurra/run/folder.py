@@ -13,20 +13,26 @@ import fcntl
 import json
 import os
 import shutil
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from recurra.data import Schema
-from recurra.errors import RunError
+from recurra.data.encode import settings_of
+from recurra.errors import RecipeError, RunError
 from recurra.files import sync_folder, write_text
 from recurra.run import recipe as recipes
 from recurra.run.recipe import Recipe
+from recurra.version import __version__
 
 FORMAT = 1
-"""Version of the run folder's layout; a folder of a later one is refused."""
+"""Version of the run folder's layout; a folder of another one is refused."""
+
+SUMMARY = ("task", "recipe", "test", "validation", "baselines", "seed", "sha256")
+"""What every run's summary has, of what is read here."""
 
 
 class RunFolder:
@@ -57,7 +63,8 @@ class RunFolder:
             version = self._json("schema.json").get("format_version")
             if version != FORMAT:
                 raise RunError(
-                    f"{self.path}: run folder version {version!r} is not known here; this is version {FORMAT}"
+                    f"{self.path}: is a run folder of version {version!r}, but Recurra {__version__} reads version "
+                    f"{FORMAT}; another release made it"
                 )
 
     def recipe(self) -> Recipe:
@@ -65,36 +72,74 @@ class RunFolder:
         self.check()
         path = self / "recipe.toml"
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise RunError(f"{path}: damaged: {error}") from error
-        return recipes.parse(values, str(path))
+            return recipes.parse(recipes.tables(path), str(path))
+        except RecipeError as error:
+            raise RunError(str(error)) from error
 
     def schema(self) -> Schema:
         """What the run's data mean."""
         self.check()
         values = self._json("schema.json")
-        values.pop("format_version", None)
+        for key in ("format_version", "fingerprint"):
+            values.pop(key, None)
         try:
-            return Schema.model_validate(values)
-        except ValueError as error:
-            raise RunError(f"{self / 'schema.json'}: damaged: {str(error).splitlines()[0]}") from error
+            schema = Schema.model_validate(values)
+            settings_of(schema)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise RunError(f"{self / 'schema.json'}: is damaged: {place}: {first['msg'].lower()}") from error
+        return schema
+
+    def check_data(self, fingerprint: str) -> None:
+        """Raise RunError where the data are not those that the run began with."""
+        if self._json("schema.json").get("fingerprint") != fingerprint:
+            raise RunError(f"{self.path}: the data are not those that this run began with, so it cannot go on")
 
     def summary(self) -> dict[str, Any]:
         """Scores, sizes and versions; RunError where the run is not finished."""
         self.check()
         if not (self / "summary.json").is_file():
-            raise RunError(f"{self.path}: not finished; `recurra train --resume {self.path}` goes on with it")
-        return self._json("summary.json")
+            raise RunError(f"{self.path}: is not finished; go on with it: recurra train --resume {self.path}")
+        values = self._json("summary.json")
+        missing = [key for key in SUMMARY if key not in values and "seeds" not in values]
+        if missing:
+            raise RunError(f"{self / 'summary.json'}: is damaged: {missing[0]!r} is missing")
+        return values
+
+    def history(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl; none before the first evaluation."""
+        path = self / "metrics.jsonl"
+        if not path.is_file():
+            return []
+        found = []
+        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+            try:
+                found.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise RunError(f"{path}, line {number}: is damaged: not JSON") from error
+        return found
+
+    def seeds(self) -> list[int]:
+        """The seeds of a folder that holds several runs."""
+        values = self._json("seeds.json").get("seeds")
+        if not isinstance(values, list) or not values or not all(isinstance(value, int) for value in values):
+            raise RunError(f"{self / 'seeds.json'}: is damaged: 'seeds' is no list of whole numbers")
+        return values
 
     def _json(self, name: str) -> dict[str, Any]:
         path = self / name
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise RunError(f"{path}: missing") from error
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise RunError(f"{path}: damaged: {error}") from error
+            values = json.loads(path.read_bytes())
+        except OSError as error:
+            raise RunError(f"{path}: cannot be read: {error.strerror}") from error
+        except json.JSONDecodeError as error:
+            raise RunError(f"{path}, line {error.lineno}: is damaged: not JSON") from error
+        except UnicodeDecodeError as error:
+            raise RunError(f"{path}: is damaged: byte {error.start} is not UTF-8") from error
+        if not isinstance(values, dict):
+            raise RunError(f"{path}: is damaged: no JSON object")
+        return values
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -114,6 +159,8 @@ def create(path: Path, files: dict[str, str], force: bool) -> RunFolder:
         RunError: Something stands there already and `force` is False; or, with `force`, what stands there is no run.
     """
     refuse_existing(path, force)
+    if file := next((parent for parent in path.parents if parent.exists() and not parent.is_dir()), None):
+        raise RunError(f"{path}: the run folder cannot be made: {file} is a file")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,21 +172,22 @@ def create(path: Path, files: dict[str, str], force: bool) -> RunFolder:
             shutil.rmtree(path)
         temporary.rename(path)
         sync_folder(path.parent)
-    except OSError as error:
+    except (OSError, RunError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise RunError(f"{path}: the run folder cannot be made: {error.strerror}") from error
+        fault = error if isinstance(error, OSError) else error.__cause__
+        raise RunError(f"{path}: the run folder cannot be made: {getattr(fault, 'strerror', fault)}") from error
     return RunFolder(path)
 
 
 def refuse_existing(path: Path, force: bool) -> None:
     """Raise RunError where a new run would overwrite something it must not."""
-    if not path.exists():
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
     if not force:
         unfinished = (path / "recipe.toml").is_file() and not (path / "summary.json").is_file()
         go_on = f", --resume {path} to go on with it" if unfinished else ""
         raise RunError(f"{path}: exists already; --out names another folder{go_on}, --force overwrites it")
-    if not path.is_dir() or (any(path.iterdir()) and not (path / "recipe.toml").is_file()):
+    if not (path / "recipe.toml").is_file():
         raise RunError(f"{path}: exists and is not a run folder, so --force does not overwrite it")
 
 

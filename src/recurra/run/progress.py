@@ -1,6 +1,7 @@
 """How training is shown: a bar with the loss and the time left on a terminal, plain lines elsewhere."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -24,9 +25,14 @@ class Progress:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.bar: Bar | None = None
+        self.folder: Path | None = None
+        """Where the run is kept that is (or was last) trained; of several seeds, the folder that holds them all."""
 
     def begin(self, training: Training) -> None:
         """Say what is trained on what, and draw the bar."""
+        self.folder = training.folder.path
+        if (self.folder.parent / "seeds.json").is_file():
+            self.folder = self.folder.parent
         parts = ", ".join(f"{count:,} {name}" for name, count in sizes(training).items())
         done = training.progress.step
         self._say(

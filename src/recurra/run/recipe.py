@@ -1,22 +1,30 @@
 """Recipes: everything that a run depends on, in one TOML file."""
 
+import re
 import tomllib
 from collections.abc import Mapping
+from copy import deepcopy
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, create_model
+from pydantic.fields import FieldInfo
 
+from recurra.data.opening import check_exists
 from recurra.data.settings import DataSettings
-from recurra.errors import RecipeError, nearest, unknown
+from recurra.errors import DataError, RecipeError, unknown
 from recurra.learn import LearnSettings, TrainSettings
+from recurra.run import faults
 from recurra.tasks import TASKS
 from recurra.tasks.model import ModelSettings
 
 SECTIONS = ("data", "model", "train", "learn", "report")
+
+HOW_LONG = ("train.epochs", "train.samples")
+"""Two ways to say the same; one laid over a recipe takes the other's place."""
 
 
 class ReportSettings(BaseModel):
@@ -27,7 +35,7 @@ class ReportSettings(BaseModel):
     first: int | None = Field(
         default=None, ge=1, description="also score the first so many test sequences by themselves"
     )
-    snapshots: list[int] = Field(
+    snapshots: list[Annotated[int, Field(ge=1)]] = Field(
         default_factory=list, description="updates at which the predictions of a batch are drawn"
     )
 
@@ -37,9 +45,9 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str
-    description: str = ""
-    task: str
+    name: str = Field(description="what it is called; the run folder is runs/NAME where --out names none")
+    description: str = Field(default="", description="one line that says what it does")
+    task: str = Field(description="classify or regress")
     from_run: str | None = Field(default=None, description="run whose weights and vocabulary this one begins with")
     seed: int = Field(
         default=0, ge=0, lt=2**32, description="seed of the split, the first weights, the order and the dropout"
@@ -55,13 +63,16 @@ class Recipe(BaseModel):
         return tomli_w.dumps(_without_none(self.model_dump()))
 
 
-def parse(values: Mapping[str, Any], source: str, name: str | None = None) -> Recipe:
+def parse(
+    values: Mapping[str, Any], source: str, name: str | None = None, given: Mapping[str, Any] | None = None
+) -> Recipe:
     """A recipe from the tables of a TOML file.
 
     Args:
         values: The tables.
         source: Where they come from, for messages.
         name: The recipe's name, where the values have none.
+        given: Dotted keys among the values that come from elsewhere, so that a fault in them is not the source's.
 
     Raises:
         RecipeError: A key that does not exist (the nearest that does is offered), or a value that cannot be.
@@ -69,19 +80,14 @@ def parse(values: Mapping[str, Any], source: str, name: str | None = None) -> Re
     values = {"name": name or Path(source).stem, **values}
     task = values.get("task")
     if not isinstance(task, str) or task not in TASKS:
-        raise RecipeError(
-            f"{source}: task: " + (unknown("task", str(task), TASKS) if task else f"missing; known: {', '.join(TASKS)}")
-        )
-    train = values.get("train", {})
+        said = unknown("task", str(task), TASKS) if task is not None else f"is missing; known: {', '.join(TASKS)}"
+        raise RecipeError(_placed("task", said, source, given))
     try:
-        if isinstance(train, Mapping):
-            values["train"] = TASKS[task].train_settings(**train)
+        return _model(task).model_validate(values)
     except ValidationError as error:
-        raise RecipeError(_message(error, source, ("train",), task)) from error
-    try:
-        return Recipe.model_validate(values)
-    except ValidationError as error:
-        raise RecipeError(_message(error, source, (), task)) from error
+        others = {key: other for other in TASKS for key in keys(other) if key not in keys(task)}
+        key, said = faults.told(error, values, keys(task), _schemas(task), others)
+        raise RecipeError(_placed(key, said, source, given)) from error
 
 
 def load(name: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:
@@ -89,12 +95,13 @@ def load(name: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:
 
     Args:
         name: A built-in recipe, a task, or the path of a TOML file.
-        changes: Dotted keys and their values: `{"train.lr": 0.01}`.
+        changes: Dotted keys and their values: `{"train.lr": 0.01}`; None takes a key out. `train.epochs` takes the
+            place of `train.samples`, and the reverse.
 
     Raises:
         RecipeError: There is no such recipe, or it says what cannot be.
     """
-    text = str(name)
+    text, changes = str(name), changes or {}
     if text in built_in():
         values, source = built_in()[text], f"recipe {text!r}"
     elif text in TASKS:
@@ -104,10 +111,13 @@ def load(name: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:
         text = Path(text).stem
     else:
         raise RecipeError(unknown("recipe, task or TOML file", text, [*built_in(), *TASKS]))
-    values = {k: dict(v) if isinstance(v, dict) else v for k, v in values.items()}
-    for key, value in (changes or {}).items():
+    values = deepcopy(values)
+    for key, value in changes.items():
         _set(values, key, value)
-    return parse(values, source, text)
+        for other in HOW_LONG if key in HOW_LONG and value is not None else ():
+            if other not in changes:
+                _set(values, other, None)
+    return parse(values, source, text, changes)
 
 
 @cache
@@ -119,87 +129,106 @@ def built_in() -> dict[str, dict[str, Any]]:
 
 
 def assignment(text: str) -> tuple[str, Any]:
-    """`KEY=VALUE` of the command line: the value as TOML has it, or else as text.
+    """`KEY=VALUE` of the command line: the value as TOML has it, or else as text; `KEY=` alone takes the key out.
 
-    >>> assignment("train.lr=1e-3"), assignment("model.cell=gru")
-    (('train.lr', 0.001), ('model.cell', 'gru'))
+    >>> assignment("train.lr=1e-3"), assignment("model.cell=gru"), assignment("data.max_length=")
+    (('train.lr', 0.001), ('model.cell', 'gru'), ('data.max_length', None))
     """
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise RecipeError(f"--set {text!r}: KEY=VALUE is expected, such as train.lr=0.001")
+    if not value.strip():
+        return key.strip(), None
     try:
         return key.strip(), tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         return key.strip(), value.strip()
 
 
-def keys(task: str) -> dict[str, Any]:
+def keys(task: str) -> dict[str, FieldInfo]:
     """Every dotted key of a task's recipes, with its field (type, default, description)."""
-    found: dict[str, Any] = {"seed": Recipe.model_fields["seed"]}
-    sections: dict[str, type[BaseModel]] = {
+    found = {name: field for name, field in Recipe.model_fields.items() if name not in SECTIONS}
+    for section, kind in _sections(task).items():
+        found |= {f"{section}.{name}": field for name, field in kind.model_fields.items()}
+    return found
+
+
+def _sections(task: str) -> dict[str, type[BaseModel]]:
+    return {
         "data": DataSettings,
         "model": ModelSettings,
         "train": TASKS[task].train_settings,
         "learn": LearnSettings,
         "report": ReportSettings,
     }
-    for section, kind in sections.items():
-        found |= {f"{section}.{name}": field for name, field in kind.model_fields.items()}
+
+
+@cache
+def _model(task: str) -> type[Recipe]:
+    """The recipe of one task: its `train` has the settings of that task."""
+    kind = TASKS[task].train_settings
+    return create_model("Recipe", __base__=Recipe, train=(kind, Field(default_factory=kind)))
+
+
+def _schemas(task: str) -> dict[str, Any]:
+    """Every dotted key's JSON schema."""
+    found = {k: v for k, v in Recipe.model_json_schema()["properties"].items() if k not in SECTIONS}
+    for section, kind in _sections(task).items():
+        found |= {f"{section}.{k}": v for k, v in kind.model_json_schema()["properties"].items()}
     return found
+
+
+def _placed(key: str, said: str, source: str, given: Mapping[str, Any] | None) -> str:
+    """A fault with its place; what was given beside the source is named without it."""
+    beside = any(f"{key}.".startswith(f"{other}.") or other.startswith(f"{key}.") for other in given or ())
+    return f"{key}: {said}" if beside else f"{source}: {key}: {said}"
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise RecipeError(f"{path}: there is no such file") from error
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{path}: not TOML: {error}") from error
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"{path}: not UTF-8: byte {error.start} cannot be read") from error
+        check_exists(path)
+        return tables(path)
+    except DataError as error:
+        raise RecipeError(str(error)) from error
+    except RecipeError as error:
+        if path.suffix == ".toml":
+            raise
+        raise RecipeError(f"{error}; to train on this file: recurra train classify --data {path}") from error
+
+
+def tables(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        RecipeError: It cannot be read, or is not TOML; with the line.
+    """
+    try:
+        data = path.read_bytes()
     except OSError as error:
-        raise RecipeError(f"{path}: {error.strerror}") from error
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        return tomllib.loads(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise RecipeError(f"{path}, line {line}: byte {error.start} is not UTF-8, as TOML is") from error
+    except tomllib.TOMLDecodeError as error:
+        said = re.fullmatch(r"(.*) \(at (.*)\)", str(error), re.DOTALL)
+        what, where = (said[1], said[2]) if said else (str(error), "")
+        raise RecipeError(f"{path}{where and ', ' + where}: not TOML: {what[:1].lower()}{what[1:]}") from error
 
 
 def _set(values: dict[str, Any], key: str, value: Any) -> None:
-    *tables, last = key.split(".")
+    """Set a dotted key; None takes it out."""
+    *names, last = key.split(".")
     place = values
-    for table in tables:
-        place = place.setdefault(table, {})
+    for i, name in enumerate(names, 1):
+        place = place.setdefault(name, {})
         if not isinstance(place, dict):
-            raise RecipeError(f"{key}: {table!r} is a value, not a table of settings")
-    place[last] = value
-
-
-def _message(error: ValidationError, source: str, prefix: tuple[str, ...], task: str) -> str:
-    first = error.errors()[0]
-    path = [*prefix, *(str(part) for part in first["loc"])]
-    # Of a choice of types pydantic names the branch too ("hidden_size.int"); the settings' own keys are enough.
-    known = keys(task)
-    while len(path) > 1 and ".".join(path[:2]) in known and len(path) > 2:
-        path.pop()
-    key = ".".join(path)
-    if first["type"] == "extra_forbidden":
-        valid = [*known, "name", "description", "task"]
-        guess = nearest(key, valid) or nearest(path[-1], [k.rpartition(".")[2] for k in valid])
-        if guess and guess not in valid:
-            guess = next(k for k in valid if k.rpartition(".")[2] == guess)
-        hint = (
-            f"; did you mean {guess!r}?"
-            if guess
-            else f" (known: {', '.join(k for k in valid if k.startswith(path[0] + '.'))})"
-        )
-        return f"{source}: unknown key {key!r}{hint}"
-    if first["type"] == "missing":
-        return f"{source}: {key}: missing"
-    found = first["input"]
-    said = first["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
-    if first["type"] == "literal_error":
-        allowed = first.get("ctx", {})["expected"].replace("'", "").replace(" or ", ", ").split(", ")
-        said = unknown("value", str(found), allowed)
-        return f"{source}: {key}: {said}"
-    shown = "" if isinstance(found, dict) and len(str(found)) > 60 else f", not {found!r}"
-    return f"{source}: {key}: {said}{shown}"
+            raise RecipeError(f"{key}: {'.'.join(names[:i])} is a value, not a table of settings")
+    if value is None:
+        place.pop(last, None)
+    else:
+        place[last] = value
 
 
 def _without_none(value: Any) -> Any:

@@ -181,9 +181,11 @@ class Training:
             total += float(loss) * share
             last = batch, outputs
         if not math.isfinite(total):
+            kept = "; the last good checkpoint stays" if self.folder.checkpoint.is_file() else ""
+            bound = f"{settings.clip_norm:g}" if settings.clip_norm else "none"
             raise RunError(
-                f"{self.folder.path}: the loss became {total} at update {progress.step + 1}; the last good checkpoint "
-                f"stays. Try a lower train.lr (now {settings.lr:g}) or train.clip_norm (now {settings.clip_norm:g})"
+                f"{self.folder.path}: the loss became {total} at update {progress.step + 1}{kept}. "
+                f"Try a lower train.lr (now {settings.lr:g}) or train.clip_norm (now {bound})"
             )
         add_decay(parameters, settings.l1, settings.l2)
         self.norms.append(float(clip(parameters, settings.clip_norm, settings.clip_value)))
@@ -314,16 +316,24 @@ class Training:
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.fabric.device)
         if self.rule.state is not None:
             tensors |= {f"rule.{i}": field for i, field in enumerate(self.rule.state)}
-        facts = {"progress": asdict(self.progress), "fingerprint": self.parts.fingerprint}
-        checkpoint.write(self.folder.checkpoint, tensors, facts)
+        checkpoint.write(self.folder.checkpoint, tensors, {"progress": asdict(self.progress)})
         self._saved_at = time.monotonic()
 
     def _restore(self) -> None:
-        """Go back to the last checkpoint."""
-        tensors, facts = checkpoint.read(self.folder.checkpoint)
-        if facts.get("fingerprint") != self.parts.fingerprint:
-            raise RunError(f"{self.folder.path}: the data are not those that this run began with, so it cannot go on")
-        self.network.load_state_dict(checkpoint.under_prefix("model", tensors))
+        """Go back to the last checkpoint.
+
+        Raises:
+            RunError: It is damaged.
+        """
+        try:
+            self._restore_from(*checkpoint.read(self.folder.checkpoint))
+        except (KeyError, TypeError, ValueError, RuntimeError, RunError) as error:
+            said = str(error) if isinstance(error, RunError) else f"{self.folder.checkpoint}: is damaged: {error}"
+            raise RunError(f"{said}; delete it, and the run begins anew when it is resumed") from error
+        write_text(self.folder / "metrics.jsonl", to_lines(self.progress.history))
+
+    def _restore_from(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        checkpoint.fill(self.network, checkpoint.under_prefix("model", tensors), self.folder.checkpoint)
         self.best = checkpoint.under_prefix("best", tensors)
         self.mean_weights = {k: v.to(self.fabric.device) for k, v in checkpoint.under_prefix("mean", tensors).items()}
         checkpoint.restore_optimizer(self.optimizer, checkpoint.under_prefix("optimizer", tensors))
@@ -336,7 +346,6 @@ class Training:
         if "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"], self.fabric.device)
         self.progress = Progress(**facts["progress"])
-        write_text(self.folder / "metrics.jsonl", to_lines(self.progress.history))
 
 
 def total_updates(settings: TrainSettings, sequences: int) -> int:
@@ -372,7 +381,9 @@ def make_fabric(settings: TrainSettings) -> Fabric:
     if not available[kind]:
         here = ", ".join(k for k, there in available.items() if there)
         raise RecipeError(f"train.device: {settings.device!r} is not there; this machine has: {here}")
-    if index and (kind != "cuda" or not index.isdigit() or int(index) >= torch.cuda.device_count()):
-        count = torch.cuda.device_count() if kind == "cuda" else 1
-        raise RecipeError(f"train.device: {settings.device!r} is not there; this machine has {count} {kind} device(s)")
+    if index and kind != "cuda":
+        raise RecipeError(f"train.device: {settings.device!r}: only cuda devices have numbers, such as cuda:0")
+    if index and (not index.isdigit() or int(index) >= torch.cuda.device_count()):
+        there = ", ".join(f"cuda:{i}" for i in range(torch.cuda.device_count()))
+        raise RecipeError(f"train.device: {settings.device!r} is not there; this machine has: {there}")
     return Fabric(accelerator=kind, devices=[int(index)] if index else 1, precision=settings.precision)

@@ -1,7 +1,7 @@
 """`classify`: a sequence to its class, or to several labels at once (eqs 6.20, 6.21)."""
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from recurra.tasks.model import ModelSettings, SequenceModel, build
 class ClassifyTrainSettings(TrainSettings):
     """The `train.*` settings of classify."""
 
-    class_weights: Literal["none", "balanced"] | dict[str, float] = Field(
+    class_weights: Literal["none", "balanced"] | dict[str, Annotated[float, Field(gt=0)]] = Field(
         default="none",
         description="weight of each class in the loss: none, balanced (rare classes count more), or a table of numbers",
     )

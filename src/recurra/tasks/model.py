@@ -1,30 +1,33 @@
 """The network behind the tasks: input, recurrent layers, pooling, head; and the `model.*` settings that describe it."""
 
-from typing import Any, Literal
+import traceback
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from recurra.cells import find
+from recurra.cells.check import FAULTS_OF_CODE
 from recurra.cells.form import Cell
 from recurra.data.sequences import PADDING, Schema, Sequences
-from recurra.errors import RecipeError
+from recurra.errors import CellError, RecipeError
 from recurra.nn import Recurrent
 
+Width = Annotated[int, Field(ge=1)]
 Normalise = Literal["auto", "none", "feature", "global", "unit"]
 
 
 class ModelSettings(BaseModel):
     """The `model.*` settings of a recipe."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     cell: str = Field(default="lstm", description="name of a cell, or file.py:name for one of your own")
     options: dict[str, Any] = Field(
         default_factory=dict, description="the cell's options, such as forget_bias or activation"
     )
-    hidden_size: int | list[int] = Field(
+    hidden_size: Width | list[Width] = Field(
         default=64, description="width of the state; one number, or one for each layer"
     )
     num_layers: int = Field(default=1, ge=1, description="recurrent layers")
@@ -58,7 +61,16 @@ class ModelSettings(BaseModel):
         default="last", description="sequence to vector: the last state, mean or largest"
     )
     output_dropout: float = Field(default=0.0, ge=0, le=1, description="share dropped before the head")
-    head: list[int] = Field(default_factory=list, description="widths of hidden layers between pooling and output")
+    head: list[Width] = Field(default_factory=list, description="widths of hidden layers between pooling and output")
+
+    @model_validator(mode="after")
+    def _a_width_for_each_layer(self) -> "ModelSettings":
+        if isinstance(self.hidden_size, list) and len(self.hidden_size) != self.num_layers:
+            raise ValueError(
+                f"hidden_size has {len(self.hidden_size)} widths, num_layers is {self.num_layers}; one number is "
+                "expected, or one for each layer"
+            )
+        return self
 
 
 class SequenceModel(nn.Module):
@@ -174,13 +186,18 @@ def build(settings: ModelSettings, schema: Schema, outputs: int, per_step: bool 
 
 
 def _recurrent(settings: ModelSettings, input_size: int) -> Recurrent:
-    cell = find(settings.cell)
-    if settings.options:
-        if not isinstance(cell, Cell):
-            raise RecipeError(f"model.options: {settings.cell!r} is a plain function, which has none")
-        cell = cell(**settings.options)
+    key = "model.cell"
     try:
-        return Recurrent(
+        cell = find(settings.cell)
+        if settings.options:
+            key = "model.options"
+            if not isinstance(cell, Cell):
+                raise RecipeError(f"{key}: {settings.cell!r} is a plain function, which has none")
+            cell = cell(**settings.options)
+    except CellError as error:
+        raise RecipeError(f"{key}: {error}") from error
+    try:
+        layers = Recurrent(
             cell,
             input_size,
             settings.hidden_size,
@@ -194,8 +211,30 @@ def _recurrent(settings: ModelSettings, input_size: int) -> Recurrent:
             skip=None if settings.skip == "none" else settings.skip,
             learn_initial_state=settings.learn_initial_state,
         )
+    except CellError as error:
+        raise RecipeError(f"model.cell: {error}") from error
     except ValueError as error:
         raise RecipeError(f"model: {error}") from error
+    if not isinstance(cell, Cell):
+        _try(settings.cell, layers)
+    return layers
+
+
+@torch.no_grad()
+def _try(name: str, layers: Recurrent) -> None:
+    """Run a person's own function once, so that a mistake in it is told of before any training.
+
+    Raises:
+        RecipeError: It cannot be run, with the line.
+    """
+    try:
+        layers(torch.zeros(2, 2, layers.input_size))
+    except CellError as error:
+        raise RecipeError(f"model.cell: {error}") from error
+    except FAULTS_OF_CODE as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{last.filename}, line {last.lineno}"
+        raise RecipeError(f"model.cell: {name}: {place}: {type(error).__name__}: {error}") from error
 
 
 def _scale(values: Tensor, how: Normalise) -> tuple[Tensor, Tensor]:
