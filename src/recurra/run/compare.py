@@ -241,20 +241,18 @@ class _Source:
 
 
 def _summary(path: Path) -> dict[str, Any]:
-    """A summary that has everything that is read from it here."""
-    summary: Any = RunFolder(path).summary()
+    """A summary that has everything that is read from it here, of the right kind."""
+    summary = RunFolder(path).summary()
     place = path / "summary.json"
-    kinds: dict[str, type | tuple[type, ...]] = {"task": str, "recipe": dict, "test": dict}
-    if isinstance(summary, dict):
-        alone = {"seed": int, "parameters": int, "train_seconds": (int, float)}
-        kinds |= {"seeds": list, "runs": list} if "seeds" in summary else alone
-    for key, kind in kinds.items():
-        if not isinstance(summary, dict) or not isinstance(summary.get(key), kind):
-            raise RunError(f"{place}: damaged: {key!r} is missing or not what it should be")
+    alone = {"seed": int, "parameters": int, "train_seconds": (int, float)}
+    kinds = {"task": str, "recipe": dict, "test": dict}
+    for key, kind in (kinds | ({"seeds": list, "runs": list} if "seeds" in summary else alone)).items():
+        if not isinstance(summary.get(key), kind):
+            raise RunError(f"{place}: is damaged: {key!r} is missing or not what it should be")
     if summary["task"] not in TASKS:
-        raise RunError(f"{place}: damaged: there is no task {summary['task']!r}")
+        raise RunError(f"{place}: is damaged: there is no task {summary['task']!r}")
     if not all(isinstance(v, (int, float)) for v in summary["test"].values()):
-        raise RunError(f"{place}: damaged: a score in 'test' is not a number")
+        raise RunError(f"{place}: is damaged: a score in 'test' is not a number")
     return summary
 
 
@@ -281,23 +279,23 @@ def _tested(run: Path, task: str) -> _Tested:
     try:
         table = pl.read_csv(path, infer_schema=False, glob=False).fill_null("")
     except FileNotFoundError as error:
-        raise RunError(f"{path}: missing") from error
+        raise RunError(f"{path}: is missing") from error
     except pl.exceptions.PolarsError as error:
-        raise RunError(f"{path}: damaged: {str(error).splitlines()[0]}") from error
+        raise RunError(f"{path}: is damaged: {str(error).splitlines()[0]}") from error
     items = table.select([name for name in ("index", "id", "step") if name in table.columns])
     values = []
     for kind in ("target", "prediction"):
         names = [name for name in table.columns if name == kind or name.startswith(f"{kind}_")]
         if not names or "index" not in table.columns or not len(table):
             missing = kind if "index" in table.columns else "index"
-            raise RunError(f"{path}: damaged: it has no column {missing!r} or no row")
+            raise RunError(f"{path}: is damaged: it has no column {missing!r} or no row")
         try:
             columns = table.select(names)
             values.append(columns[kind].to_numpy() if task == "classify" else columns.cast(pl.Float64).to_numpy())
         except pl.exceptions.PolarsError as error:
-            raise RunError(f"{path}: damaged: column {names[0]!r} is missing or holds no numbers") from error
+            raise RunError(f"{path}: is damaged: column {names[0]!r} is missing or holds no numbers") from error
     if values[0].shape != values[1].shape:
-        raise RunError(f"{path}: damaged: not as many columns of predictions as of targets")
+        raise RunError(f"{path}: is damaged: not as many columns of predictions as of targets")
     return _Tested(items, *values)
 
 
