@@ -265,7 +265,8 @@ def data(
         from recurra.data.fetch import fetch, sets
 
         if name is None:
-            raise DataError(f"data fetch NAME: which? Known: {', '.join(sets())}")
+            offered = ", ".join(each.name for each in sets().values() if each.files)
+            raise DataError(f"NAME is missing: the data set to fetch; known: {offered}")
         typer.echo(str(fetch(name)))
         return
     if name is not None:
@@ -323,12 +324,16 @@ def _usage(error: Any) -> str:
         return unknown("command", found[1], commands)
     if text.startswith("No such option") and context is not None:
         return f"no such option {error.option_name}{_option_meant(error.option_name, context)}"
-    if (found := re.match(r"Got unexpected extra argument.*?\((.*)\)$", text)) and context is not None:
-        return f"one argument too many for {context.info_name}: {found[1]}"
+    if (found := re.match(r"Got unexpected extra argument(?:\(s\)|s)? \((.*)\)$", text)) and context is not None:
+        return f"{context.info_name}: one argument too many: {found[1]}"
+    if found := re.match(r"Option '(.*?)' requires an argument", text):
+        return f"{found[1]}: a value is expected behind it"
     if parameter is not None:
         named = max(parameter.opts, key=len)
         named = named if named.startswith("--") else parameter.metavar or named.upper()
-        return f"{named}: {text}" if text else f"{named} is missing: {parameter.help}"
+        if text:
+            return f"{named}: {text}"
+        return f"{named} is missing: {parameter.help[0].lower()}{parameter.help[1:].rstrip('.')}"
     return error.format_message()
 
 

@@ -32,9 +32,15 @@ class MissingExtraError(RecurraError, ImportError):
 
 
 def nearest(name: str, valid: Iterable[str]) -> str | None:
-    """The valid name most like `name`, or None where nothing is near."""
-    found = difflib.get_close_matches(name.lower(), list(valid), n=1, cutoff=0.6)
-    return found[0] if found else None
+    """The valid name most like `name`, or one that begins as it does; None where nothing is near.
+
+    >>> nearest("lsmt", ["gru", "lstm"]), nearest("max-pooling", ["mean", "max"]), nearest("x", ["idx"])
+    ('lstm', 'max', None)
+    """
+    name, names = name.lower(), list(valid)
+    if found := difflib.get_close_matches(name, names, n=1, cutoff=0.6):
+        return found[0]
+    return next((v for v in names if min(len(v), len(name)) > 1 and (v.startswith(name) or name.startswith(v))), None)
 
 
 def unknown(kind: str, name: str, valid: Iterable[str]) -> str:

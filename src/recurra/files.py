@@ -38,6 +38,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
 
 
+def unreadable(path: Path, error: OSError) -> RunError:
+    """The error for a file of a run that cannot be opened."""
+    return RunError(f"{path}: is missing" if isinstance(error, FileNotFoundError) else f"{path}: {error.strerror}")
+
+
 def check_place(path: Path, force: bool) -> None:
     """Look whether a file can stand there, before there is anything to write.
 

@@ -13,7 +13,7 @@ import torch
 
 from recurra.data import Schema, is_known, load_part, load_parts
 from recurra.errors import DataError, RecipeError, RunError
-from recurra.files import sha256, write_text
+from recurra.files import sha256, unreadable, write_text
 from recurra.run import checkpoint, folder
 from recurra.run import recipe as recipes
 from recurra.run.finish import finish, intervals_of
@@ -21,7 +21,7 @@ from recurra.run.folder import RunFolder
 from recurra.run.present import seeds_content
 from recurra.run.recipe import Recipe
 from recurra.run.report import write_seeds_report
-from recurra.run.training import Listener, Training
+from recurra.run.training import Listener, Training, memory_told
 from recurra.tasks import TASKS, Predictions, Task, predict
 from recurra.tasks.model import SequenceModel, build
 
@@ -90,7 +90,7 @@ class Run:
         try:
             found = sha256(path)
         except OSError as error:
-            raise RunError(f"{path}: cannot be read: {error.strerror}") from error
+            raise unreadable(path, error) from error
         if found != promised:
             raise RunError(f"{path}: is not the file that the run wrote (its SHA-256 is not that in summary.json)")
         weights, _ = checkpoint.read(path)
@@ -145,7 +145,8 @@ class Run:
     def _predict(self, data: Any, targets: bool) -> Predictions:
         network = self.network
         part, warnings = load_part(data, self.schema, targets=targets)
-        said = predict(self.task, network, part, carry_state=self.recipe.learn.carry_state)
+        with memory_told(self.recipe):
+            said = predict(self.task, network, part, carry_state=self.recipe.learn.carry_state)
         said.warnings = warnings
         return said
 

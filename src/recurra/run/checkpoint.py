@@ -11,7 +11,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from recurra.errors import RunError
-from recurra.files import write_bytes
+from recurra.files import unreadable, write_bytes
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -31,9 +31,9 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             facts = json.loads((file.metadata() or {}).get("facts", "{}"))
             return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
     except OSError as error:
-        raise RunError(f"{path}: cannot be read: {error.strerror}") from error
+        raise unreadable(path, error) from error
     except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RunError(f"{path}: is damaged or cut short ({error})") from error
+        raise RunError(f"{path}: is damaged or cut short") from error
 
 
 def fill(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from recurra.data import Schema
 from recurra.data.encode import settings_of
 from recurra.errors import RecipeError, RunError
-from recurra.files import sync_folder, write_text
+from recurra.files import sync_folder, unreadable, write_text
 from recurra.run import recipe as recipes
 from recurra.run.recipe import Recipe
 from recurra.version import __version__
@@ -88,7 +88,7 @@ class RunFolder:
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"])
-            raise RunError(f"{self / 'schema.json'}: is damaged: {place}: {first['msg'].lower()}") from error
+            raise RunError(f"{self / 'schema.json'}: is damaged (at {place!r})") from error
         return schema
 
     def check_data(self, fingerprint: str) -> None:
@@ -132,7 +132,7 @@ class RunFolder:
         try:
             values = json.loads(path.read_bytes())
         except OSError as error:
-            raise RunError(f"{path}: cannot be read: {error.strerror}") from error
+            raise unreadable(path, error) from error
         except json.JSONDecodeError as error:
             raise RunError(f"{path}, line {error.lineno}: is damaged: not JSON") from error
         except UnicodeDecodeError as error:

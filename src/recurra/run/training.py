@@ -99,7 +99,8 @@ class Training:
         self.fabric = make_fabric(self.settings)
         torch.manual_seed(recipe.seed)
         self.task: Task = TASKS[recipe.task](parts.schema, self.settings)
-        self.network: SequenceModel = self.task.build(recipe.model, parts.train)
+        with memory_told(recipe):
+            self.network: SequenceModel = self.task.build(recipe.model, parts.train)
         self.rule = RULES[recipe.learn.rule](recipe.learn)
         self.progress = Progress()
         self.losses: list[float] = []
@@ -116,7 +117,7 @@ class Training:
         Raises:
             RunError: The loss is no longer a number; the last good checkpoint stays.
         """
-        with suited(self.network, self.settings.batch_size, self.settings.threads):
+        with suited(self.network, self.settings.batch_size, self.settings.threads), memory_told(self.recipe):
             self._run()
 
     def _run(self) -> None:
@@ -328,7 +329,7 @@ class Training:
         try:
             self._restore_from(*checkpoint.read(self.folder.checkpoint))
         except (KeyError, TypeError, ValueError, RuntimeError, RunError) as error:
-            said = str(error) if isinstance(error, RunError) else f"{self.folder.checkpoint}: is damaged: {error}"
+            said = str(error) if isinstance(error, RunError) else f"{self.folder.checkpoint}: is damaged"
             raise RunError(f"{said}; delete it, and the run begins anew when it is resumed") from error
         write_text(self.folder / "metrics.jsonl", to_lines(self.progress.history))
 
@@ -346,6 +347,26 @@ class Training:
         if "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"], self.fabric.device)
         self.progress = Progress(**facts["progress"])
+
+
+@contextmanager
+def memory_told(recipe: Recipe) -> Iterator[None]:
+    """Tell of memory that does not suffice.
+
+    Raises:
+        RunError: PyTorch cannot get the memory that it asks for.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        # On a processor PyTorch has no type of its own for this.
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "allocate memory" not in str(error):
+            raise
+        size, batch = recipe.model.hidden_size, recipe.train.batch_size
+        raise RunError(
+            f"the memory does not suffice; lower model.hidden_size (now {size}), train.batch_size (now {batch}) or "
+            "data.max_length"
+        ) from error
 
 
 def total_updates(settings: TrainSettings, sequences: int) -> int:

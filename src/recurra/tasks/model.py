@@ -216,12 +216,12 @@ def _recurrent(settings: ModelSettings, input_size: int) -> Recurrent:
     except ValueError as error:
         raise RecipeError(f"model: {error}") from error
     if not isinstance(cell, Cell):
-        _try(settings.cell, layers)
+        _try(layers)
     return layers
 
 
 @torch.no_grad()
-def _try(name: str, layers: Recurrent) -> None:
+def _try(layers: Recurrent) -> None:
     """Run a person's own function once, so that a mistake in it is told of before any training.
 
     Raises:
@@ -234,7 +234,7 @@ def _try(name: str, layers: Recurrent) -> None:
     except FAULTS_OF_CODE as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{last.filename}, line {last.lineno}"
-        raise RecipeError(f"model.cell: {name}: {place}: {type(error).__name__}: {error}") from error
+        raise RecipeError(f"model.cell: {place}: {type(error).__name__}: {error}") from error
 
 
 def _scale(values: Tensor, how: Normalise) -> tuple[Tensor, Tensor]:
