@@ -16,7 +16,7 @@ from scipy.optimize import minimize_scalar
 
 from recurra.errors import RunError
 from recurra.run.compare import compare, paired_share_interval, share_interval, welch_interval
-from recurra.run.scores import mean_interval, regress_scores
+from recurra.tasks.scores import mean_interval, regress_scores
 
 Z = 1.959963984540054
 

@@ -21,7 +21,8 @@ from scipy.stats import t as student
 from recurra.errors import RunError
 from recurra.run.content import flatten
 from recurra.run.folder import RunFolder
-from recurra.run.scores import (
+from recurra.tasks import TASKS
+from recurra.tasks.scores import (
     FEWEST,
     REGRESS_STATISTICS,
     Interval,
@@ -31,7 +32,6 @@ from recurra.run.scores import (
     percentile_interval,
     squared_and_absolute,
 )
-from recurra.tasks import TASKS
 
 
 @dataclass

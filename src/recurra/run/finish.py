@@ -17,9 +17,9 @@ from recurra.run.folder import FORMAT
 from recurra.run.lines import to_csv
 from recurra.run.present import report_content
 from recurra.run.report import write_report
-from recurra.run.scores import intervals
 from recurra.run.training import Training
 from recurra.tasks import Predictions
+from recurra.tasks.scores import intervals
 
 
 def finish(training: Training) -> dict[str, Any]:

@@ -25,10 +25,10 @@ from recurra.run.content import (
     Updates,
 )
 from recurra.run.recipe import Recipe
-from recurra.run.scores import furthest_off, most_wrong
 from recurra.run.training import Training
 from recurra.run.words import describe_model
 from recurra.tasks import TASKS, Predictions
+from recurra.tasks.scores import furthest_off, most_wrong
 
 EXAMPLES, TRACES, LONGEST_TRACE = 12, 3, 200
 

@@ -28,7 +28,7 @@ from recurra.run.content import (
     flatten,
 )
 from recurra.run.figures import FIRST, SECOND, Line, clean, number
-from recurra.run.scores import confusion, mean_interval, per_class
+from recurra.tasks.scores import confusion, mean_interval, per_class
 
 __all__ = [
     "Classified",

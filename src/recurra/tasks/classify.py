@@ -13,9 +13,9 @@ from recurra.data.batches import Batch
 from recurra.data.sequences import Schema, Sequences
 from recurra.errors import RecipeError, unknown
 from recurra.learn.optimise import TrainSettings
-from recurra.run.scores import classify_scores, multilabel_scores
 from recurra.tasks.base import Metrics, Predictions, Task
 from recurra.tasks.model import ModelSettings, SequenceModel, build
+from recurra.tasks.scores import classify_scores, multilabel_scores
 
 
 class ClassifyTrainSettings(TrainSettings):

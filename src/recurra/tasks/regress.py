@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from recurra.data.batches import Batch
 from recurra.data.sequences import Schema, Sequences
 from recurra.learn.optimise import TrainSettings
-from recurra.run.scores import regress_scores
 from recurra.tasks.base import Metrics, Predictions, Task
 from recurra.tasks.model import ModelSettings, SequenceModel, build
+from recurra.tasks.scores import regress_scores
 
 
 class RegressTrainSettings(TrainSettings):
