@@ -184,7 +184,7 @@ def test_a_checkpoint_cut_short_is_told(tmp_path: Path) -> None:
         recurra.train("sine", out=tmp_path / "run", settings={"train.checkpoint_seconds": 0.0}, listener=Stop(9))
     path = tmp_path / "run" / "checkpoints" / "last.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(RunError, match=r"last\.safetensors: damaged or cut short"):
+    with pytest.raises(RunError, match=r"last\.safetensors: is damaged or cut short"):
         recurra.resume(tmp_path / "run")
 
 

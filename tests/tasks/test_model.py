@@ -99,9 +99,9 @@ def test_images_are_scaled_over_all_their_values() -> None:
 
 
 def test_a_cell_that_takes_no_such_option() -> None:
-    with pytest.raises(RecipeError, match="hidden_size"):
+    with pytest.raises(RecipeError, match="model.options: cell 'gru': unknown option 'forget_bias'"):
         build(
-            ModelSettings.model_validate({"hidden_size": 0}),
+            ModelSettings.model_validate({"cell": "gru", "options": {"forget_bias": 1.0}}),
             Schema(task="classify", format="x", input="numbers", features=["a"]),
             2,
         )
