@@ -161,6 +161,7 @@ LONG = {
     "times beyond float32": "id,t,x,y,label\nA,1700000000.002,3,4,w\nA,1700000000.001,1,2,w\nB,0,5,6,r\n",
     "no time: the order of the file": "sample,x,y,label\nA,1,2,w\nA,3,4,w\nB,5,6,r\n",
     "pandas' index": ",id,time,x,y,label\n0,A,0,1,2,w\n1,A,1,3,4,w\n2,B,0,5,6,r\n",
+    "pandas' index, named": "Unnamed: 0,id,time,x,y,label\n0,A,0,1,2,w\n1,A,1,3,4,w\n2,B,0,5,6,r\n",
     "a label by its content": "id,time,x,y,activity\nA,0,1,2,w\nA,1,3,4,w\nB,0,5,6,r\n",
 }
 

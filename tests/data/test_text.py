@@ -195,6 +195,19 @@ def test_tables_with_names_or_titles_are_not_texts(tmp_path: Path):
         assert not LABELLED.recognises(tmp_path / "mine.csv", "classify", DataSettings())
 
 
+def test_names_that_recur(tmp_path: Path):
+    pairs = "Smith,English\nNguyen,Vietnamese\nJones,English\nTran,Vietnamese\n"
+    records = read(tmp_path, "name,language\n" + pairs * 5, unit="character")
+    assert texts(records)[0] == "s m i t h"
+    assert labels(records)[:2] == ["English", "Vietnamese"]
+
+
+def test_a_column_called_text_is_one(tmp_path: Path):
+    records = read(tmp_path, "Topic,Where,Text\n" + "a,Rome,yes\nb,Oslo,no\n" * 4)
+    assert texts(records)[:2] == ["yes", "no"]
+    assert labels(records)[:2] == ["a", "b"]
+
+
 def test_chinese(tmp_path: Path):
     records = read(tmp_path, "标签,文本\n好,我爱北京\n坏,今天 天气不好\n")
     assert texts(records) == ["我 爱 北 京", "今 天 天 气 不 好"]
