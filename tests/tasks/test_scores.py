@@ -10,7 +10,7 @@ from scipy.stats import norm
 from sklearn import metrics
 
 from recurra.errors import RunError
-from recurra.run import scores
+from recurra.tasks import scores
 
 
 def made(items: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -163,7 +163,9 @@ def _examples(training: Training, test: Predictions, part: Sequences) -> list[Ex
     for i in furthest_off(test.targets, test.outputs, test.offsets, EXAMPLES).tolist():
         place = slice(i, i + 1) if test.offsets is None else slice(int(test.offsets[i]), int(test.offsets[i + 1]))
         true, said = test.targets[place], test.outputs[place]
-        steps = {} if test.offsets is None else {"target_steps": true[:, 0], "predicted_steps": said[:, 0]}
+        steps: dict[str, Any] = (
+            {} if test.offsets is None else {"target_steps": true[:, 0], "predicted_steps": said[:, 0]}
+        )
         found.append(
             Example(
                 name=_name(test, i, "test"),
