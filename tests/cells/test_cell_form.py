@@ -133,6 +133,18 @@ def test_a_cell_without_biases_has_none() -> None:
     assert cell(state="h", gates="h", biases=0)(simple).shapes(2, 3) == {"weight_ih": (3, 2), "weight_hh": (3, 3)}
 
 
+def test_a_second_bias_belongs_to_U() -> None:  # noqa: N802
+    without = cell(state="h", inputs="h", biases=2)(simple)
+    assert without.shapes(2, 3) == {"weight_ih": (3, 2), "bias_ih": (3,)}
+    assert without.symbols == ("W_h", "b_h")
+
+
+def test_the_width_of_what_U_multiplies_is_that_of_the_operand() -> None:  # noqa: N802
+    """`z.h.x` alone says nothing of it."""
+    one = cell(state="h y:2", gates="h")(lambda z, s: (tanh(z.h(s.y)) * z.h.x, s.y))
+    assert one.shapes(4, 3)["weight_hh"] == (3, 2)
+
+
 # --- options ---------------------------------------------------------------------------------------------------------
 
 
@@ -359,6 +371,31 @@ def test_heads_must_share_the_units_out() -> None:
         headed(heads=0)
 
 
+def test_heads_must_share_out_what_U_multiplies() -> None:  # noqa: N802
+    @cell(state="h y:3", gates="h", recurrent="blocks")
+    def headed(z, s, *, heads=2):
+        return tanh(z.h(s.y)), s.y
+
+    with pytest.raises(CellError, match="cell 'headed': 3 units cannot be shared out among 2 heads"):
+        Recurrent(headed, 3, 4)
+
+
+def test_the_line_told_is_the_bodys_own() -> None:
+    """Even where the error arises in a function that the body calls."""
+
+    def helper(v):
+        return v @ torch.zeros(1, 1)
+
+    @cell(state="h", gates="h")
+    def calling(z, s):
+        h = tanh(z.h)
+        return helper(h)
+
+    line = calling.body.__code__.co_firstlineno + 3
+    with pytest.raises(CellError, match=rf"^cell 'calling' \(test_cell_form\.py, line {line}\): RuntimeError: mat1"):
+        Recurrent(calling, 3, 4)
+
+
 def test_a_net_input_must_be_taken_the_same_way_at_every_call() -> None:
     """What the first look did not see is not made ready; it is told, not computed wrongly."""
 
@@ -380,7 +417,7 @@ USES: dict[str, Callable[..., tuple[Any, ...]]] = {
     "divide": lambda a, b: (a / 2, 2 / (a + 9), b / (a + 9), a / (b + 9)),
     "power": lambda a, b: (a**2, 2**a, -a, abs(a)),
     "order": lambda a, b: ((a < 0) + 0.0, (a <= 0) + 0.0, (a > 0) + 0.0, (a >= b) + 0.0),
-    "equality": lambda a, b: ((a == b) + 0.0, (a != b) + 0.0, (a == a) + 0.0),
+    "equality": lambda a, b: (where(a == b, a, 3 * b), where(a != b, a, 3 * b), (a == tanh(a)) + 0.0),
     "methods": lambda a, b: (a.tanh(), a.sigmoid() * 2, a[:, :1] + b, a.clamp(0)),
     "functions": lambda a, b: (tanh(a), sigmoid(b), maximum(a, b), where(a > b, a, b), norm(a)),
     "torch's": lambda a, b: (torch.sigmoid(a), torch.nn.functional.relu(b), torch.atan2(a, b)),

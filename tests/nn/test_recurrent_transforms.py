@@ -100,3 +100,20 @@ def test_double_backward(name: str) -> None:
         return functional_call(layer, {"weight_hh_l0": U}, (x,), {"lengths": [2, 1]})[0]
 
     assert torch.autograd.gradgradcheck(run, (x, U.detach().requires_grad_()))
+
+
+@pytest.mark.exhaustive
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # PyTorch's compiler has its own
+@pytest.mark.parametrize("name", CELLS)
+def test_one_compiled_or_exported_graph(name: str) -> None:
+    """For the numbers of steps that it is made with; masks and resets may have any values."""
+    layer = make(name)
+    x = random(STEPS, ROWS, INPUT)
+    compiled = torch.compile(layer, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(x)[0], layer(x)[0])
+    for lengths in ([4, 0, 2], [1, 3, 4]):
+        steps, reset = torch.tensor(lengths), torch.rand(STEPS, ROWS) < 0.4
+        found = compiled(x, lengths=steps, reset=reset)[0]
+        torch.testing.assert_close(found, layer(x, lengths=steps, reset=reset)[0])
+    exported = torch.export.export(layer, (x,)).module()
+    torch.testing.assert_close(exported(2 * x)[0], layer(2 * x)[0])

@@ -71,11 +71,14 @@ class Stateful:
     name: str
     fields: tuple[StateField, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
+    state_type: Any = field(init=False, repr=False, compare=False)
+    """The named tuple of the fields."""
 
-    @property
-    def state_type(self) -> Callable[..., Any]:
-        """The named tuple of the fields."""
-        return _state_type(self.name, tuple(f.name for f in self.fields))
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "state_type", _record(f"{self.name}_state", tuple(f.name for f in self.fields)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return functools.partial(Stateful, name=self.name, fields=self.fields), ()  # its state_type is made again
 
     def size(self, symbol: Size, hidden_size: int) -> int:
         """The number that a declared size stands for."""
@@ -114,9 +117,16 @@ class Cell(Stateful):
     biases: int = 1
     recurrent: Recurrence = "dense"
     start: Mapping[str, Start] = field(default_factory=dict)
+    z_type: Any = field(init=False, compare=False)
+    p_type: Any = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         check.declaration(self)
+        super().__post_init__()
+        object.__setattr__(self, "z_type", _record("z", (*self.gates, *self.inputs)))
+        object.__setattr__(
+            self, "p_type", _record("p", (*self.vectors, *(m.name for m in self.matrices), *self.constants))
+        )
         object.__setattr__(self, "__doc__", self.body.__doc__)
 
     def __call__(self, **options: Any) -> "Cell":
@@ -295,15 +305,15 @@ def state_fields(state: str, starts: Mapping[str, Start] | None = None) -> tuple
 
 
 @functools.cache
-def _state_type(name: str, fields: tuple[str, ...]) -> type[tuple[Any, ...]]:
-    """The named tuple of a state. It is made at run time, so its values say how they are to be made again."""
-    made = namedtuple(f"{name}_state", fields)
-    made.__reduce__ = lambda self: (_restored_state, (name, fields, tuple(self)))
+def _record(name: str, fields: tuple[str, ...]) -> Any:
+    """A named tuple. It is made at run time, so its values say how they are to be made again."""
+    made = namedtuple(name, fields)
+    made.__reduce__ = lambda self: (_restored_record, (name, fields, tuple(self)))
     return made
 
 
-def _restored_state(name: str, fields: tuple[str, ...], values: tuple[Any, ...]) -> tuple[Any, ...]:
-    return _state_type(name, fields)(*values)
+def _restored_record(name: str, fields: tuple[str, ...], values: tuple[Any, ...]) -> Any:
+    return _record(name, fields)(*values)
 
 
 def _declared(module: str, name: str) -> Cell | None:

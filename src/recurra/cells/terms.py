@@ -75,7 +75,7 @@ def _found(part: Part | None) -> Part:
 
 def _operator(name: str) -> Callable[..., Any]:
     def apply(self: NetInput, *others: Any) -> Any:
-        return getattr(self.whole, name)(*map(plain, others))
+        return getattr(self.whole, name)(*others)  # a net input among them comes to __torch_function__
 
     return apply
 

@@ -4,7 +4,6 @@ Every other way of running a cell must agree with this one.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from types import SimpleNamespace
 from typing import Any, Protocol
 
 import torch
@@ -45,7 +44,7 @@ class CellStepper:
     """
 
     def __init__(self, cell: Cell, use: Use, weights: Mapping[str, Tensor], drop: Tensor | None = None) -> None:
-        self.cell, self.drop, self.state_type = cell, drop, cell.state_type
+        self.cell, self.drop = cell, drop
         self.every = (*cell.gates, *cell.inputs)
         self.shared = [g for g in cell.gates if g in use.whole | use.parts]
         self.apart = [g for g in self.shared if g in use.parts | use.called]
@@ -55,7 +54,8 @@ class CellStepper:
         self.bias, self.second_bias = _biases(cell, use, weights)
         self.product = _product(cell, weights, self.shared) if self.shared else None
         self.products = {g: self._caller(_product(cell, weights, [g]), g) for g in cell.gates if g in use.called}
-        self.parameters = SimpleNamespace(**{**weights, **{m.name: LinearMap(weights[m.name]) for m in cell.matrices}})
+        maps = {m.name: LinearMap(weights[m.name]) for m in cell.matrices}
+        self.p = cell.p_type(*(maps.get(name, weights[name]) for name in cell.p_type._fields))
 
     def _caller(self, product: Product, gate: str) -> Product:
         drop, bias = self.drop, self.second_bias.get(gate)
@@ -97,7 +97,7 @@ class CellStepper:
         for gate, x in zip((*self.apart, *self.single), others, strict=True):
             half, product = products.get(gate), self.products.get(gate)
             z[gate] = x if half is None and product is None else NetInput(x, half, product)
-        return self.cell.step(SimpleNamespace(**z), self.state_type(*state), self.parameters)
+        return self.cell.step(self.cell.z_type(*(z[g] for g in self.every)), self.cell.state_type(*state), self.p)
 
 
 def _biases(cell: Cell, use: Use, weights: Mapping[str, Tensor]) -> tuple[Tensor | None, dict[str, Tensor]]:
