@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, TextColumn
+from rich.progress import Progress as Bar
 from rich.table import Table
 
 from recurra.errors import DataError, RecipeError, RecurraError, RunError, nearest, unknown
@@ -267,7 +269,12 @@ def data(
         if name is None:
             offered = ", ".join(each.name for each in sets().values() if each.files)
             raise DataError(f"NAME is missing: the data set to fetch; known: {offered}")
-        typer.echo(str(fetch(name)))
+        if name in sets() and sets()[name].files:
+            typer.echo(f"{sets()[name].summary}; terms: {sets()[name].terms}", err=True)
+        with Bar(TextColumn("{task.description}"), BarColumn(), DownloadColumn(), console=Console(stderr=True)) as bar:
+            shown = bar.add_task(name, total=None)
+            folder = fetch(name, progress=lambda file, done, total: bar.update(shown, completed=done, total=total))
+        typer.echo(str(folder))
         return
     if name is not None:
         raise DataError(f"{name!r}: one file or folder at a time")

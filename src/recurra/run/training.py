@@ -96,6 +96,8 @@ class Training:
     def __init__(self, recipe: Recipe, parts: Parts, folder: RunFolder, listener: Listener | None = None) -> None:
         self.recipe, self.parts, self.folder, self.listener = recipe, parts, folder, listener or Silent()
         self.settings = recipe.train
+        if self.settings.early_stopping and parts.validation is None:
+            raise RecipeError("train.early_stopping: needs a validation part; data.validation_fraction splits one off")
         self.fabric = make_fabric(self.settings)
         torch.manual_seed(recipe.seed)
         self.task: Task = TASKS[recipe.task](parts.schema, self.settings)

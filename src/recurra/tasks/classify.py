@@ -112,12 +112,12 @@ class Classify(Task):
         true = predictions.targets if targets else None
         for i, (label, row) in enumerate(zip(predictions.labels, predictions.outputs, strict=True)):
             line: dict[str, object] = {"index": i}
-            if predictions.ids is not None:
-                line["id"] = predictions.ids[i]
             if true is not None:
                 line["target"] = _label(classes, true[i])
             line["prediction"] = label
             line |= {f"p_{c}": float(p) for c, p in zip(classes, row, strict=True)}
+            if predictions.ids is not None:
+                line["id"] = predictions.ids[i]
             yield line
 
 

@@ -91,12 +91,12 @@ class Regress(Task):
         for i in range(len(predictions)):
             for step, place in enumerate(range(offsets[i], offsets[i + 1])):
                 line: dict[str, object] = {"index": i}
-                if predictions.ids is not None:
-                    line["id"] = predictions.ids[i]
                 if predictions.offsets is not None:
                     line["step"] = step
                 for kind, values in (("target", true), ("prediction", predictions.outputs)):
                     if values is not None:
                         for name, value in zip(names, values[place], strict=True):
                             line[kind if len(names) == 1 else f"{kind}_{name}"] = float(value)
+                if predictions.ids is not None:
+                    line["id"] = predictions.ids[i]
                 yield line
