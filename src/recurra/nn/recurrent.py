@@ -106,10 +106,10 @@ class Recurrent(nn.Module):
         factory = {"device": device, "dtype": dtype}
         width = self.input_size
         for k, size in enumerate(sizes):
-            below = width
-            for suffix in self._suffixes(k):
-                self._register(_Place(k, suffix, below, size, self.form.widths(size)), factory)
-            width = self._places[-1].widths[0] * self._directions
+            below, widths = width, self.form.widths(size)
+            for suffix in ("", "_reverse")[: self._directions]:
+                self._register(_Place(f"_l{k}{suffix}", bool(suffix), below, size, widths), factory)
+            width = widths[0] * self._directions
             if k and skip:
                 self._register_skip(k, below, width, factory)
         self.output_size = width
@@ -123,9 +123,6 @@ class Recurrent(nn.Module):
     @property
     def _directions(self) -> int:
         return 2 if self.bidirectional else 1
-
-    def _suffixes(self, layer: int) -> list[str]:
-        return [f"_l{layer}", f"_l{layer}_reverse"][: self._directions]
 
     def _check_cell(self) -> None:
         if not isinstance(self.cell, Cell):
@@ -151,10 +148,8 @@ class Recurrent(nn.Module):
                 place.names.append(name)
             kind = self.get_parameter("weight_ih" + place.suffix).dtype
             for name, value in _constants(self.cell, place.hidden_size).items():
-                empty = torch.empty_like(
-                    value, dtype=kind if value.is_floating_point() else None, device=factory["device"]
-                )
-                self.register_buffer(name + place.suffix, empty, persistent=False)
+                made_as = {"dtype": kind if value.is_floating_point() else value.dtype, "device": factory["device"]}
+                self.register_buffer(name + place.suffix, torch.empty(value.shape, **made_as), persistent=False)
                 place.names.append(name)
         if self.learn_initial_state:
             for name, width in zip(self.state_type._fields, place.widths, strict=True):
@@ -238,7 +233,7 @@ class Recurrent(nn.Module):
         layout = self._checked_layout(x)
         x = layout.inward(x)
         T, B = x.shape[:2]
-        mask, reset = layout.rows("mask", mask, T, B), layout.rows("reset", reset, T, B)
+        mask, reset = layout.flags("mask", mask, x), layout.flags("reset", reset, x)
         if lengths is not None:
             within = _within(lengths, T, B, x.device)
             mask = within if mask is None else mask & within
@@ -246,39 +241,33 @@ class Recurrent(nn.Module):
         initial = self._initial(x, B)
         begun = initial if state is None else self._given(state, x, B, layout.single)
 
-        finals: list[State] = []
-        everything: list[State] = []
+        runs: list[tuple[State, State]] = []
         for k in range(self.num_layers):
-            inputs = self._variational(x, self.input_dropout)
-            outputs = []
-            for index, place in enumerate(self._places):
-                if place.layer != k:
-                    continue
-                steps, final = eager.run(
+            inputs = self._variational(x)
+            for i in range(k * self._directions, (k + 1) * self._directions):
+                place = self._places[i]
+                states, final = eager.run(
                     self._stepper(place, x),
                     inputs,
-                    begun[index],
-                    initial[index],
+                    begun[i],
+                    initial[i],
                     mask=mask,
                     reset=reset,
-                    reverse=place.suffix.endswith("_reverse"),
+                    reverse=place.reverse,
                     zoneout=self.zoneout,
                     training=self.training,
                 )
-                fields = range(len(final) if return_states else 1)
-                stacked = tuple(_stacked([step[i] for step in steps], final[i]) for i in fields)
-                outputs.append(stacked[0])
-                everything.append(stacked)
-                finals.append(final)
-            out = self._skipped(k, x, torch.cat(outputs, -1))
+                runs.append((_along_time(states, final, len(final) if return_states else 1), final))
+            outputs = [states[0] for states, _ in runs[-self._directions :]]
+            out = self._skipped(k, x, torch.cat(outputs, -1) if self.bidirectional else outputs[0])
             if mask is not None:
                 out = torch.where(mask.unsqueeze(-1), out, out.new_zeros(()))
             x = F.dropout(out, self.dropout, self.training and k < self.num_layers - 1)
 
-        output, last = layout.outward(x), self._gathered([[layout.row(f) for f in final] for final in finals])
+        output, last = layout.outward(x), self._gathered([[layout.row(f) for f in final] for _, final in runs])
         if not return_states:
             return output, last
-        return output, last, self._gathered([[layout.outward(f) for f in fields] for fields in everything])
+        return output, last, self._gathered([[layout.outward(f) for f in states] for states, _ in runs])
 
     def step(self, x_t: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """One step of every layer: `x_t`, (B, I) or (I,), and the state so far give the output and the new state.
@@ -322,8 +311,11 @@ class Recurrent(nn.Module):
             drop = F.dropout(x.new_ones(x.shape[1], place.use.operand), self.recurrent_dropout)
         return eager.CellStepper(self.cell, place.use, weights, drop)
 
-    def _variational(self, x: Tensor, share: float) -> Tensor:
-        return x * F.dropout(x.new_ones(x.shape[1:]), share) if share and self.training else x
+    def _variational(self, x: Tensor) -> Tensor:
+        """The input of a layer, the same units dropped at every step."""
+        if not (self.input_dropout and self.training):
+            return x
+        return x * F.dropout(x.new_ones(x.shape[1:]), self.input_dropout)
 
     def _skipped(self, k: int, below: Tensor, out: Tensor) -> Tensor:
         if k == 0 or self.skip is None:
@@ -372,8 +364,8 @@ class Recurrent(nn.Module):
 class _Place:
     """One layer and direction."""
 
-    layer: int
     suffix: str
+    reverse: bool
     input_size: int
     hidden_size: int
     widths: tuple[int, ...]
@@ -400,21 +392,24 @@ class _Layout:
         """From (B, ...), that is of one step."""
         return v.squeeze(0) if self.single else v
 
-    def rows(self, name: str, flags: Any, T: int, B: int) -> Tensor | None:
-        """Checked flags of every step, (T, B), True or False."""
+    def flags(self, name: str, flags: Any, x: Tensor) -> Tensor | None:
+        """Checked flags of every step of x, (T, B), on its device."""
         if flags is None:
             return None
         if not isinstance(flags, Tensor) or flags.dtype != torch.bool:
             found = flags.dtype if isinstance(flags, Tensor) else type(flags).__name__
             raise ValueError(f"{name}: a boolean tensor is expected, not {found}")
-        expected = (T,) if self.single else (B, T) if self.rows_first else (T, B)
+        expected = tuple(self.outward(x).shape[:-1])
         if tuple(flags.shape) != expected:
             raise ValueError(f"{name}: {expected} is expected, not {tuple(flags.shape)}")
-        return self.inward(flags)
+        return self.inward(flags).to(x.device)
 
 
-def _stacked(steps: list[Tensor], like: Tensor) -> Tensor:
-    return torch.stack(steps) if steps else like.new_zeros(0, *like.shape)
+def _along_time(states: list[State], final: State, fields: int) -> State:
+    """The first so many fields at every step, each (T, B, width)."""
+    if not states:
+        return tuple(field.new_zeros(0, *field.shape) for field in final[:fields])
+    return tuple(torch.stack([state[i] for state in states]) for i in range(fields))
 
 
 def _within(lengths: Any, T: int, B: int, device: torch.device) -> Tensor:
