@@ -135,7 +135,7 @@ def _inline(drawing: str, alternative: str) -> Markup:
     for size in ("width", "height", "version"):
         root.attrib.pop(size, None)
     root.attrib |= {"class": "figure", "role": "img", "aria-label": alternative}
-    return Markup(ElementTree.tostring(root, encoding="unicode", method="html"))
+    return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 
 def _plain(name: str) -> str:
@@ -174,7 +174,9 @@ def number(value: float, digits: int = 4) -> str:
     >>> number(12500), number(0.03125), number(-2)
     ('12,500', '0.03125', '−2')
     """
-    text = f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.{digits}g}"
+    text = f"{value:.{digits}g}"
+    if 1000 <= abs(float(text)) < 1e9:
+        text = f"{value:,.0f}"
     return text.replace("-", "−", 1) if text.startswith("-") else text
 
 
@@ -301,7 +303,11 @@ def residuals(errors: np.ndarray, name: str) -> tuple[Figure, str]:
     """How the errors (predicted minus true) are spread, with their mean."""
     figure, axes = _sheet(300)
     _label(axes, f"predicted − true {name}", "how many")
-    axes.hist(errors, bins=min(40, max(5, int(len(errors) ** 0.5))), color=FIRST, alpha=0.7)
+    low, high = float(errors.min()), float(errors.max())
+    if high - low <= 1e-9 * max(abs(low), abs(high), 1e-300):  # one value, to rounding: a single bar
+        low, high = low - 0.5 * (abs(low) or 1.0), high + 0.5 * (abs(high) or 1.0)
+    bars = min(40, max(5, int(len(errors) ** 0.5)))
+    axes.hist(errors, bins=bars, range=(low, high), color=FIRST, alpha=0.7)
     axes.axvline(0, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
     axes.axvline(float(errors.mean()), color=SECOND)
     axes.xaxis.set_major_locator(MaxNLocator(5))
