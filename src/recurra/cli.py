@@ -271,9 +271,14 @@ def data(
             raise DataError(f"NAME is missing: the data set to fetch; known: {offered}")
         if name in sets() and sets()[name].files:
             typer.echo(f"{sets()[name].summary}; terms: {sets()[name].terms}", err=True)
-        with Bar(TextColumn("{task.description}"), BarColumn(), DownloadColumn(), console=Console(stderr=True)) as bar:
-            shown = bar.add_task(name, total=None)
-            folder = fetch(name, progress=lambda file, done, total: bar.update(shown, completed=done, total=total))
+        console = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+        with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+            shown = bar.add_task(name, total=None, visible=False)
+            folder = fetch(
+                name,
+                progress=lambda file, done, total: bar.update(shown, completed=done, total=total, visible=True),
+            )
         typer.echo(str(folder))
         return
     if name is not None:

@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -41,7 +42,8 @@ def find(name: str) -> Cell | Callable[..., Any]:
     where, colon, attribute = name.rpartition(":")
     if not colon:
         if name not in CATALOGUE:
-            raise CellError(unknown("cell", name, CATALOGUE) + "; one of your own is named as file.py:name")
+            own = f"{name}:NAME" if name.endswith(".py") else "file.py:NAME"
+            raise CellError(f"{unknown('cell', name, CATALOGUE)}; one of your own is named as {own}")
         return CATALOGUE[name]
     module = _module(where)
     found = getattr(module, attribute, None)
@@ -50,7 +52,7 @@ def find(name: str) -> Cell | Callable[..., Any]:
         raise CellError(unknown(f"cell in {where}", attribute, own))
     if isinstance(found, type) or not callable(found):
         raise CellError(
-            f"{attribute!r} in {where} is {type(found).__name__}: a cell or a function (x, state) is expected"
+            f"{attribute!r} in {where}: a cell or a function (x, state) is expected, not {type(found).__name__}"
         )
     return found
 
@@ -58,16 +60,18 @@ def find(name: str) -> Cell | Callable[..., Any]:
 def _module(where: str) -> ModuleType:
     """The module of that name, or what a Python file of that path holds."""
     path = Path(where)
+    if path.suffix == ".py" and not path.is_file():
+        raise CellError(f"{where}: there is no such file")
     try:
         return _run_file(path) if path.suffix == ".py" else importlib.import_module(where)
     except SyntaxError as error:
         raise CellError(f"{error.filename}, line {error.lineno}: {error.msg}") from error
-    except OSError as error:
-        raise CellError(f"{where}: {error.strerror}") from error
-    except (ImportError, *FAULTS_OF_CODE) as error:
+    except (ImportError, OSError, *FAULTS_OF_CODE) as error:
         if isinstance(error, CellError):
             raise
-        raise CellError(f"{where} cannot be run: {type(error).__name__}: {error}") from error
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path.resolve())]
+        place = f"{where}, line {lines[-1]}" if lines else where
+        raise CellError(f"{place}: {type(error).__name__}: {error}") from error
 
 
 def _run_file(path: Path) -> ModuleType:

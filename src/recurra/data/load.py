@@ -1,5 +1,6 @@
 """Sequences from wherever they are: a file, a folder with parts, a known name, standard input, or Python data."""
 
+import codecs
 import hashlib
 import io
 import os
@@ -317,6 +318,8 @@ def _unfitting(path: Path, settings: DataSettings) -> str:
     if path.is_dir():
         return f"{path}: no format fits this folder, which holds {listed(entries(path))}; {known}"
     head = first_bytes(path, 1 << 12)
+    if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return f"{path}: is text in UTF-16; say so: --set data.encoding=utf-16."
     if b"\0" in head:
         return f"{path}: no format fits; it starts with the bytes {head[:8].hex(' ')}; {known}"
     with open_text(path, settings.encoding) as stream:  # a wrong encoding is told as such
@@ -348,16 +351,30 @@ def find_sources(
     else:
         return _made(name, task) | sources, []
     if train is None:
-        raise DataError(f"no data: name a file or folder (--data PATH), or a set (--set data.name=digits), or {KINDS}.")
+        raise DataError("no data: name a file or folder (--data PATH), or a set (--set data.name=digits).")
     if hasattr(train.data, "read"):
         raise DataError("standard input: training reads its data more than once; give a file.")
     if not isinstance(train.data, Path):
         return {"train": train} | sources, []
+    if isinstance(source, str):
+        _check_name(source, train.data)
     places = find_parts(train.data, _ranking(task, settings), frozenset(sources))
     for part in PARTS:
         if part not in sources and (path := getattr(places, part)) is not None:
             sources[part] = Source(str(path), path, found=True)
     return sources, places.warnings
+
+
+def _check_name(given: str, path: Path) -> None:
+    """Where there is no such path, look whether the name of a known set was meant."""
+    guess = nearest(given, {*MADE, *fetch.sets()})
+    if guess is None:
+        return
+    try:
+        check_exists(path)
+    except DataError as error:
+        hint = "" if "Did you mean" in str(error) else f" Did you mean the data set {guess}?"
+        raise DataError(f"{error}{hint}") from None
 
 
 def _ranking(task: str, settings: DataSettings) -> Callable[[Path], int | None]:

@@ -352,6 +352,13 @@ def _read_lines(stream: TextIO, name: str, task: str, settings: DataSettings, sc
     if not any(line.strip() for line in head):
         raise DataError(f"{name}: has no text; its lines are blank.")
     layout = _trained_layout(head, settings, schema) if schema else _settle(head, name, task, settings)
+    if schema and layout.kind == "lines" and schema.settings.get("layout") == "table":
+        separator = str(schema.settings.get("separator") or ",")
+        if len({line.count(separator) for line in head if line.strip()} - {0}) == 1:
+            layout.warnings.append(
+                f"{name}: has no column {str(schema.settings.get('text'))!r}, as the training data; each line is read "
+                "as a text."
+            )
     reading = _Reading(layout, task, settings, schema, name, "line")
     lines = chain(head, stream)
     del head

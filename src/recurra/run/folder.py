@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from recurra.data import Schema
 from recurra.data.encode import settings_of
+from recurra.data.opening import missing
 from recurra.errors import RecipeError, RunError
 from recurra.files import sync_folder, unreadable, write_text
 from recurra.run import recipe as recipes
@@ -56,9 +57,9 @@ class RunFolder:
     def check(self) -> None:
         """Raise RunError where the folder is no run, or one of a later version."""
         if not self.path.exists():
-            raise RunError(f"{self.path}: there is no such run folder")
+            raise RunError(str(missing(self.path)))
         if not (self / "recipe.toml").is_file():
-            raise RunError(f"{self.path}: not a run folder (it has no recipe.toml)")
+            raise RunError(f"{self.path}: is no run folder (it has no recipe.toml)")
         if (self / "schema.json").is_file():
             version = self._json("schema.json").get("format_version")
             if version != FORMAT:
@@ -102,9 +103,9 @@ class RunFolder:
         if not (self / "summary.json").is_file():
             raise RunError(f"{self.path}: is not finished; go on with it: recurra train --resume {self.path}")
         values = self._json("summary.json")
-        missing = [key for key in SUMMARY if key not in values and "seeds" not in values]
-        if missing:
-            raise RunError(f"{self / 'summary.json'}: is damaged: {missing[0]!r} is missing")
+        lacking = [key for key in SUMMARY if key not in values and "seeds" not in values]
+        if lacking:
+            raise RunError(f"{self / 'summary.json'}: is damaged: {lacking[0]!r} is missing")
         return values
 
     def history(self) -> list[dict[str, Any]]:
