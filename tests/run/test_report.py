@@ -205,7 +205,7 @@ def texts(**changes: Any) -> ReportContent:
         ),
         result=result,
         recipe={"data": {"path": DANGEROUS}},
-        command=f"recurra train classify --data '{DANGEROUS}'",
+        command=f"recurra train classify --data '{DANGEROUS}\x02'",
         baselines={DANGEROUS: {"accuracy": 0.2}},
         versions={DANGEROUS: DANGEROUS},
         warnings=[f"label '{DANGEROUS}' is rare"],
@@ -538,6 +538,7 @@ class TestTexts:
         assert "\x00" not in found.source
         assert "a␀b␟��" in found.said("")
         assert "␀␛[31m" in found.said("examples")
+        assert f"'{DANGEROUS}␂'" in found.said("again")
 
     def test_unknown_words_are_marked(self, texts_page: Page) -> None:
         found = texts_page

@@ -327,6 +327,7 @@ def snapshot(
     figure, axes = _sheet(230)
     _label(axes, "time", title)
     axes.set_ylim(*limits)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.plot(time, given, color=MUTED, linestyle="", marker=".", markersize=4, label="input")
     axes.plot(
         time, target, color=FIRST, linestyle="", marker="o", markersize=4.5, markerfacecolor="none", label="target"
