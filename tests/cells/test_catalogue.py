@@ -201,16 +201,18 @@ FAULTY = "from recurra.cells import cell\n@cell(state='', gates='a')\ndef f(z, s
     [
         ("def leaky(x, h): return h", "FILE:leeky", "unknown cell in FILE 'leeky'; did you mean 'leaky'? Known: leaky"),
         ("x = 3", "FILE:y", "unknown cell in FILE 'y'; there is none"),
-        ("x = 3", "FILE:x", "'x' in FILE is int: a cell or a function (x, state) is expected"),
-        ("class A: pass", "FILE:A", "'A' in FILE is type: a cell or a function (x, state) is expected"),
+        ("x = 3", "FILE:x", "'x' in FILE: a cell or a function (x, state) is expected, not int"),
+        ("class A: pass", "FILE:A", "'A' in FILE: a cell or a function (x, state) is expected, not type"),
         ("def f(:", "FILE:f", "FILE, line 1: invalid syntax"),
-        ("f = undefined", "FILE:f", "FILE cannot be run: NameError: name 'undefined' is not defined"),
-        ("import nowhere", "FILE:f", "FILE cannot be run: ModuleNotFoundError: No module named 'nowhere'"),
+        ("f = undefined", "FILE:f", "FILE, line 1: NameError: name 'undefined' is not defined"),
+        ("import nowhere", "FILE:f", "FILE, line 1: ModuleNotFoundError: No module named 'nowhere'"),
         (FAULTY, "FILE:f", "cell 'f': a state is expected, such as state=\"h\""),
-        ("", "FILE.py:f", "FILE.py: No such file or directory"),
-        ("", "nowhere:f", "nowhere cannot be run: ModuleNotFoundError: No module named 'nowhere'"),
+        ("", "FILE.py:f", "FILE.py: there is no such file"),
+        ("", "nowhere:f", "nowhere: ModuleNotFoundError: No module named 'nowhere'"),
         ("", "lsmt", "unknown cell 'lsmt'; did you mean 'lstm'? Known: elman, gru, gru_reset_after, lstm; "
-         "one of your own is named as file.py:name"),
+         "one of your own is named as file.py:NAME"),
+        ("", "FILE", "unknown cell 'FILE'. Known: elman, gru, gru_reset_after, lstm; "
+         "one of your own is named as FILE:NAME"),
     ],
 )  # fmt: skip
 def test_what_is_not_found_is_told(tmp_path: Path, text: str, name: str, message: str) -> None:

@@ -76,7 +76,7 @@ WRONG_DECLARATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "start by a list": ({"start": {"U": [1]}}, "start of 'U': a number or a named initialisation is expected, not [1]"),
     "field by a name": (
         {"start": {"h": "orthogonal"}},
-        "state field 'h' starts at a number or an option that holds one, not 'orthogonal'",
+        "state field 'h' starts at a number or an option with one, not 'orthogonal'",
     ),
 }
 
@@ -222,11 +222,11 @@ WRONG_BODIES: dict[str, tuple[dict[str, Any], Callable[..., Any], str]] = {
         lambda z, s, p: (tanh(z.i), z.f * p.v_f),
         " (LINE): unknown parameter 'v_f'; there is none",
     ),
-    "too few fields": (TWO, lambda z, s: both(z), ": its body returns 1 value(s), but its state has 2 field(s): h, c"),
+    "too few fields": (TWO, lambda z, s: both(z), ": its body returns 1 value(s); its state has 2 field(s): h, c"),
     "too many fields": (
         TWO,
         lambda z, s: (both(z),) * 3,
-        ": its body returns 3 value(s), but its state has 2 field(s): h, c",
+        ": its body returns 3 value(s); its state has 2 field(s): h, c",
     ),
     "wrong width": (
         TWO,
@@ -269,17 +269,17 @@ WRONG_BODIES: dict[str, tuple[dict[str, Any], Callable[..., Any], str]] = {
     "input called": (
         {**TWO, "inputs": "g"},
         lambda z, s: (both(z), z.g(s.h)),
-        " (LINE): z.g(v): 'g' is declared in `inputs`, without U; there is only z.g",
+        " (LINE): z.g(v): 'g' is declared in `inputs`, so it has no U",
     ),
     "half of an input": (
         {**TWO, "inputs": "g"},
         lambda z, s: (both(z), z.g.h),
-        " (LINE): z.g.h: 'g' is declared in `inputs`, without U; there is only z.g",
+        " (LINE): z.g.h: 'g' is declared in `inputs`, so it has no U",
     ),
     "part of an input": (
         {**TWO, "inputs": "g"},
         lambda z, s: (both(z), z.g.x),
-        " (LINE): z.g.x: 'g' is declared in `inputs`, without U; there is only z.g",
+        " (LINE): z.g.x: 'g' is declared in `inputs`, so it has no U",
     ),
     "operands": (
         {**TWO, "state": "h c:2"},

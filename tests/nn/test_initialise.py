@@ -62,6 +62,12 @@ def test_a_seed_gives_the_same_parameters_and_the_next_ones_are_others() -> None
     assert not torch.equal(parameter(one, "weight_hh_l0"), parameter(other, "weight_hh_l0"))
 
 
+def test_a_highway_gate_begins_near_the_identity() -> None:
+    layer = Recurrent("gru", 3, 40, 2, skip="highway")
+    assert parameter(layer, "bias_skip_l1").unique().tolist() == [-1.0]
+    assert parameter(layer, "weight_skip_l1").abs().max() <= (6 / 80) ** 0.5
+
+
 def test_a_start_for_all_gates_for_one_and_for_everything_else_of_a_cell() -> None:
     @cell(
         state="h y:2",

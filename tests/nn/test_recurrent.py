@@ -518,7 +518,9 @@ def test_autocast(name: str) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         output, _, states = layer(x, lengths=[5, 2, 0], return_states=True)
         output.float().square().sum().backward()
+        from_bf16, _ = layer(x.bfloat16(), lengths=[5, 2, 0])
     torch.testing.assert_close(output.float(), exact, atol=4e-2, rtol=0)
+    torch.testing.assert_close(from_bf16.float(), exact, atol=4e-2, rtol=0)
     assert all(p.grad is not None and p.grad.isfinite().all() for p in layer.parameters())
     assert states[0].shape == (4, STEPS, ROWS, HIDDEN)
 

@@ -36,7 +36,7 @@ WRONG_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
     "hidden None": ({"hidden_size": None}, "hidden_size: a whole number above 0 is expected, not None"),
     "one of two": (
         {"hidden_size": [4], "num_layers": 2},
-        "hidden_size: one number, or one for each of 2 layers, not 1",
+        "hidden_size: one number, or one for each of 2 layers is expected, not [4]",
     ),
     "0 among": ({"hidden_size": [4, 0], "num_layers": 2}, "hidden_size: a whole number above 0 is expected, not 0"),
     "input 0": ({"input_size": 0}, "input_size: a whole number above 0 is expected, not 0"),
@@ -52,22 +52,22 @@ WRONG_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
     "zoneout": ({"zoneout": None}, "zoneout: a share from 0 to 1 is expected, not None"),
     "zoneout from infinity": (
         {"cell": endless, "zoneout": 0.1},
-        "zoneout: 'm' starts at infinity, where it would stay; zoneout is 0 here",
+        "zoneout: 'm' starts at infinity, where it would stay, so zoneout is 0",
     ),
     "skip": ({"skip": "residal"}, "unknown skip 'residal'; did you mean 'residual'? Known: highway, residual"),
     "skip widths": (
         {"skip": "residual", "num_layers": 2, "hidden_size": [4, 5]},
-        "skip='residual': layer 1 reads 4 values and puts out 5, not as many",
+        "skip='residual': layer 1 reads 4 values, but puts out 5",
     ),
     "skip directions": (
         {"skip": "highway", "num_layers": 2, "hidden_size": [4, 5], "bidirectional": True},
-        "skip='highway': layer 1 reads 8 values and puts out 10, not as many",
+        "skip='highway': layer 1 reads 8 values, but puts out 10",
     ),
     "backend": ({"backend": "eagre"}, "unknown backend 'eagre'; did you mean 'eager'? Known: auto, eager"),
     "cell name": (
         {"cell": "lsmt"},
         "unknown cell 'lsmt'; did you mean 'lstm'? Known: elman, gru, gru_reset_after, lstm; "
-        "one of your own is named as file.py:name",
+        "one of your own is named as file.py:NAME",
     ),
     "cell a number": ({"cell": 3}, "cell: a cell, its name or a function f(x_t, state) is expected, not 3"),
     "cell a class": (

@@ -118,14 +118,15 @@ def declaration(cell: "Cell") -> None:
     for f in cell.fields:
         _check_size(cell, f"state field {f.name!r}", f.width)
         if not isinstance(cell.value(f.start), (int, float)):
-            fail(cell.name, f"state field {f.name!r} starts at a number or an option that holds one, not {f.start!r}")
+            fail(cell.name, f"state field {f.name!r} starts at a number or an option with one, not {f.start!r}")
     for m in cell.matrices:
         _check_size(cell, f"matrix {m.name!r}", m.rows)
         _check_size(cell, f"matrix {m.name!r}", m.columns)
     for key, start in cell.start.items():
         value = cell.value(start)
         if isinstance(value, str) and value not in INITIALISATIONS:
-            fail(cell.name, f"start of {key!r}: " + unknown("initialisation", value, [*INITIALISATIONS, *cell.options]))
+            known = [*INITIALISATIONS, *cell.options]
+            fail(cell.name, f"start of {key!r}: " + unknown("initialisation", value, known))
         if not isinstance(value, (int, float, str)):
             fail(cell.name, f"start of {key!r}: a number or a named initialisation is expected, not {value!r}")
 
@@ -143,14 +144,16 @@ def _check_names(cell: "Cell") -> None:
             fail(cell.name, f"{name!r} is a name of the layer's own; another one is needed")
     letters = [*"WUb", *(f"{letter}_{gate}" for letter in "WUb" for gate in gates)]
     parameters = [*letters, *cell.vectors, *(m.name for m in cell.matrices)]
-    for names in (gates, [*parameters, *cell.constants, *fields]):  # `start` speaks of the second group by name alone
+    by_name = [*parameters, *cell.constants, *fields]  # `start` tells these apart by their names alone
+    for names in (gates, by_name):
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice:
             fail(cell.name, f"{twice!r} is declared twice")
     without_u = [f"U_{gate}" for gate in cell.inputs]
+    startable = [name for name in (*parameters, *fields) if name not in without_u]
     for key in cell.start:
-        if key not in parameters or key in without_u:
-            fail(cell.name, "start: " + unknown("parameter or state field", key, {*parameters, *fields} - {*without_u}))
+        if key not in startable:
+            fail(cell.name, "start: " + unknown("parameter or state field", key, startable))
 
 
 def _check_size(cell: "Cell", what: str, size: int | str) -> None:
@@ -178,7 +181,8 @@ def use(cell: "Cell", hidden_size: int) -> Use:
     _check_new_state(cell, state, _run(cell, z, state, p))
 
     ways = notes.ways
-    idle = [f"z.{gate}" for gate in ways if not ways[gate]] + [f"p.{name}" for name in values if name not in p._asked]
+    idle = [f"z.{gate}" for gate in ways if not ways[gate]]
+    idle += [f"p.{name}" for name in values if name not in p._asked]
     if idle:
         fail(cell.name, f"declared, but never used in its body: {', '.join(idle)}")
     without_u = [gate for gate in cell.gates if ways[gate] <= {".x"}]
@@ -230,7 +234,7 @@ def _where(cell: "Cell", error: Exception) -> str:
 def _check_new_state(cell: "Cell", old: Any, new: tuple[Any, ...]) -> None:
     if len(new) != len(old):
         fields = ", ".join(old._fields)
-        fail(cell.name, f"its body returns {len(new)} value(s), but its state has {len(old)} field(s): {fields}")
+        fail(cell.name, f"its body returns {len(new)} value(s); its state has {len(old)} field(s): {fields}")
     for f, before, value in zip(cell.fields, old, new, strict=True):
         found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         if found != tuple(before.shape):
@@ -253,7 +257,7 @@ class _Notes:
     def add(self, gate: str, way: str, operand: Tensor | None = None) -> None:
         """Note that `z.<gate><way>` was taken."""
         if way and gate in self.cell.inputs:
-            raise _MisuseError(f"z.{gate}{way}: {gate!r} is declared in `inputs`, without U; there is only z.{gate}")
+            raise _MisuseError(f"z.{gate}{way}: {gate!r} is declared in `inputs`, so it has no U")
         if operand is not None and operand.dim() != 2:
             raise _MisuseError(f"z.{gate}(v): v is (B, K), not {tuple(operand.shape)}")
         if way != ".x" and gate in self.cell.gates:

@@ -75,7 +75,8 @@ class Stateful:
     """The named tuple of the fields."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "state_type", _record(f"{self.name}_state", tuple(f.name for f in self.fields)))
+        names = tuple(f.name for f in self.fields)
+        object.__setattr__(self, "state_type", _record(f"{self.name}_state", names))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return functools.partial(Stateful, name=self.name, fields=self.fields), ()  # its state_type is made again
@@ -96,9 +97,10 @@ class Stateful:
 
     def initial_state(self, batch: int, hidden_size: int, like: Tensor) -> tuple[Tensor, ...]:
         """The state before the first step, each field (B, width), on the device and of the type of `like`."""
-        starts = [float(self.value(f.start)) for f in self.fields]
-        widths = self.widths(hidden_size)
-        return tuple(like.new_full((batch, width), start) for width, start in zip(widths, starts, strict=True))
+        return tuple(
+            like.new_full((batch, width), float(self.value(f.start)))
+            for f, width in zip(self.fields, self.widths(hidden_size), strict=True)
+        )
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -274,8 +276,9 @@ def cell(
 
     def declare(body: Callable[..., Any]) -> Cell:
         name = body.__name__.strip("<>")  # of <lambda>
-        starts = dict(start or {})
+        starts, sizes = dict(start or {}), dict(matrices or {})
         fields = state_fields(state, starts)
+        others = {key: value for key, value in starts.items() if key not in {f.name for f in fields}}
         return Cell(
             name=name,
             body=body,
@@ -283,11 +286,11 @@ def cell(
             gates=tuple(gates.split()),
             inputs=tuple(inputs.split()),
             vectors=tuple(vectors.split()),
-            matrices=tuple(Matrix(key, *check.pair(name, key, size)) for key, size in (matrices or {}).items()),
+            matrices=tuple(Matrix(key, *check.pair(name, key, size)) for key, size in sizes.items()),
             constants=MappingProxyType(dict(constants or {})),
             biases=biases,
             recurrent=recurrent,
-            start=MappingProxyType({key: starts[key] for key in starts if key not in {f.name for f in fields}}),
+            start=MappingProxyType(others),
             options=MappingProxyType(check.options(name, body)),
         )
 

@@ -53,7 +53,8 @@ class CellStepper:
         self.width = len(self.weight_ih) // len(self.every)
         self.bias, self.second_bias = _biases(cell, use, weights)
         self.product = _product(cell, weights, self.shared) if self.shared else None
-        self.products = {g: self._caller(_product(cell, weights, [g]), g) for g in cell.gates if g in use.called}
+        called = [g for g in cell.gates if g in use.called]
+        self.products = {g: self._caller(_product(cell, weights, [g]), g) for g in called}
         maps = {m.name: LinearMap(weights[m.name]) for m in cell.matrices}
         self.p = cell.p_type(*(maps.get(name, weights[name]) for name in cell.p_type._fields))
 
@@ -97,7 +98,8 @@ class CellStepper:
         for gate, x in zip((*self.apart, *self.single), others, strict=True):
             half, product = products.get(gate), self.products.get(gate)
             z[gate] = x if half is None and product is None else NetInput(x, half, product)
-        return self.cell.step(self.cell.z_type(*(z[g] for g in self.every)), self.cell.state_type(*state), self.p)
+        net_inputs = self.cell.z_type(*(z[g] for g in self.every))
+        return self.cell.step(net_inputs, self.cell.state_type(*state), self.p)
 
 
 def _biases(cell: Cell, use: Use, weights: Mapping[str, Tensor]) -> tuple[Tensor | None, dict[str, Tensor]]:
@@ -125,7 +127,8 @@ def _product(cell: Cell, weights: Mapping[str, Tensor], gates: Sequence[str]) ->
     if cell.recurrent == "blocks":
         heads, rows, columns = U.shape
         blocks = _chosen(U.view(heads, G, rows // G, columns).transpose(0, 1), chosen)
-        return _adding(lambda v: torch.einsum("bhk,ghjk->bghj", v.unflatten(1, (heads, -1)), blocks).flatten(1))
+        by_head = (heads, columns)
+        return _adding(lambda v: torch.einsum("bhk,ghjk->bghj", v.unflatten(1, by_head), blocks).flatten(1))
     dense = _chosen(U.view(G, -1, U.shape[-1]), chosen)
     if "mask_hh" in weights:
         dense = dense * weights["mask_hh"]

@@ -125,18 +125,17 @@ class Recurrent(nn.Module):
         return 2 if self.bidirectional else 1
 
     def _check_cell(self) -> None:
-        if not isinstance(self.cell, Cell):
-            if self.num_layers > 1 or self.bidirectional or self.weight_drop or self.recurrent_dropout or self.skip:
-                raise ValueError(
-                    f"function {self.form.name!r}: Recurrent does not know its weights, so num_layers is 1, "
-                    "bidirectional False, skip None, weight_drop and recurrent_dropout 0; a cell declared with "
-                    "recurra.cell can have them all"
-                )
-        elif not self.cell.gates and (self.weight_drop or self.recurrent_dropout):
-            raise ValueError(f"cell {self.cell.name!r}: it has no U, so weight_drop and recurrent_dropout are 0")
+        name, of_u = self.form.name, self.weight_drop or self.recurrent_dropout
+        if not isinstance(self.cell, Cell) and (self.num_layers > 1 or self.bidirectional or of_u or self.skip):
+            raise ValueError(
+                f"function {name!r}: Recurrent does not know its weights, so num_layers is 1, bidirectional False, "
+                "skip None, weight_drop and recurrent_dropout 0; a cell declared with recurra.cell can have them all"
+            )
+        if isinstance(self.cell, Cell) and not self.cell.gates and of_u:
+            raise ValueError(f"cell {name!r}: it has no U, so weight_drop and recurrent_dropout are 0")
         endless = [f.name for f in self.form.fields if not math.isfinite(float(self.form.value(f.start)))]
         if self.zoneout and endless:
-            raise ValueError(f"zoneout: {endless[0]!r} starts at infinity, where it would stay; zoneout is 0 here")
+            raise ValueError(f"zoneout: {endless[0]!r} starts at infinity, where it would stay, so zoneout is 0")
 
     def _register(self, place: "_Place", factory: dict[str, Any]) -> None:
         """Make the parameters and constants of one layer and direction, still empty."""
@@ -146,10 +145,10 @@ class Recurrent(nn.Module):
             for name, shape in self.cell.shapes(place.input_size, place.hidden_size).items():
                 self._register_empty(name + place.suffix, shape, factory)
                 place.names.append(name)
-            kind = self.get_parameter("weight_ih" + place.suffix).dtype
+            like = self.get_parameter("weight_ih" + place.suffix)
             for name, value in _constants(self.cell, place.hidden_size).items():
-                made_as = {"dtype": kind if value.is_floating_point() else value.dtype, "device": factory["device"]}
-                self.register_buffer(name + place.suffix, torch.empty(value.shape, **made_as), persistent=False)
+                dtype = like.dtype if value.is_floating_point() else value.dtype
+                self.register_buffer(name + place.suffix, like.new_empty(value.shape, dtype=dtype), persistent=False)
                 place.names.append(name)
         if self.learn_initial_state:
             for name, width in zip(self.state_type._fields, place.widths, strict=True):
@@ -157,7 +156,7 @@ class Recurrent(nn.Module):
 
     def _register_skip(self, k: int, below: int, width: int, factory: dict[str, Any]) -> None:
         if below != width:
-            raise ValueError(f"skip={self.skip!r}: layer {k} reads {below} values and puts out {width}, not as many")
+            raise ValueError(f"skip={self.skip!r}: layer {k} reads {below} values, but puts out {width}")
         if self.skip == "highway":
             self._register_empty(f"weight_skip_l{k}", (width, width), factory)
             self._register_empty(f"bias_skip_l{k}", (width,), factory)
@@ -264,10 +263,11 @@ class Recurrent(nn.Module):
                 out = torch.where(mask.unsqueeze(-1), out, out.new_zeros(()))
             x = F.dropout(out, self.dropout, self.training and k < self.num_layers - 1)
 
-        output, last = layout.outward(x), self._gathered([[layout.row(f) for f in final] for _, final in runs])
+        output = layout.outward(x)
+        last = self._gathered([[layout.row(field) for field in final] for _, final in runs])
         if not return_states:
             return output, last
-        return output, last, self._gathered([[layout.outward(f) for f in states] for states, _ in runs])
+        return output, last, self._gathered([[layout.outward(field) for field in states] for states, _ in runs])
 
     def step(self, x_t: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """One step of every layer: `x_t`, (B, I) or (I,), and the state so far give the output and the new state.
@@ -297,7 +297,7 @@ class Recurrent(nn.Module):
             expected = self._weights(self._places[0])["weight_ih"].dtype
             if x.dtype != expected:
                 raise ValueError(f"x: {expected} is expected, as the parameters are, not {x.dtype}")
-        return _Layout(single=x.dim() == 2, rows_first=self.batch_first and x.dim() == 3)
+        return _Layout(single=x.dim() == 2, rows_first=self.batch_first)
 
     def _stepper(self, place: "_Place", x: Tensor) -> eager.Stepper:
         if not isinstance(self.cell, Cell):
@@ -322,7 +322,8 @@ class Recurrent(nn.Module):
             return out
         if self.skip == "residual":
             return below + out
-        gate = torch.sigmoid(F.linear(below, getattr(self, f"weight_skip_l{k}"), getattr(self, f"bias_skip_l{k}")))
+        W, b = getattr(self, f"weight_skip_l{k}"), getattr(self, f"bias_skip_l{k}")
+        gate = torch.sigmoid(F.linear(below, W, b))
         return gate * out + (1 - gate) * below
 
     def _initial(self, x: Tensor, B: int) -> list[State]:
@@ -451,7 +452,8 @@ def _sizes(hidden_size: Any, num_layers: int) -> list[int]:
     if isinstance(hidden_size, str) or not isinstance(hidden_size, Sequence):
         return [_whole("hidden_size", hidden_size)] * num_layers
     if len(hidden_size) != num_layers:
-        raise ValueError(f"hidden_size: one number, or one for each of {num_layers} layers, not {len(hidden_size)}")
+        expected = f"one number, or one for each of {num_layers} layers"
+        raise ValueError(f"hidden_size: {expected} is expected, not {list(hidden_size)}")
     return [_whole("hidden_size", size) for size in hidden_size]
 
 
