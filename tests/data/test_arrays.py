@@ -118,6 +118,14 @@ def test_parts_given_apart():
     assert any("('2'); they count as wrong" in warning for warning in parts.warnings)
 
 
+def test_the_fingerprint_is_of_the_values_and_the_targets():
+    x = np.arange(6.0).reshape(2, 3)
+    given = [(x, [0, 1]), (x.copy(), ["0", "1"]), (x, [1, 0]), (x.T, [0, 1, 1]), (x.reshape(2, 3, 1) + 1, [0, 1])]
+    first, same, *others = [load_parts(data, "classify", ALL).fingerprint for data in given]
+    assert first == same
+    assert len({first, *others}) == 4
+
+
 @pytest.mark.parametrize("library", [pd.DataFrame, pl.DataFrame])
 def test_dataframes_are_read_as_tables(library):
     wide = {"label": ["a", "b"] * 3, "t0": [i / 2 for i in range(6)], "t1": [i / 3 for i in range(6)]}
@@ -184,6 +192,10 @@ FILE_FAULTS = {
     ),
     "names": (npz(x_train=ONES), r"holds the arrays x_train; expected x, and y and lengths or neither"),
     "lengths": (npz(x=ONES, lengths=np.array([1, 4])), r"sequence 1: its length is 4; expected 1 to 3"),
+    "lengths of what": (
+        npz(x=ONES[0], lengths=np.array([1, 1, 1])),
+        r"lengths have shape \(3,\) and type int64; expected",
+    ),
     "lengths shape": (npz(x=ONES, lengths=np.array([1.5])), r"lengths have shape \(1,\) and type float64; expected"),
 }
 

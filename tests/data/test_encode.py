@@ -106,6 +106,16 @@ def test_what_was_read_is_not_changed():
     np.testing.assert_array_equal(series, before)
 
 
+def test_large_data_are_checked_and_numbered_piece_by_piece(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("recurra.data.encode._PIECE", 4)
+    x = np.zeros((5, 3, 2), np.float32)
+    x[3, 1, 1] = np.inf
+    with pytest.raises(DataError, match=r"sequence 3: step 2 of value_1 is infinite, or too large for float32"):
+        load_parts((x, [0, 1, 0, 1, 0]), "classify", ALL)
+    parts = load_parts((["a b c", "b c d", "c d d d"], [0, 1, 0]), "classify", ALL)
+    assert texts_of(parts.train, parts.schema) == ["a b c", "b c d", "c d d d"]
+
+
 def test_several_labels_at_once():
     x = np.zeros((4, 2, 1))
     parts = load_parts((x, [{"a", "b"}, ["b"], (), "c"]), "classify", ALL)

@@ -70,7 +70,7 @@ def test_roles_are_words_of_names(name: str, part: str | None):
     [
         ({"train.csv": wide(8), "test.csv": wide(4), "notes.md": "x"}, (8, None, 4)),
         ({"train.csv.gz": wide(8), "valid.csv": wide(6), "TEST.CSV": wide(4)}, (8, 6, 4)),
-        ({"X_TRAIN.tsv": ucr(8), "X_TEST.tsv": ucr(4), "README.md": "x"}, (8, None, 4)),
+        ({"X_TRAIN.tsv": ucr(8), "X_TEST.tsv": ucr(4), "Y_TEST.tsv": ucr(6), "README.md": "x"}, (8, None, 4)),
         ({"X_TRAIN.ts": ts(8), "X_TEST.ts": ts(4), "X_TRAIN.txt": ucr(6), "X_TEST.txt": ucr(3)}, (8, None, 4)),
         ({"train/data.csv": wide(8), "dev/data.csv": wide(6), "test/data.csv": wide(4)}, (8, 6, 4)),
         ({"train.tsv": wide(8).replace(",", "\t"), "val.csv": wide(6), "test.csv": wide(4)}, (8, 6, 4)),
@@ -112,6 +112,13 @@ def test_a_file_called_like_a_part_brings_those_beside_it(tmp_path: Path):
     assert sizes(given) == (8, 6, 2)
     assert given.sources["test"] == str(tmp_path / "B_TEST.ts")
     assert sizes(load_parts(tmp_path / "A_TEST.ts", "classify", ALL)) == (4, None, None)
+
+
+def test_of_several_files_beside_it_one_is_taken_and_named(tmp_path: Path):
+    fill(tmp_path, {"train.csv": wide(8), "dev.csv": wide(6), "valid.csv": wide(4)})
+    parts = load_parts(tmp_path / "train.csv", "classify", ALL)
+    assert sizes(parts) == (8, 6, None)
+    assert parts.warnings == [f"{tmp_path / 'dev.csv'}: lies beside train.csv and is taken as validation part."]
 
 
 def test_what_is_missing_is_split_off(tmp_path: Path):
@@ -259,6 +266,11 @@ FAULTS: dict[str, tuple[dict[str, str], str, str]] = {
         {"A_TRAIN.tsv": ucr(4), "B_TRAIN.tsv": ucr(4)},
         "",
         r"several files for the train part \(A_TRAIN\.tsv, B_TRAIN\.tsv\); name one: --data PATH",
+    ),
+    "several sets in several formats": (
+        {"A_TRAIN.ts": ts(4), "B_TRAIN.tsv": ucr(4)},
+        "",
+        r"several files for the train part \(A_TRAIN\.ts, B_TRAIN\.tsv\); name one: --data PATH",
     ),
     "several tests": (
         {"train.csv": wide(4), "test_a.csv": wide(4), "test_b.csv": wide(4)},
