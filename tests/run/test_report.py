@@ -533,6 +533,12 @@ class TestTexts:
         assert "… 320 left out …" in found.said("examples")
         assert "… 240 left out …" in found.said("states")
 
+    def test_a_long_text_keeps_its_ends(self, tmp_path: Path) -> None:
+        example = Example("test sequence 0", "a", "b", tokens=[f"w{i}" for i in range(400)])
+        found = page(tmp_path, texts(history=[], updates=None, states=[], examples=[example]))
+        shown = [int(i) for i in re.findall(r"w(\d+)", found.said("examples"))]
+        assert shown == [*range(40), *range(360, 400)]
+
     def test_control_characters_are_shown_by_their_pictures(self, tmp_path: Path) -> None:
         found = page(tmp_path, texts(history=[], updates=None, title="a\x00b\x1f\x7f\ud83d"))
         assert "\x00" not in found.source
