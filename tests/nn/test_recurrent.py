@@ -268,6 +268,24 @@ def test_a_function_with_several_fields_says_so() -> None:
 
 
 @pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ("h h", "cell 'counting': 'h' is declared twice"),
+        ("h c:", "cell 'counting': state field 'c': unknown size ''. Known: H (H is hidden_size)"),
+        ("", "cell 'counting': a state is expected, such as state=\"h\""),
+    ],
+)
+def test_a_function_whose_state_cannot_be(state: str, message: str) -> None:
+    def counting(x: Tensor, state: Any) -> Any:
+        return state
+
+    counting.__dict__["state"] = state
+    with pytest.raises(CellError) as caught:
+        Recurrent(counting, 2, 2)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
     ("function", "shapes"),
     [(lambda x, h: (h, h), "[(3, 4), (3, 4)]"), (lambda x, h: h[:, :2], "[(3, 2)]"), (lambda x, h: [], "[]")],
 )

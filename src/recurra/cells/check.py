@@ -20,7 +20,7 @@ from recurra.errors import CellError, unknown
 from recurra.math import ACTIVATIONS
 
 if TYPE_CHECKING:
-    from recurra.cells.form import Cell
+    from recurra.cells.form import Cell, Stateful
 
 INITIALISATIONS = ("xavier", "orthogonal", "identity", "uniform", "normal", "zeros", "ones")
 """The initialisations a `start` entry can name (`recurra.nn.initialise` carries them out)."""
@@ -100,13 +100,38 @@ def option(cell: "Cell", name: str, value: Any) -> Any:
     return value
 
 
-def declaration(cell: "Cell") -> None:
-    """Check that a declaration does not contradict itself.
+def state(form: "Stateful") -> None:
+    """Check the declaration of a state.
 
     Raises:
-        CellError: It does.
+        CellError: It contradicts itself.
     """
-    _check_names(cell)
+    names = [f.name for f in form.fields]
+    if not names:
+        fail(form.name, 'a state is expected, such as state="h"')
+    _check_names(form.name, names)
+    for f in form.fields:
+        _check_size(form, f"state field {f.name!r}", f.width)
+        if not isinstance(form.value(f.start), (int, float)):
+            fail(form.name, f"state field {f.name!r} starts at a number or an option with one, not {f.start!r}")
+
+
+def declaration(cell: "Cell") -> None:
+    """Check the rest of a cell's declaration.
+
+    Raises:
+        CellError: It contradicts itself.
+    """
+    gates, matrices = [*cell.gates, *cell.inputs], [m.name for m in cell.matrices]
+    if not gates:
+        fail(cell.name, 'at least one net input is expected, such as gates="h"')
+    _check_names(cell.name, gates)
+    letters = [*"WUb", *(f"{letter}_{gate}" for letter in "WUb" for gate in gates)]
+    fields = [f.name for f in cell.fields]
+    _check_names(cell.name, [*letters, *cell.vectors, *matrices, *cell.constants, *fields])  # as `start` knows them
+    without_u = [f"U_{gate}" for gate in cell.inputs]
+    _check_start(cell, [name for name in (*letters, *cell.vectors, *matrices, *fields) if name not in without_u])
+
     if positional(cell.body) not in (2, 3):
         fail(cell.name, "its body takes (z, s) or (z, s, p), and options as keyword-only arguments")
     if cell.biases not in (0, 1, 2):
@@ -115,14 +140,15 @@ def declaration(cell: "Cell") -> None:
         fail(cell.name, unknown("kind of U", str(cell.recurrent), KINDS_OF_U))
     if cell.recurrent == "blocks":
         _check_size(cell, "recurrent='blocks'", "heads")
-    for f in cell.fields:
-        _check_size(cell, f"state field {f.name!r}", f.width)
-        if not isinstance(cell.value(f.start), (int, float)):
-            fail(cell.name, f"state field {f.name!r} starts at a number or an option with one, not {f.start!r}")
     for m in cell.matrices:
         _check_size(cell, f"matrix {m.name!r}", m.rows)
         _check_size(cell, f"matrix {m.name!r}", m.columns)
+
+
+def _check_start(cell: "Cell", names: list[str]) -> None:
     for key, start in cell.start.items():
+        if key not in names:
+            fail(cell.name, "start: " + unknown("parameter or state field", key, names))
         value = cell.value(start)
         if isinstance(value, str) and value not in INITIALISATIONS:
             known = [*INITIALISATIONS, *cell.options]
@@ -131,38 +157,24 @@ def declaration(cell: "Cell") -> None:
             fail(cell.name, f"start of {key!r}: a number or a named initialisation is expected, not {value!r}")
 
 
-def _check_names(cell: "Cell") -> None:
-    fields, gates = [f.name for f in cell.fields], [*cell.gates, *cell.inputs]
-    if not fields:
-        fail(cell.name, 'a state is expected, such as state="h"')
-    if not gates:
-        fail(cell.name, 'at least one net input is expected, such as gates="h"')
-    for name in (*fields, *gates, *cell.vectors, *(m.name for m in cell.matrices), *cell.constants):
+def _check_names(cell: str, names: list[str]) -> None:
+    """Names that Python and the layer allow, each once."""
+    for i, name in enumerate(names):
         if not name.isidentifier() or iskeyword(name) or name.startswith("_"):
-            fail(cell.name, f"{name!r} is not a name that Python allows for an attribute")
+            fail(cell, f"{name!r} is not a name that Python allows for an attribute")
         if name in RESERVED or name.startswith("initial_"):
-            fail(cell.name, f"{name!r} is a name of the layer's own; another one is needed")
-    letters = [*"WUb", *(f"{letter}_{gate}" for letter in "WUb" for gate in gates)]
-    parameters = [*letters, *cell.vectors, *(m.name for m in cell.matrices)]
-    by_name = [*parameters, *cell.constants, *fields]  # `start` tells these apart by their names alone
-    for names in (gates, by_name):
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice:
-            fail(cell.name, f"{twice!r} is declared twice")
-    without_u = [f"U_{gate}" for gate in cell.inputs]
-    startable = [name for name in (*parameters, *fields) if name not in without_u]
-    for key in cell.start:
-        if key not in startable:
-            fail(cell.name, "start: " + unknown("parameter or state field", key, startable))
+            fail(cell, f"{name!r} is a name of the layer's own; another one is needed")
+        if name in names[:i]:
+            fail(cell, f"{name!r} is declared twice")
 
 
-def _check_size(cell: "Cell", what: str, size: int | str) -> None:
-    if isinstance(size, str) and size != "H" and size not in cell.options:
-        fail(cell.name, f"{what}: " + unknown("size", size, ["H", *cell.options]) + " (H is hidden_size)")
-    value = cell.options.get(size, 1) if isinstance(size, str) else size
+def _check_size(form: "Stateful", what: str, size: int | str) -> None:
+    if isinstance(size, str) and size != "H" and size not in form.options:
+        fail(form.name, f"{what}: " + unknown("size", size, ["H", *form.options]) + " (H is hidden_size)")
+    value = form.options.get(size, 1) if isinstance(size, str) else size
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         named = f"option {size!r}" if isinstance(size, str) else "a size"
-        fail(cell.name, f"{what}: {named} is a whole number above 0, not {value!r}")
+        fail(form.name, f"{what}: {named} is a whole number above 0, not {value!r}")
 
 
 # --- the body -------------------------------------------------------------------------------------------------------

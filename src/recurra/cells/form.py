@@ -75,6 +75,7 @@ class Stateful:
     """The named tuple of the fields."""
 
     def __post_init__(self) -> None:
+        check.state(self)
         names = tuple(f.name for f in self.fields)
         object.__setattr__(self, "state_type", _record(f"{self.name}_state", names))
 
@@ -123,8 +124,8 @@ class Cell(Stateful):
     p_type: Any = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        check.declaration(self)
         super().__post_init__()
+        check.declaration(self)
         object.__setattr__(self, "z_type", _record("z", (*self.gates, *self.inputs)))
         object.__setattr__(
             self, "p_type", _record("p", (*self.vectors, *(m.name for m in self.matrices), *self.constants))
