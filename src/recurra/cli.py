@@ -322,7 +322,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         sys.stderr.close()  # the reader of a pipe went away, which is not our fault
-        return 0
+        return 1  # as Typer has it, which meets most of them first
     except OSError as error:
         return _failed(f"{error.filename or 'standard output'}: {error.strerror or error}", debug)
     return result if isinstance(result, int) else 0
