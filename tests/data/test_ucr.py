@@ -123,6 +123,7 @@ def test_a_separator_may_be_named(tmp_path: Path, name: str):
 def test_very_long_lines_are_known(tmp_path: Path):
     rows = ["\t".join([str(i % 2), *["1e-05"] * 12_000]) for i in range(6)]  # cut inside a number
     parts = load(tmp_path, "\n".join(rows), "long.data")
+    assert parts.schema.format == "ucr"
     assert parts.train.lengths.tolist() == [12_000] * 6
 
 
