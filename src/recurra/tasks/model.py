@@ -23,7 +23,7 @@ class ModelSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    cell: str = Field(default="lstm", description="name of a cell, or file.py:name for one of your own")
+    cell: str = Field(default="gru", description="name of a cell, or file.py:name for one of your own")
     options: dict[str, Any] = Field(
         default_factory=dict, description="the cell's options, such as forget_bias or activation"
     )
@@ -31,7 +31,11 @@ class ModelSettings(BaseModel):
         default=64, description="width of the state; one number, or one for each layer"
     )
     num_layers: int = Field(default=1, ge=1, description="recurrent layers")
-    bidirectional: bool = Field(default=False, description="run each layer in both directions")
+    bidirectional: bool | None = Field(
+        default=None,
+        description="run each layer in both directions; when left out, only where there is one output a sequence, "
+        "since an output at every step would read the future",
+    )
     dropout: float = Field(default=0.0, ge=0, le=1, description="share dropped between layers")
     input_dropout: float = Field(
         default=0.0, ge=0, le=1, description="share of each layer's inputs dropped, alike at every step"
@@ -115,7 +119,7 @@ class SequenceModel(nn.Module):
         self.register_buffer("deviation", torch.ones(input_size))
         self.register_buffer("target_mean", torch.zeros(outputs))
         self.register_buffer("target_deviation", torch.ones(outputs))
-        self.recurrent = _recurrent(settings, input_size)
+        self.recurrent = _recurrent(settings, input_size, per_step)
         width = self.recurrent.output_size
         layers: list[nn.Module] = [nn.Dropout(settings.output_dropout)]
         for hidden in settings.head:
@@ -185,7 +189,7 @@ def build(settings: ModelSettings, schema: Schema, outputs: int, per_step: bool 
     )
 
 
-def _recurrent(settings: ModelSettings, input_size: int) -> Recurrent:
+def _recurrent(settings: ModelSettings, input_size: int, per_step: bool) -> Recurrent:
     key = "model.cell"
     try:
         cell = find(settings.cell)
@@ -196,13 +200,16 @@ def _recurrent(settings: ModelSettings, input_size: int) -> Recurrent:
             cell = cell(**settings.options)
     except CellError as error:
         raise RecipeError(f"{key}: {error}") from error
+    both_ways = settings.bidirectional
+    if both_ways is None:
+        both_ways = isinstance(cell, Cell) and not per_step
     try:
         layers = Recurrent(
             cell,
             input_size,
             settings.hidden_size,
             settings.num_layers,
-            bidirectional=settings.bidirectional,
+            bidirectional=both_ways,
             dropout=settings.dropout,
             input_dropout=settings.input_dropout,
             recurrent_dropout=settings.recurrent_dropout,
