@@ -42,7 +42,8 @@ def test_pooling_is_what_the_equations_say() -> None:
     data = ragged([6, 3])
     batch = collate(data, torch.arange(2))
     for pool in ("last", "mean", "max"):
-        network = SequenceModel(ModelSettings.model_validate({"pool": pool, "hidden_size": 4}), 2, input_size=3).eval()
+        settings = ModelSettings.model_validate({"pool": pool, "hidden_size": 4, "bidirectional": False})
+        network = SequenceModel(settings, 2, input_size=3).eval()
         states, _ = network.recurrent(network.inputs(batch.x), lengths=batch.lengths)
         h = states[:3, 1]
         pooled = {"last": h[2], "mean": h.mean(0), "max": h.amax(0)}[pool]
@@ -96,6 +97,14 @@ def test_images_are_scaled_over_all_their_values() -> None:
     network.scale_from(bytes_, "auto")
     assert network.mean.unique().numel() == 1
     assert float(network.mean[0]) == pytest.approx(float(bytes_.values.double().mean()), rel=1e-6)
+
+
+def test_directions_when_left_out() -> None:
+    settings = ModelSettings.model_validate({})
+    assert SequenceModel(settings, 2, input_size=3).recurrent.bidirectional
+    assert not SequenceModel(settings, 2, input_size=3, per_step=True).recurrent.bidirectional
+    both = ModelSettings.model_validate({"bidirectional": True})
+    assert SequenceModel(both, 2, input_size=3, per_step=True).recurrent.bidirectional
 
 
 def test_a_cell_that_takes_no_such_option() -> None:
