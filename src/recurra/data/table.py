@@ -455,7 +455,8 @@ def _read_wide(table: Table, task: str, settings: DataSettings, schema: Schema |
         else _channels([str(name) for name in _list(schema.settings["features"])] if schema else names)
     )
     features, order = channels or (["value"], list(range(len(names))))
-    nested = any(table.sample.dtypes[i].is_nested() for i in roles.features)
+    kinds = table.sample.dtypes  # made anew at every asking
+    nested = any(kinds[i].is_nested() for i in roles.features)
     if nested:  # a column of lists: a whole sequence in one cell
         features, order = ["value"] if len(names) == 1 else names, list(range(len(names)))
     inputs = [roles.features[i] for i in order]
