@@ -36,6 +36,12 @@ app = typer.Typer(
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 Data = Annotated[str | None, typer.Option("--data", metavar="PATH", help="A file, or a folder with parts.")]
+InputFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--input-format", metavar="FORMAT", help="How the data are laid out; found from the content when left out."
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what stands there.")]
 
 
@@ -91,12 +97,7 @@ def train(
         Path | None, typer.Option("--from", metavar="RUN", help="Begin with the weights and vocabulary of that run.")
     ] = None,
     resume: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Go on with a run that was stopped.")] = None,
-    input_format: Annotated[
-        str | None,
-        typer.Option(
-            "--input-format", metavar="FORMAT", help="How the data are laid out; found from the content when left out."
-        ),
-    ] = None,
+    input_format: InputFormat = None,
     force: Force = False,
 ) -> None:
     """Train a network on sequences.
@@ -154,6 +155,7 @@ def _train(run: "Callable[[], Run | Seeds]", listener: "Progress") -> None:
 def evaluate(
     run: RunPath,
     data: Data = None,
+    input_format: InputFormat = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Score a run on data whose targets are known.
@@ -162,7 +164,7 @@ def evaluate(
     """
     from recurra.run.api import load
 
-    found = load(run).evaluate(data)
+    found = load(run).evaluate(data, input_format=input_format)
     _warn(found["warnings"])
     if as_json:
         typer.echo(json.dumps(found, ensure_ascii=False))
@@ -187,6 +189,7 @@ def predict(
         str | None,
         typer.Option("--output-format", metavar="csv|jsonl", help="By --out's ending when left out, else csv."),
     ] = None,
+    input_format: InputFormat = None,
     force: Force = False,
 ) -> None:
     """Write what a run says of further sequences."""
@@ -199,7 +202,7 @@ def predict(
     if out is not None:
         check_place(out, force)
     loaded = load(run)
-    said: Predictions = loaded.predict(sys.stdin.buffer if data == "-" else data)
+    said: Predictions = loaded.predict(sys.stdin.buffer if data == "-" else data, input_format=input_format)
     _warn(said.warnings)
     kind = output_format or ("jsonl" if out is not None and out.suffix in (".jsonl", ".json") else "csv")
     text = (to_csv if kind == "csv" else to_lines)(loaded.rows(said))
@@ -252,9 +255,7 @@ def data(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="fetch: the data set to download.")] = None,
     task: Annotated[str, typer.Option(metavar="TASK", help="Read it for this task.")] = "classify",
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a data.* key.")] = None,
-    input_format: Annotated[
-        str | None, typer.Option("--input-format", metavar="FORMAT", help="How the data are laid out.")
-    ] = None,
+    input_format: InputFormat = None,
 ) -> None:
     """Show how a file is read, or fetch a data set.
 

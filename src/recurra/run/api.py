@@ -102,19 +102,24 @@ class Run:
         checkpoint.fill(network, weights, path)
         return network.eval()
 
-    def predict(self, data: Any) -> Predictions:
+    def predict(self, data: Any, *, input_format: str | None = None) -> Predictions:
         """What the network says of further sequences.
 
         Args:
             data: A path, an open binary file, arrays, tensors, a dataframe or texts, as for `train`.
+            input_format: How the data are laid out, where that is another way than the training data's.
 
         Returns:
             Predictions: `.labels` and `.outputs` (probabilities, or numbers); `.rows()` by way of the task.
         """
-        return self._predict(data, targets=False)
+        return self._predict(data, False, input_format)
 
-    def evaluate(self, data: Any = None) -> dict[str, Any]:
+    def evaluate(self, data: Any = None, *, input_format: str | None = None) -> dict[str, Any]:
         """Score the network on data whose targets are known; without data, on the run's own test part.
+
+        Args:
+            data: As for `predict`, with its targets.
+            input_format: How the data are laid out, where that is another way than the training data's.
 
         Returns:
             {"metrics": {...}, "intervals": {...}, "sequences": N, "warnings": [...]}.
@@ -130,7 +135,7 @@ class Run:
                 "sequences": count,
                 "warnings": own["warnings"],
             }
-        said = self._predict(data, targets=True)
+        said = self._predict(data, True, input_format)
         return {
             "metrics": self.task.scores(said),
             "intervals": intervals_of(self.recipe.task, said),
@@ -142,9 +147,9 @@ class Run:
         """Predictions as rows: `index, prediction, p_<class>…`, or as the task has them."""
         return list(self.task.rows(predictions))
 
-    def _predict(self, data: Any, targets: bool) -> Predictions:
+    def _predict(self, data: Any, targets: bool, input_format: str | None) -> Predictions:
         network = self.network
-        part, warnings = load_part(data, self.schema, targets=targets)
+        part, warnings = load_part(data, self.schema, targets=targets, format=input_format)
         with memory_told(self.recipe):
             said = predict(self.task, network, part, carry_state=self.recipe.learn.carry_state)
         said.warnings = warnings
