@@ -108,7 +108,7 @@ def test_directions_when_left_out() -> None:
 
 
 def test_a_cell_that_takes_no_such_option() -> None:
-    with pytest.raises(RecipeError, match="model.options: cell 'gru': unknown option 'forget_bias'"):
+    with pytest.raises(RecipeError, match=r"model\.options: cell 'gru': unknown option 'forget_bias'"):
         build(
             ModelSettings.model_validate({"cell": "gru", "options": {"forget_bias": 1.0}}),
             Schema(task="classify", format="x", input="numbers", features=["a"]),
