@@ -812,7 +812,7 @@ WORDS = {
     "a key as an option": Case(
         "train digits --epochs 3", "no such option --epochs; a key of the recipe is set by: --set train.epochs=VALUE"
     ),
-    "an option unlike any": Case("evaluate run --quick", "no such option --quick; known: --data, --json"),
+    "an option unlike any": Case("compare run other --quick", "no such option --quick; known: --json"),
     "an option without its value": Case("train digits --data", "--data: a value is expected behind it"),
     "a name too many": Case("train digits mnist", "train: one argument too many: mnist"),
     "no run": Case("evaluate", "RUN is missing: a run folder"),
