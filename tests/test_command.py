@@ -795,7 +795,7 @@ def test_mnist_recipes_run(name: str, small_mnist: Path, command: Command) -> No
 def test_mnist_by_its_name(data_folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RECURRA_DATA", str(data_folder))
     command("train", "mnist-gru", **{"train.samples": 12_800})
-    assert recurra.load("runs/mnist-gru").summary["test"]["accuracy"] > 0.8
+    assert recurra.load("runs/mnist-gru").summary["test"]["accuracy"] > 0.6
 
 
 @pytest.mark.exhaustive
