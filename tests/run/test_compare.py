@@ -322,8 +322,8 @@ class TestFaults:
         ("damage", "message"),
         [
             (lambda runs: runs.pop(), r"two or more run folders are expected, not 1"),
-            (lambda runs: runs.append(runs[0] / "no"), r"no: there is no such run folder"),
-            (lambda runs: (runs[1] / "recipe.toml").unlink(), r"y: not a run folder"),
+            (lambda runs: runs.append(runs[0] / "no"), r"no: no such file or folder"),
+            (lambda runs: (runs[1] / "recipe.toml").unlink(), r"y: is no run folder"),
             (lambda runs: (runs[1] / "summary.json").unlink(), r"y: .*not finished"),
             (lambda runs: (runs[1] / "summary.json").write_text("{"), r"summary\.json.*: is damaged"),
             (lambda runs: (runs[1] / "summary.json").write_text("[]"), r"summary\.json: is damaged"),
