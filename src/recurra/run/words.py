@@ -10,12 +10,11 @@ if TYPE_CHECKING:
 
 
 def describe_model(training: "Training") -> str:
-    """One line: cell, sizes, parameters."""
+    """One line: cell and sizes."""
     model = training.recipe.model
     layers = f"{model.num_layers} layers of " if model.num_layers > 1 else ""
     ways = ", both directions" if training.network.recurrent.bidirectional else ""
-    parameters = sum(p.numel() for p in training.network.parameters())
-    return f"{layers}{model.cell} {model.hidden_size}{ways}, {parameters:,} parameters"
+    return f"{layers}{model.cell} {model.hidden_size}{ways}"
 
 
 def outcome(done: "Run | Seeds") -> str:
