@@ -792,11 +792,6 @@ RUNS = {
         "d/p.csv: cannot be written: there is no folder d",
         {"good.csv": GOOD},
     ),
-    "predictions onto a full disk": Case(
-        "predict run --data good.csv --out /dev/full",
-        "/dev/full: cannot be written: No space left on device",
-        {"good.csv": GOOD},
-    ),
     "predictions in no such format": Case(
         "predict run --data good.csv --output-format json",
         "--output-format: unknown format 'json'; did you mean 'jsonl'? Known: csv, jsonl",

@@ -4,10 +4,12 @@ import csv
 import gzip
 import io
 import json
+import os
 import re
 import shutil
 import struct
 import sys
+import threading
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -220,7 +222,7 @@ def test_a_run_folder_is_as_it_is_promised(here: Path, command: Command) -> None
     assert first == f"{accuracy}; majority baseline {summary['baselines']['majority']['accuracy']:.4f}"
     assert re.fullmatch(r"trained in \d+\.\d s on 640 sequences", second)
     assert third == "report runs/digits/report.html"
-    assert err.startswith("digits (seed 3): gru 96, both directions, ")
+    assert err.startswith("digits (seed 3): gru 96, both directions")
     assert "update 10 of 10, loss " in err
 
 
@@ -252,6 +254,12 @@ def test_one_way_to_say_how_long_takes_the_place_of_the_other(command: Command) 
     command("train", "sine", "--out", "new", **{"train.samples": 5})
     assert recurra.load("new").recipe.train.epochs is None
     assert recurra.load("new").summary["samples_seen"] == 5
+
+
+def test_what_is_laid_over_a_recipe_stays_with_that_run() -> None:
+    over = recipes.load("mnist-lstm", {"model.options.forget_bias": 2.0})
+    assert over.model.options == {"forget_bias": 2.0}
+    assert recipes.load("mnist-lstm").model.options == {"forget_bias": 1.0}
 
 
 def test_a_setting_is_taken_out(command: Command) -> None:
@@ -437,11 +445,16 @@ def test_predict_into_files(here: Path, trained: Path, command: Command) -> None
     assert command(*words, "--output-format", "jsonl")[0] == (here / "said.jsonl").read_text()
 
 
-def test_predict_to_a_device(trained: Path, command: Command) -> None:
-    assert (
-        command("predict", str(trained / "run"), "--data", str(trained / "unknown.csv"), "--out", "/dev/null")[0] == ""
-    )
-    assert not Path("/dev/null").is_file()
+def test_predict_to_a_pipe(here: Path, trained: Path, command: Command) -> None:
+    words = ("predict", str(trained / "run"), "--data", str(trained / "unknown.csv"))
+    os.mkfifo(here / "pipe")
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append((here / "pipe").read_text()))
+    reader.start()
+    command(*words, "--out", "pipe")
+    reader.join()
+    assert read == [command(*words)[0]]
+    assert (here / "pipe").is_fifo()  # it is written to, not replaced by a file
 
 
 def test_compare(trained: Path, command: Command) -> None:

@@ -5,7 +5,8 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,14 +15,12 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
+from rich.text import Text
 
 from recurra.errors import DataError, RecipeError, RecurraError, RunError, nearest, unknown
 from recurra.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from recurra.run.api import Run, Seeds
     from recurra.run.progress import Progress
     from recurra.tasks import Predictions
 
@@ -104,51 +103,55 @@ def train(
 
     The run folder holds weights, scores and the report.
     """
-    from recurra.run import api, recipe
-    from recurra.run.progress import Progress
+    with _listener() as listener:
+        from recurra.run import api, recipe
+        from recurra.run.words import outcome
 
-    listener = Progress(Console(stderr=True))
-    if resume is not None:
-        given = {"NAME": name, "--out": out, "--set": set_, "--seed": seed, "--seeds": seeds, "--from": from_run}
-        given |= {"--input-format": input_format, "--force": force or None}
-        for option, value in given.items():
-            if value not in (None, []):
-                raise RecipeError(f"{option} beside --resume: a run goes on with the recipe it began with")
-        _train(lambda: api.resume(resume, data, validation=validation, test=test, listener=listener), listener)
-        return
-    if name is None:
-        known = ", ".join([*recipe.built_in(), *recipe.TASKS])
-        raise RecipeError(f"NAME is missing: a recipe, a task or a TOML file; known: {known}")
-    options: dict[str, Any] = {
-        "validation": validation,
-        "test": test,
-        "out": out,
-        "settings": dict(recipe.assignment(text) for text in set_ or []),
-        "seed": seed,
-        "from_run": from_run,
-        "input_format": input_format,
-        "force": force,
-        "listener": listener,
-    }
-    if seeds is None:
-        _train(lambda: api.train(name, data, **options), listener)
-    else:
-        _train(lambda: api.train_seeds(seeds, name, data, **options), listener)
+        options: dict[str, Any] = {"validation": validation, "test": test, "listener": listener}
+        if resume is not None:
+            given = {"NAME": name, "--out": out, "--set": set_, "--seed": seed, "--seeds": seeds, "--from": from_run}
+            given |= {"--input-format": input_format, "--force": force or None}
+            for option, value in given.items():
+                if value not in (None, []):
+                    raise RecipeError(f"{option} beside --resume: a run goes on with the recipe it began with")
+            done = api.resume(resume, data, **options)
+        elif name is None:
+            known = ", ".join([*recipe.built_in(), *recipe.TASKS])
+            raise RecipeError(f"NAME is missing: a recipe, a task or a TOML file; known: {known}")
+        else:
+            settings = dict(recipe.assignment(text) for text in set_ or [])
+            options |= {"out": out, "settings": settings, "seed": seed, "from_run": from_run}
+            options |= {"input_format": input_format, "force": force}
+            if seeds is None:
+                done = api.train(name, data, **options)
+            else:
+                done = api.train_seeds(seeds, name, data, **options)
+    _say(outcome(done))
 
 
-def _train(run: "Callable[[], Run | Seeds]", listener: "Progress") -> None:
-    """Train, and say how it ended: the score, the baseline beside it, and where everything is."""
-    from recurra.run.words import outcome
-
+@contextmanager
+def _listener() -> "Iterator[Progress]":
+    """What shows how training goes, from the first moment on: PyTorch alone takes seconds to begin."""
+    console = Console(stderr=True)
+    waiting = console.status("reading the data")
+    if console.is_terminal:
+        waiting.start()
+    folder = None
     try:
-        done = run()
+        from recurra.run.progress import Progress
+
+        listener = Progress(console, waiting)
+        try:
+            yield listener
+        finally:
+            folder = listener.folder
     except KeyboardInterrupt:
-        folder = listener.folder
-        if folder is None:
-            raise
-        typer.echo(f"stopped; go on from the last checkpoint: recurra train --resume {folder}", err=True)
+        waiting.stop()
+        go_on = "" if folder is None else f"; go on from the last checkpoint: recurra train --resume {folder}"
+        _say(f"stopped{go_on}", err=True)
         raise typer.Exit(130) from None
-    typer.echo(outcome(done))
+    finally:
+        waiting.stop()
 
 
 @app.command()
@@ -202,7 +205,7 @@ def predict(
     if out is not None:
         check_place(out, force)
     loaded = load(run)
-    said: Predictions = loaded.predict(sys.stdin.buffer if data == "-" else data, input_format=input_format)
+    said: Predictions = loaded.predict(data, input_format=input_format)
     _warn(said.warnings)
     kind = output_format or ("jsonl" if out is not None and out.suffix in (".jsonl", ".json") else "csv")
     text = (to_csv if kind == "csv" else to_lines)(loaded.rows(said))
@@ -224,7 +227,7 @@ def compare(
     from recurra.run.compare import compare as compared
 
     found = compared(runs)
-    typer.echo(found.to_json() if as_json else found.to_text())
+    typer.echo(found.to_json() if as_json else found.to_text())  # laid out for the width already
 
 
 @app.command()
@@ -271,7 +274,7 @@ def data(
             offered = ", ".join(each.name for each in sets().values() if each.files)
             raise DataError(f"NAME is missing: the data set to fetch; known: {offered}")
         if name in sets() and sets()[name].files:
-            typer.echo(f"{sets()[name].summary}; terms: {sets()[name].terms}", err=True)
+            _say(f"{sets()[name].summary}; terms: {sets()[name].terms}", err=True)
         console = Console(stderr=True)
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
         with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -295,12 +298,23 @@ def data(
     if input_format is not None:
         settings["data.format"] = input_format
     made = recipe.load(task, settings)
-    typer.echo(describe(source, made.data, task=made.task).to_text())
+    _say(describe(source, made.data, task=made.task).to_text())
+
+
+def _say(text: str, err: bool = False) -> None:
+    """Print lines; on a terminal they break between words."""
+    if not (sys.stderr if err else sys.stdout).isatty():
+        typer.echo(text, err=err)
+        return
+    shown = Text(text)
+    shown.highlight_regex(r"^error:", "bold red")
+    shown.highlight_regex(r"^warning:", "bold yellow")
+    Console(stderr=err).print(shown)
 
 
 def _warn(warnings: Sequence[str]) -> None:
     for warning in warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        _say(f"warning: {warning}", err=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -319,7 +333,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except typer.TyperException as error:  # an option that does not exist, a missing argument
         return _failed(_usage(error), debug)
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("stopped", err=True)
         return 130
     except BrokenPipeError:
         sys.stderr.close()  # the reader of a pipe went away, which is not our fault
@@ -367,5 +380,5 @@ def _option_meant(name: str, context: typer.Context) -> str:
 def _failed(text: str, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    typer.echo(f"error: {text}", err=True)
+    _say(f"error: {text}", err=True)
     return 2

@@ -22,6 +22,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     check_place(target, force=True)
+    if is_special(target):
+        raise RunError(f"{target}: cannot be written: is a device or a pipe")
     temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         temporary.touch()

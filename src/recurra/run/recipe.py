@@ -124,8 +124,8 @@ def load(name: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:
 def built_in() -> dict[str, dict[str, Any]]:
     """The tables of every built-in recipe, by name."""
     folder = resources.files("recurra.recipes")
-    files = sorted((f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name)
-    return {f.name.removesuffix(".toml"): tomllib.loads(f.read_text(encoding="utf-8")) for f in files}
+    files = {f.name.removesuffix(".toml"): f for f in folder.iterdir() if f.name.endswith(".toml")}
+    return {name: tomllib.loads(file.read_text(encoding="utf-8")) for name, file in sorted(files.items())}
 
 
 def assignment(text: str) -> tuple[str, Any]:
