@@ -284,6 +284,17 @@ class TestOutput:
         assert row == f"y 0.9900 0.9600 to 0.9900 +0.2400 {low:+.4f} to {high:+.4f} 0.5000 1,234 2.5 s".split()
         assert "better than [red]x" in text
 
+    @pytest.mark.parametrize("width", [80, 150])
+    def test_no_number_is_broken_on_a_terminal(self, tmp_path: Path, width: int) -> None:
+        first = classified(tmp_path / "first", "ab" * 100, "ab" * 75 + "ba" * 25)
+        other = classified(tmp_path / "other", "ab" * 100, "ab" * 99 + "ba", test_intervals={"accuracy": [0.96, 0.99]})
+        lines = compare([first, other]).to_text(width).splitlines()
+        assert max(map(len, lines)) <= width
+        rows = [line for line in lines if line.startswith("other ")]
+        assert len(rows) == (2 if width == 80 else 1)
+        for number in ("0.9900", "0.9600 to 0.9900", "+0.2400", "1,234", "2.5 s"):
+            assert any(number in row for row in rows)
+
     def test_text_says_when_nothing_can_be_told(self, tmp_path: Path) -> None:
         first = classified(tmp_path / "x", "ab" * 20, "ab" * 19 + "aa")
         other = classified(tmp_path / "y", "ab" * 20, "ab" * 19 + "bb")

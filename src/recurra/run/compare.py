@@ -108,7 +108,8 @@ class Comparison:
         console = Console(file=out, width=width or shutil.get_terminal_size((110, 24)).columns, highlight=False)
         better = "higher" if self.higher_is_better else "lower"
         console.print(Text(f"test {self.metric} ({better} is better)"))
-        console.print(self._scores())
+        for table in self._scores(console):
+            console.print(table)
         for line in self._words():
             console.print(Text(line))
         if self.recipe:
@@ -118,30 +119,34 @@ class Comparison:
             console.print(Text("\nthe recipes do not differ"))
         return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
-    def _scores(self) -> Table:
+    def _scores(self, console: Console) -> list[Table]:
+        """One table, or two where one is wider than the console."""
         several = any(len(run.seeds) > 1 for run in self.runs)
         others = [name for name in self.runs[0].test if name != self.metric and "_first_" not in name]
         others = [name for name in others if name != "unknown_labels" and all(name in run.test for run in self.runs)]
-        heads = ["run", self.metric, "95 % interval", *(["seeds", "deviation"] if several else [])]
-        table = Table(
-            *heads, "difference", "95 % interval", *others, "parameters", "training", box=None, pad_edge=False
-        )
+        scores: list[tuple[str, list[str]]] = [
+            (self.metric, [f"{run.value:.4f}" for run in self.runs]),
+            ("95 % interval", [_span(run.interval) for run in self.runs]),
+            ("difference", ["", *(f"{difference.value:+.4f}" for difference in self.differences)]),
+            ("95 % interval", ["", *(_span(difference.interval, "+") or "none" for difference in self.differences)]),
+        ]
+        rest = [(name, [f"{run.test[name]:.4f}" for run in self.runs]) for name in others]
+        rest.append(("parameters", [f"{run.parameters:,}" for run in self.runs]))
+        rest.append(("training", [f"{run.train_seconds:.1f} s" for run in self.runs]))
+        if several:
+            deviations = ["" if run.deviation is None else f"{run.deviation:.4f}" for run in self.runs]
+            rest = [("seeds", [str(len(run.seeds)) for run in self.runs]), ("deviation", deviations), *rest]
+        whole = self._table([*scores, *rest])
+        wanted = console.measure(whole, options=console.options.update(max_width=1000)).maximum
+        return [whole] if wanted <= console.width else [self._table(scores), self._table(rest)]
+
+    def _table(self, columns: Sequence[tuple[str, Sequence[str]]]) -> Table:
+        """A table with a row a run."""
+        table = Table("run", *(head for head, _ in columns), box=None, pad_edge=False)
         for column in table.columns[1:]:
             column.justify = "right"
-        for run, difference in zip(self.runs, [None, *self.differences], strict=True):
-            spread = [str(len(run.seeds)), "" if run.deviation is None else f"{run.deviation:.4f}"]
-            cells = [
-                run.name,
-                f"{run.value:.4f}",
-                _span(run.interval),
-                *(spread if several else []),
-                "" if difference is None else f"{difference.value:+.4f}",
-                "" if difference is None else _span(difference.interval, "+") or "none",
-                *(f"{run.test[name]:.4f}" for name in others),
-                f"{run.parameters:,}",
-                f"{run.train_seconds:.1f} s",
-            ]
-            table.add_row(*(Text(cell, overflow="fold") for cell in cells))
+        for i, run in enumerate(self.runs):
+            table.add_row(*(Text(cell, overflow="fold") for cell in (run.name, *(cells[i] for _, cells in columns))))
         return table
 
     def _words(self) -> list[str]:
