@@ -56,7 +56,7 @@ class TrainSettings(BaseModel):
     shuffle: bool = Field(default=True, description="draw a new order for every epoch")
     bucket: bool = Field(default=True, description="put sequences of like length into one batch")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")
-    precision: Literal["32-true", "16-mixed", "bf16-mixed", "bf16-true", "64-true"] = Field(
+    precision: Literal["32-true", "bf16-mixed", "64-true"] = Field(
         default="32-true", description="number format, in Lightning Fabric's words"
     )
     threads: int = Field(

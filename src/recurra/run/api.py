@@ -2,11 +2,11 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +24,9 @@ from recurra.run.report import write_seeds_report
 from recurra.run.training import Listener, Training, memory_told
 from recurra.tasks import TASKS, Predictions, Task, predict
 from recurra.tasks.model import SequenceModel, build
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Run:
@@ -99,6 +102,7 @@ class Run:
             network = build(self.recipe.model, self.schema, outputs, per_step=self.schema.per_step)
         except RecipeError as error:
             raise RunError(f"{self.folder / 'recipe.toml'}: {error}") from error
+        network.to(weights["output.weight"].dtype)
         checkpoint.fill(network, weights, path)
         return network.eval()
 
@@ -179,6 +183,18 @@ class Seeds:
         return self.path / "report.html"
 
 
+def _own_random_numbers(call: Callable[P, R]) -> Callable[P, R]:
+    """Leave the caller's random numbers as they were: a run draws from its own seed."""
+
+    @wraps(call)
+    def wrapped(*args: P.args, **options: P.kwargs) -> R:
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
+            return call(*args, **options)
+
+    return wrapped
+
+
+@_own_random_numbers
 def train(
     recipe: str | Path = "classify",
     data: Any = None,
@@ -219,6 +235,7 @@ def train(
     return _begin(_prepared(path, made, data, validation, test, listener), force)
 
 
+@_own_random_numbers
 def resume(
     path: str | os.PathLike[str],
     data: Any = None,
@@ -243,6 +260,7 @@ def resume(
     return _resume(kept, data, validation, test, listener)
 
 
+@_own_random_numbers
 def train_seeds(
     seeds: int,
     recipe: str | Path = "classify",
@@ -300,6 +318,10 @@ def _destination(
     force: bool,
 ) -> tuple[Path, Recipe]:
     """Where a new run is kept, and its recipe with everything laid over it that was given beside it."""
+    if settings is not None and not isinstance(settings, Mapping):
+        raise RecipeError(f"settings: a mapping of dotted keys to values is expected, not {type(settings).__name__}")
+    if out is not None and not isinstance(out, (str, os.PathLike)):
+        raise RunError(f"out: the path of a folder is expected, not {out!r}")
     changes = dict(settings or {})
     if from_run is not None:
         source = Run(from_run)
@@ -310,7 +332,8 @@ def _destination(
                 f"{given[0]}: the network is that of {source.path}, so no model.* can be set beside --from"
             )
         changes["from_run"] = str(source.path.resolve())
-        changes["model"] = source.recipe.model.model_dump(exclude_none=True)
+        both_ways = source.network.recurrent.bidirectional  # decided there, where the recipe left it open
+        changes["model"] = {**source.recipe.model.model_dump(exclude_none=True), "bidirectional": both_ways}
     if seed is not None:
         changes["seed"] = seed
     if input_format is not None:
@@ -326,6 +349,8 @@ def _destination(
     path = Path(out) if out is not None else Path("runs") / made.name
     if path.name in ("", "..") or path.is_symlink():
         path = path.resolve()
+    if made.from_run is not None and path.exists() and path.samefile(made.from_run):
+        raise RunError(f"{path}: is the run that --from names; --out names another folder")
     folder.refuse_existing(path, force)
     return path, made
 
@@ -358,7 +383,8 @@ def _prepared(
     vocabulary: list[str] | None = None,
 ) -> Training:
     """A training that is ready to run. Nothing is written: what cannot be trained leaves nothing behind."""
-    source = Run(recipe.from_run) if recipe.from_run else None
+    begun = RunFolder(path).checkpoint.is_file()  # and so holds all that it took from another run
+    source = Run(recipe.from_run) if recipe.from_run and not begun else None
     if source is not None:
         vocabulary = source.schema.vocabulary
     parts = load_parts(
@@ -466,6 +492,11 @@ def warm_start(network: SequenceModel, schema: Schema, source: Run) -> list[str]
     if old.input != new.input or len(old.features) != len(new.features):
         said = [_inputs(s) for s in (old, new)]
         raise RunError(f"--from {source.path}: that run reads {said[0]}, the new data are {said[1]}")
+    if sorted(old.features) == sorted(new.features) and old.features != new.features:
+        raise RunError(
+            f"--from {source.path}: that run reads {', '.join(old.features)}, the new data have them in another order; "
+            "data.features puts them in that one"
+        )
     weights = source.network.state_dict()
     by_output = ("output.weight", "output.bias", "target_mean", "target_deviation")
     own = network.state_dict()

@@ -54,9 +54,7 @@ def finish(training: Training) -> dict[str, Any]:
     }
     first = training.recipe.report.first
     if test is not None and first:
-        few = Predictions(
-            test.outputs[:first], None if test.targets is None else test.targets[:first], None, None, test.schema
-        )
+        few = test.first(first)
         summary["test"] |= {f"{name}_first_{first}": value for name, value in task.scores(few).items()}
     write_report(folder.path, report_content(training, summary, test))
     write_text(folder / "summary.json", json.dumps(summary, ensure_ascii=False, indent=1))

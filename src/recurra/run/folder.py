@@ -169,15 +169,31 @@ def create(path: Path, files: dict[str, str], force: bool) -> RunFolder:
         (temporary / "checkpoints").mkdir(parents=True)
         for name, text in files.items():
             write_text(temporary / name, text)
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.rename(path)
-        sync_folder(path.parent)
     except (OSError, RunError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         fault = error if isinstance(error, OSError) else error.__cause__
         raise RunError(f"{path}: the run folder cannot be made: {getattr(fault, 'strerror', fault)}") from error
+    try:
+        _replace(path, temporary)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     return RunFolder(path)
+
+
+def _replace(path: Path, new: Path) -> None:
+    """Let a new folder take the name of an old one, in which nobody may be training."""
+    try:
+        if not path.exists():
+            new.rename(path)
+        else:
+            with RunFolder(path).locked():
+                old = path.with_name(f".{path.name}.{os.getpid()}.old")
+                path.rename(old)
+                new.rename(path)
+            shutil.rmtree(old, ignore_errors=True)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise RunError(f"{path}: the run folder cannot be made: {error.strerror}") from error
 
 
 def refuse_existing(path: Path, force: bool) -> None:

@@ -42,8 +42,8 @@ class Progress:
         done = training.progress.step
         parameters = sum(p.numel() for p in training.network.parameters())
         self._say(
-            f"{training.recipe.name} (seed {training.recipe.seed}): {describe_model(training)}, {parameters:,} parameters; "
-            f"{parts} sequences"
+            f"{training.recipe.name} (seed {training.recipe.seed}): {describe_model(training)}, "
+            f"{parameters:,} parameters; {parts} sequences"
         )
         for warning in training.parts.warnings:
             self._say(f"warning: {warning}")

@@ -98,11 +98,20 @@ class Training:
         self.settings = recipe.train
         if self.settings.early_stopping and parts.validation is None:
             raise RecipeError("train.early_stopping: needs a validation part; data.validation_fraction splits one off")
+        if recipe.learn.carry_state and (self.settings.batch_size > 1 or self.settings.shuffle):
+            raise RecipeError(
+                "learn.carry_state: one sequence goes on where the last one ended, so train.batch_size is 1 and "
+                "train.shuffle false"
+            )
         self.fabric = make_fabric(self.settings)
         torch.manual_seed(recipe.seed)
         self.task: Task = TASKS[recipe.task](parts.schema, self.settings)
         with memory_told(recipe):
             self.network: SequenceModel = self.task.build(recipe.model, parts.train)
+        if recipe.learn.carry_state and self.network.recurrent.bidirectional:
+            raise RecipeError(
+                "learn.carry_state: the backward direction comes from the future: model.bidirectional is false"
+            )
         self.rule = RULES[recipe.learn.rule](recipe.learn)
         self.progress = Progress()
         self.losses: list[float] = []
@@ -146,6 +155,7 @@ class Training:
                         break
                 else:
                     progress.epoch, progress.position = progress.epoch + 1, 0
+                    self.rule.state = None  # what is carried goes from the first sequence to the last
         finally:
             self.listener.end()
         self.network.load_state_dict(self._kept())
@@ -376,9 +386,8 @@ def total_updates(settings: TrainSettings, sequences: int) -> int:
 
     Where neither epochs nor samples are given, enough that a small data set is seen often and a large one a few times.
     """
-    per_update = settings.batch_size * settings.accumulate
     if settings.samples is not None:
-        return max(1, settings.samples // per_update)
+        return max(1, settings.samples // min(settings.batch_size * settings.accumulate, sequences))
     in_epoch = math.ceil(math.ceil(sequences / settings.batch_size) / settings.accumulate)
     if settings.epochs is not None:
         return settings.epochs * in_epoch

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -45,6 +45,17 @@ class Predictions:
         if self.schema.multi_label:
             return [";".join(c for c, p in zip(classes, row, strict=True) if p >= 0.5) for row in self.outputs]
         return [classes[i] for i in self.outputs.argmax(1)]
+
+    def first(self, count: int) -> "Predictions":
+        """Those of the first `count` sequences."""
+        rows = count if self.offsets is None else int(self.offsets[min(count, len(self))])
+        return replace(
+            self,
+            outputs=self.outputs[:rows],
+            targets=None if self.targets is None else self.targets[:rows],
+            offsets=None if self.offsets is None else self.offsets[: count + 1],
+            ids=None if self.ids is None else self.ids[:count],
+        )
 
     def __len__(self) -> int:
         return len(self.outputs) if self.offsets is None else len(self.offsets) - 1

@@ -79,7 +79,9 @@ class Classify(Task):
         smoothing = self.settings.label_smoothing
         weights = None if self.weights is None else self.weights.to(outputs)
         if not self.schema.multi_label:
-            return F.cross_entropy(outputs, batch.targets, weight=weights, label_smoothing=smoothing)
+            # Summed, since PyTorch's mean divides by the batch's own weights, which would undo them in small batches.
+            total = F.cross_entropy(outputs, batch.targets, weight=weights, label_smoothing=smoothing, reduction="sum")
+            return total / len(batch)
         targets = batch.targets.to(outputs) * (1 - smoothing) + smoothing / 2
         total = F.binary_cross_entropy_with_logits(outputs, targets, pos_weight=weights, reduction="sum")
         return total / len(batch)

@@ -59,7 +59,7 @@ class Regress(Task):
         """The mean over sequences, or over every step that is not padding, in units of the targets' scale."""
         assert batch.targets is not None
         targets = (batch.targets - network.target_mean) / network.target_deviation
-        each = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.smooth_l1_loss}[self.settings.loss]
+        each = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}[self.settings.loss]
         if not self.schema.per_step or batch.lengths is None:
             return each(outputs, targets)
         lengths = batch.lengths.to(outputs.device)
