@@ -26,9 +26,10 @@ from recurra.cli import app, main
 from recurra.data import FORMATS
 from recurra.data.fetch import sets
 from recurra.data.made import MADE
+from recurra.errors import RecipeError
 from recurra.run import recipe
 from recurra.run.progress import Progress
-from recurra.run.training import Silent
+from recurra.run.training import Silent, make_fabric
 from recurra.tasks import TASKS
 
 TINY: dict[str, Any] = {
@@ -1062,15 +1063,13 @@ def test_a_disk_that_is_full_indeed(here: Path, capsys: pytest.CaptureFixture[st
 # --- the machine, and the person at it -------------------------------------------------------------------------------
 
 
-def test_a_graphics_card_that_is_not_there(
-    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_graphics_card_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert main(["train", "digits", "--set", "train.device=cuda:7"]) == 2
+    settings = recipe.load("digits", {"train.device": "cuda:7"}).train
     expected = "train.device: 'cuda:7' is not there; this machine has: cuda:0, cuda:1"
-    assert capsys.readouterr().err == f"error: {expected}\n"
-    assert digests(here) == {}
+    with pytest.raises(RecipeError, match=f"^{re.escape(expected)}$"):
+        make_fabric(settings)
 
 
 def test_a_run_that_is_stopped_says_how_to_go_on(
