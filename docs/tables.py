@@ -1,6 +1,6 @@
 """Tables of the documentation that are read from the code, so that they cannot fall behind it.
 
-A page asks for one by a line of its own: `<!-- table: cells -->`.
+A page asks for one by a line of its own: `<!-- table: formats -->`.
 """
 
 import re
@@ -10,7 +10,6 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from recurra.cells import CATALOGUE
 from recurra.data import FORMATS
 from recurra.data.fetch import sets
 from recurra.run import recipe
@@ -23,15 +22,6 @@ def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     """A Markdown table."""
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def cells() -> str:
-    """Every cell, its options and the first line of its docstring."""
-    rows = []
-    for name, cell in CATALOGUE.items():
-        options = ", ".join(f"`{key}={getattr(value, '__name__', value)}`" for key, value in cell.options.items())
-        rows.append((f"`{name}`", (cell.__doc__ or "").split("\n")[0], options))
-    return table(("cell", "what it is", "options"), rows)
 
 
 def formats() -> str:
@@ -91,7 +81,6 @@ def _default(field: FieldInfo) -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "cells": cells,
     "formats": formats,
     "sets": fetched_sets,
     "withheld": withheld_sets,
