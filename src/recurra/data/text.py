@@ -122,7 +122,7 @@ def check_classes(distinct: Collection[str], rows: int, where: str) -> None:
     if all(map(is_number, distinct)) and not all(float(cell).is_integer() for cell in distinct):
         raise DataError(
             f"{where} holds {len(distinct)} different numbers in {rows} rows, which are no classes; numbers are "
-            f"predicted by the task regress."
+            f"predicted by the task regress (recurra train regress, recurra data --task regress)."
         )
 
 

@@ -105,7 +105,8 @@ def meant(path: list[str], keys: Any) -> str | None:
         return by_name[path[-1]]
     words = re.sub(r"[\W_]+", " ", path[-1]).lower().strip()
     for key, field in keys.items():
-        if words and (field.description or "").lower().startswith(words):
+        described = (field.description or "").lower()
+        if words and described.startswith(words) and not described.startswith(words + ":"):  # "tokens: …" says of which
             return key
     if (whole := nearest(".".join(path), keys)) is not None and nearest(path[-1], [whole.rpartition(".")[2]]):
         return whole
