@@ -343,6 +343,12 @@ FILES = {
     "texts in UTF-16": data(
         "t.tsv", TEXTS.encode("utf-16"), "t.tsv: is text in UTF-16; say so: --set data.encoding=utf-16."
     ),
+    "texts that are not in UTF-16": data(
+        "t.tsv",
+        TEXTS,
+        "t.tsv: is not utf-16 (UTF-16 stream does not start with BOM).",
+        "--set data.encoding=utf-16",
+    ),
     "an encoding that does not exist": data(
         "t.tsv",
         TEXTS,

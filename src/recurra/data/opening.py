@@ -106,6 +106,8 @@ def open_text(source: Path | BinaryIO, encoding: str = "utf-8", newline: str | N
             yield text
         except UnicodeDecodeError as error:
             raise DataError(cast(_Checked, binary).decoding_fault(error, encoding)) from error
+        except UnicodeError as error:  # without a place: UTF-16 and UTF-32 begin with a mark, which is missing
+            raise DataError(f"{name_of(source)}: is not {encoding} ({error}).") from error
         finally:
             text.detach()
 
