@@ -532,7 +532,10 @@ RECIPES = {
         "train digits --out new --seed -1", "seed: a whole number from 0 to below 4,294,967,296 is expected, not -1"
     ),
     "a seed that is no number": Case("train digits --out new --seed x", "--seed: a whole number is expected, not 'x'"),
-    "no seeds": Case("train digits --out new --seeds 0", "seeds: a number above 0 is expected, not 0"),
+    "no seeds": Case("train digits --out new --seeds 0", "seeds: a whole number from 1 to 1,000 is expected, not 0"),
+    "more seeds than there are": Case(
+        "train digits --out new --seed 4294967295 --seeds 2", "seeds: a whole number from 1 to 1 is expected, not 2"
+    ),
     "several seeds of a bad recipe": Case(
         "train digits --out new --seeds 2 --set model.cell=lsmt",
         "model.cell: unknown cell 'lsmt'; did you mean 'lstm'? Known: CELLS; one of your own is named as file.py:NAME",
@@ -606,6 +609,10 @@ RUNS = {
     "a run stands there, forced by what cannot be trained": Case(
         "train digits --out run --force --set model.cell=lsmt",
         "model.cell: unknown cell 'lsmt'; did you mean 'lstm'? Known: CELLS; one of your own is named as file.py:NAME",
+    ),
+    "a run in place of its recipe": Case(
+        "train run --out new",
+        "unknown recipe, task or TOML file 'run'. Known: RECIPES; the recipe of that run is run/recipe.toml",
     ),
     "an unfinished run stands there": Case(
         "train digits --out unfinished",
@@ -816,6 +823,9 @@ WORDS = {
     ),
     "an option unlike any": Case("compare run other --quick", "no such option --quick; known: --json"),
     "an option without its value": Case("train digits --data", "--data: a value is expected behind it"),
+    "an empty word": Case(
+        "train classify --data ''", "a word of the command line is empty; is it a variable that is not set?"
+    ),
     "a name too many": Case("train digits mnist", "train: one argument too many: mnist"),
     "no run": Case("evaluate", "RUN is missing: a run folder"),
     "no data to predict on": Case("predict run", "--data is missing: the sequences; - reads standard input"),
@@ -909,7 +919,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def prepare(here: Path, case: Case, runs: Path) -> None:
-    """Make the input of a case."""
+    """Make the input of a case, beside an earlier run that nothing may touch."""
+    shutil.copytree(runs / "run", here / "runs" / "earlier")
     words = case.words.replace("/", " ").split()
     for name in RUN_FOLDERS:
         if name in words:

@@ -325,6 +325,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    if "" in words:  # which would be the present folder
+        return _failed("a word of the command line is empty; is it a variable that is not set?", debug)
     try:
         result = app(words, prog_name="recurra", standalone_mode=False)
         sys.stdout.flush()

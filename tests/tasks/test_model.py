@@ -116,6 +116,12 @@ def test_a_cell_that_takes_no_such_option() -> None:
         )
 
 
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_a_batch_larger_than_any_data(shuffle: bool) -> None:
+    plan = epoch_plan(ragged([3, 9, 1]), 10**20, seed=1, epoch=0, shuffle=shuffle, bucket=True)
+    assert [sorted(batch.tolist()) for batch in plan] == [[0, 1, 2]]
+
+
 def test_collate_and_plans_cover_every_sequence_once() -> None:
     data = ragged([3, 9, 1, 5, 5, 2, 8, 4])
     for plan in (

@@ -74,6 +74,7 @@ def epoch_plan(data: Sequences, batch_size: int, *, seed: int, epoch: int, shuff
         bucket: Put sequences of like length into one batch, so that little is padded.
     """
     n = len(data)
+    batch_size = min(batch_size, max(1, n))
     if not shuffle:
         return list(torch.arange(n).split(batch_size))
     generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)

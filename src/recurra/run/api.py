@@ -25,6 +25,9 @@ from recurra.run.training import Listener, Training, memory_told
 from recurra.tasks import TASKS, Predictions, Task, predict
 from recurra.tasks.model import SequenceModel, build
 
+MOST_SEEDS = 1000
+"""Runs that one call trains at most."""
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -292,9 +295,10 @@ def train_seeds(
         force: See `train`.
         listener: See `train`.
     """
-    if seeds < 1:
-        raise RecipeError(f"seeds: a number above 0 is expected, not {seeds}")
     path, made = _destination(recipe, (data, validation, test), out, settings, seed, from_run, input_format, force)
+    most = min(MOST_SEEDS, recipes.SEEDS - made.seed)
+    if not 1 <= seeds <= most:
+        raise RecipeError(f"seeds: a whole number from 1 to {most:,} is expected, not {seeds}")
     values = list(range(made.seed, made.seed + seeds))
     # Before the folder is made, so that nothing is left behind (or overwritten) by what cannot be trained.
     first = _prepared(path / f"seed-{made.seed}", made, data, validation, test, listener)

@@ -23,6 +23,9 @@ from recurra.tasks.model import ModelSettings
 
 SECTIONS = ("data", "model", "train", "learn", "report")
 
+SEEDS = 2**32
+"""How many seeds there are."""
+
 HOW_LONG = ("train.epochs", "train.samples")
 """Two ways to say the same; one laid over a recipe takes the other's place."""
 
@@ -50,7 +53,7 @@ class Recipe(BaseModel):
     task: str = Field(description="classify or regress")
     from_run: str | None = Field(default=None, description="run whose weights and vocabulary this one begins with")
     seed: int = Field(
-        default=0, ge=0, lt=2**32, description="seed of the split, the first weights, the order and the dropout"
+        default=0, ge=0, lt=SEEDS, description="seed of the split, the first weights, the order and the dropout"
     )
     data: DataSettings = Field(default_factory=lambda: DataSettings())
     model: ModelSettings = Field(default_factory=lambda: ModelSettings())
@@ -110,7 +113,9 @@ def load(name: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:
         values, source = _read(Path(text)), text
         text = Path(text).stem
     else:
-        raise RecipeError(unknown("recipe, task or TOML file", text, [*built_in(), *TASKS]))
+        kept = Path(text) / "recipe.toml"
+        hint = f"; the recipe of that run is {kept}" if kept.is_file() else ""
+        raise RecipeError(unknown("recipe, task or TOML file", text, [*built_in(), *TASKS]) + hint)
     values = deepcopy(values)
     for key, value in changes.items():
         _set(values, key, value)
