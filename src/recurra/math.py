@@ -2,15 +2,23 @@
 
 They are PyTorch's own under the names of the formulas, so a body written with `torch.sigmoid` means the same:
 `sigmoid` (σ, the logistic function), `tanh`, `relu`, `exp`, `log`, `log_sigmoid`, `softplus`, `sqrt`, `maximum`,
-`minimum`, `where`, `clamp`, `sin`, `cos`; and `norm`, layer normalisation of a row.
+`minimum`, `where`, `clamp`, `sin`, `cos`; `norm`, layer normalisation of a row; `join` and `split`, which put the
+values of several gates side by side and take them apart again.
 """
 
+import torch
 from torch import Tensor, clamp, cos, exp, log, maximum, minimum, relu, sigmoid, sin, sqrt, tanh, where
 from torch.nn.functional import layer_norm as _layer_norm
 from torch.nn.functional import logsigmoid as log_sigmoid
 from torch.nn.functional import softplus
 
 logistic = sigmoid
+
+
+def identity(x: Tensor) -> Tensor:
+    """The value itself: no activation."""
+    return x
+
 
 ACTIVATIONS = {
     "tanh": tanh,
@@ -19,6 +27,7 @@ ACTIVATIONS = {
     "relu": relu,
     "softplus": softplus,
     "sin": sin,
+    "identity": identity,
 }
 """Activations that a recipe can name."""
 
@@ -35,11 +44,23 @@ def norm(x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None, ep
     return _layer_norm(x, x.shape[-1:], scale, shift, epsilon)
 
 
+def join(*parts: Tensor) -> Tensor:
+    """Several values side by side, (B, H) each, in one row, (B, parts * H)."""
+    return torch.cat(parts, -1)
+
+
+def split(x: Tensor, parts: int) -> tuple[Tensor, ...]:
+    """A row of several values of one width, (B, parts * H), taken apart, (B, H) each."""
+    return x.chunk(parts, -1)
+
+
 __all__ = [
     "ACTIVATIONS",
     "clamp",
     "cos",
     "exp",
+    "identity",
+    "join",
     "log",
     "log_sigmoid",
     "logistic",
@@ -50,6 +71,7 @@ __all__ = [
     "sigmoid",
     "sin",
     "softplus",
+    "split",
     "sqrt",
     "tanh",
     "where",

@@ -10,13 +10,14 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from recurra.cells import gru as _gru
+from recurra.cells import linear as _linear
 from recurra.cells import lstm as _lstm
 from recurra.cells import simple as _simple
 from recurra.cells.check import FAULTS_OF_CODE
 from recurra.cells.form import Cell, Use, cell
 from recurra.errors import CellError, unknown
 
-FAMILIES: tuple[ModuleType, ...] = (_simple, _lstm, _gru)
+FAMILIES: tuple[ModuleType, ...] = (_simple, _lstm, _gru, _linear)
 """One module a family of cells; a new family is added here, a new cell needs no entry anywhere."""
 
 CATALOGUE: dict[str, Cell] = {

@@ -6,7 +6,8 @@ the engine knows which products each net input needs.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from keyword import iskeyword
 from pathlib import Path
@@ -22,10 +23,14 @@ from recurra.math import ACTIVATIONS
 if TYPE_CHECKING:
     from recurra.cells.form import Cell, Stateful
 
-INITIALISATIONS = ("xavier", "orthogonal", "identity", "uniform", "normal", "zeros", "ones")
+MULTIPLE_OF_H = re.compile(r"(\d*)H")
+
+INITIALISATIONS = ("xavier", "orthogonal", "identity", "uniform", "unit", "normal", "zeros", "ones")
 """The initialisations a `start` entry can name (`recurra.nn.initialise` carries them out)."""
 
 KINDS_OF_U = ("dense", "diagonal", "blocks")
+
+KINDS_OF_BIAS = (0, 1, 2, "apart")
 
 RESERVED = ("weight_ih", "weight_hh", "bias", "bias_ih", "bias_hh", "mask_hh", "weight_skip", "bias_skip")
 """Names that a layer gives to its own parameters."""
@@ -88,12 +93,17 @@ def option(cell: "Cell", name: str, value: Any) -> Any:
     if name not in cell.options:
         fail(cell.name, unknown("option", name, cell.options))
     default = cell.options[name]
+    if name in cell.sizes:
+        _check_size(cell, f"option {name!r}", value)
     if callable(default) and not callable(value):
         if not isinstance(value, str) or value not in ACTIVATIONS:
             fail(cell.name, f"option {name!r}: " + unknown("function", str(value), ACTIVATIONS))
         return ACTIVATIONS[value]
-    for kind, words in ((bool, "True or False"), ((int, float), "a number"), (str, "a name")):
-        if isinstance(default, kind):
+    if isinstance(default, tuple) and isinstance(value, (tuple, list)):
+        return tuple(value)
+    kinds = ((bool, "True or False"), ((int, float), "a number"), (str, "a name"), (tuple, "a tuple"))
+    for kind, words in kinds:
+        if isinstance(default, kind) and name not in cell.sizes:
             if not isinstance(value, kind) or isinstance(value, bool) != isinstance(default, bool):
                 fail(cell.name, f"option {name!r}: {words} is expected, not {value!r}")
             break
@@ -122,39 +132,53 @@ def declaration(cell: "Cell") -> None:
     Raises:
         CellError: It contradicts itself.
     """
-    gates, matrices = [*cell.gates, *cell.inputs], [m.name for m in cell.matrices]
+    gates, further = [*cell.gates, *cell.inputs], [p.name for p in (*cell.vectors, *cell.matrices)]
     if not gates:
         fail(cell.name, 'at least one net input is expected, such as gates="h"')
     _check_names(cell.name, gates)
     letters = [*"WUb", *(f"{letter}_{gate}" for letter in "WUb" for gate in gates)]
     fields = [f.name for f in cell.fields]
-    _check_names(cell.name, [*letters, *cell.vectors, *matrices, *cell.constants, *fields])  # as `start` knows them
+    _check_names(cell.name, [*letters, *further, *cell.constants, *fields])  # as `start` knows them
     without_u = [f"U_{gate}" for gate in cell.inputs]
-    _check_start(cell, [name for name in (*letters, *cell.vectors, *matrices, *fields) if name not in without_u])
+    _check_start(cell, [name for name in (*letters, *further, *fields) if name not in without_u])
 
     if positional(cell.body) not in (2, 3):
         fail(cell.name, "its body takes (z, s) or (z, s, p), and options as keyword-only arguments")
-    if cell.biases not in (0, 1, 2):
-        fail(cell.name, f"biases is 0, 1 or 2, not {cell.biases!r}")
+    if cell.biases not in KINDS_OF_BIAS or isinstance(cell.biases, bool):
+        fail(cell.name, f"biases is 0, 1, 2 or 'apart', not {cell.biases!r}")
     if not callable(cell.recurrent) and cell.recurrent not in KINDS_OF_U:
         fail(cell.name, unknown("kind of U", str(cell.recurrent), KINDS_OF_U))
     if cell.recurrent == "blocks":
         _check_size(cell, "recurrent='blocks'", "heads")
+    for v in cell.vectors:
+        _check_size(cell, f"vector {v.name!r}", v.width)
     for m in cell.matrices:
         _check_size(cell, f"matrix {m.name!r}", m.rows)
         _check_size(cell, f"matrix {m.name!r}", m.columns)
+    for gate in cell.chrono:
+        if gate.removeprefix("-") not in gates:
+            fail(cell.name, "chrono: " + unknown("gate", gate.removeprefix("-"), gates))
+        if not cell.biases:
+            fail(cell.name, "chrono sets biases, and it has none")
 
 
 def _check_start(cell: "Cell", names: list[str]) -> None:
     for key, start in cell.start.items():
         if key not in names:
             fail(cell.name, "start: " + unknown("parameter or state field", key, names))
-        value = cell.value(start)
-        if isinstance(value, str) and value not in INITIALISATIONS:
-            known = [*INITIALISATIONS, *cell.options]
-            fail(cell.name, f"start of {key!r}: " + unknown("initialisation", value, known))
-        if not isinstance(value, (int, float, str)):
-            fail(cell.name, f"start of {key!r}: a number or a named initialisation is expected, not {value!r}")
+        check_initialisation(cell, f"start of {key!r}", cell.value(start), [*INITIALISATIONS, *cell.options])
+
+
+def check_initialisation(cell: "Cell", what: str, value: Any, known: Sequence[str] = INITIALISATIONS) -> None:
+    """Check that a value is a number, a named initialisation or a function from a shape.
+
+    Raises:
+        CellError: It is something else.
+    """
+    if isinstance(value, str) and value not in INITIALISATIONS:
+        fail(cell.name, f"{what}: " + unknown("initialisation", value, known))
+    if isinstance(value, bool) or not (isinstance(value, (int, float, str)) or callable(value)):
+        fail(cell.name, f"{what}: a number or a named initialisation is expected, not {value!r}")
 
 
 def _check_names(cell: str, names: list[str]) -> None:
@@ -168,13 +192,16 @@ def _check_names(cell: str, names: list[str]) -> None:
             fail(cell, f"{name!r} is declared twice")
 
 
-def _check_size(form: "Stateful", what: str, size: int | str) -> None:
-    if isinstance(size, str) and size != "H" and size not in form.options:
-        fail(form.name, f"{what}: " + unknown("size", size, ["H", *form.options]) + " (H is hidden_size)")
-    value = form.options.get(size, 1) if isinstance(size, str) else size
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        named = f"option {size!r}" if isinstance(size, str) else "a size"
-        fail(form.name, f"{what}: {named} is a whole number above 0, not {value!r}")
+def _check_size(form: "Stateful", what: str, size: Any) -> None:
+    """A size is a whole number, a multiple of H, or the name of an option that holds one of these."""
+    if isinstance(size, str) and not MULTIPLE_OF_H.fullmatch(size):
+        if size not in form.options:
+            fail(form.name, f"{what}: " + unknown("size", size, ["H", *form.options]) + " (H is hidden_size)")
+        size, what = form.options[size], f"{what}: option {size!r}"
+    multiple = MULTIPLE_OF_H.fullmatch(size) if isinstance(size, str) else None
+    number = int(multiple[1] or 1) if multiple else size
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        fail(form.name, f"{what}: a whole number above 0, or 'H' for hidden_size, is expected, not {size!r}")
 
 
 # --- the body -------------------------------------------------------------------------------------------------------
@@ -185,7 +212,8 @@ def use(cell: "Cell", hidden_size: int) -> Use:
     H = hidden_size
     state = cell.state_type(*(torch.full((2, width), 0.5) for width in cell.widths(H)))
     notes = _Notes(cell, state[0].shape[-1])
-    values: dict[str, Any] = {name: torch.full((H,), 0.5) for name in cell.vectors} | cell.constant_values(H)
+    values: dict[str, Any] = {v.name: torch.full((cell.size(v.width, H),), 0.5) for v in cell.vectors}
+    values |= cell.constant_values(H)
     for m in cell.matrices:
         values[m.name] = LinearMap(torch.full((cell.size(m.rows, H), cell.size(m.columns, H)), 0.5))
     p = _Asked("parameter", values)
@@ -197,7 +225,10 @@ def use(cell: "Cell", hidden_size: int) -> Use:
     idle += [f"p.{name}" for name in values if name not in p._asked]
     if idle:
         fail(cell.name, f"declared, but never used in its body: {', '.join(idle)}")
-    without_u = [gate for gate in cell.gates if ways[gate] <= {".x"}]
+    without_b = [gate for gate in ways if cell.biases == "apart" and ways[gate] <= {".x", ".h"}]
+    if without_b:
+        fail(cell.name, f"its biases are apart, but z.{without_b[0]}.b is never used")
+    without_u = [gate for gate in cell.gates if ways[gate] <= {".x", ".b"}]
     if without_u:
         fail(cell.name, f"U_{without_u[0]} is never used; a net input without U is declared in `inputs`")
     if len(notes.operands) > 1:
@@ -205,7 +236,7 @@ def use(cell: "Cell", hidden_size: int) -> Use:
         fail(cell.name, f"its gates share one stacked U, but what they multiply has widths {widths}")
     return Use(
         whole=frozenset(gate for gate in cell.gates if "" in ways[gate]),
-        parts=frozenset(gate for gate in cell.gates if ways[gate] & {".x", ".h"}),
+        parts=frozenset(gate for gate in cell.gates if ways[gate] & {".x", ".h", ".b"}),
         called=frozenset(gate for gate in cell.gates if "(v)" in ways[gate]),
         operand=notes.operands.pop() if notes.operands else H,
     )
@@ -268,11 +299,13 @@ class _Notes:
 
     def add(self, gate: str, way: str, operand: Tensor | None = None) -> None:
         """Note that `z.<gate><way>` was taken."""
-        if way and gate in self.cell.inputs:
+        if way == ".b" and self.cell.biases != "apart":
+            raise _MisuseError(f"z.{gate}.b: a bias stands alone only where a cell declares biases='apart'")
+        if way in (".h", "(v)") and gate in self.cell.inputs:
             raise _MisuseError(f"z.{gate}{way}: {gate!r} is declared in `inputs`, so it has no U")
         if operand is not None and operand.dim() != 2:
             raise _MisuseError(f"z.{gate}(v): v is (B, K), not {tuple(operand.shape)}")
-        if way != ".x" and gate in self.cell.gates:
+        if way not in (".x", ".b") and gate in self.cell.gates:
             self.operands.add(self.state_width if operand is None else operand.shape[-1])
         self.ways[gate].add(way)
 
@@ -283,7 +316,7 @@ class _Noted(NetInput):
     __slots__ = ("_gate", "_notes", "_value")
 
     def __init__(self, gate: str, value: Tensor, notes: _Notes) -> None:
-        super().__init__(value, value, lambda operand, added: self._take("(v)", operand))
+        super().__init__(value, value, lambda operand, added: self._take("(v)", operand), value[0])
         self._gate, self._value, self._notes = gate, value, notes
 
     def _take(self, way: str, operand: Tensor | None = None) -> Tensor:
@@ -297,6 +330,11 @@ class _Noted(NetInput):
     @property
     def h(self) -> Tensor:
         return self._take(".h")
+
+    @property
+    def b(self) -> Tensor:
+        self._take(".b")
+        return self._value[0]
 
     @property
     def whole(self) -> Tensor:

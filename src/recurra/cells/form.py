@@ -10,7 +10,8 @@ The body is ordinary tensor code for one step of a batch. It is given
 
 - `z`, the net inputs: `z.g` is `W_g x_t + U_g h_(t-1) + b_g`, (B, H), where h is the first field of the state;
   `z.g(v)` puts `v` in the place of `h_(t-1)`; `z.g.x` and `z.g.h` are its two parts, `W_g x_t + b_g` and
-  `U_g h_(t-1)` (plus a bias of its own where the cell declares two);
+  `U_g h_(t-1)` (plus a bias of its own where the cell declares two); where the bias is declared apart, it is in
+  neither, but is `z.g.b`;
 - `s`, the old state, a field each: `s.h`, `s.c`;
 - `p`, where the body asks for it, the cell's further parameters and constants: vectors, `p.v_i * s.c`, and matrices,
   `p.W_hr @ v`;
@@ -36,11 +37,15 @@ from recurra.cells import check
 from recurra.cells.check import Use
 from recurra.cells.terms import plain
 
-Start = float | str
-"""How a parameter or state field begins: a number, the name of an option that holds it, or a named initialisation."""
+Start = float | str | Callable[[tuple[int, ...]], Tensor]
+"""How a parameter or state field begins: a number, the name of an option that holds it, a named initialisation, or a
+function from a shape to the values."""
 
 Size = int | str
-"""A number, "H" for hidden_size, or the name of an option that holds a number."""
+"""A number, "H" for hidden_size, "4H" for a multiple of it, or the name of an option that holds a number or "H"."""
+
+Biases = Literal[0, 1, 2, "apart"]
+"""Biases of a gate: none, one for W x + U h, one for each of the two, or one that the body adds itself, `z.g.b`."""
 
 Recurrence = Literal["dense", "diagonal", "blocks"] | Callable[..., Tensor]
 """How U multiplies; a function gives the mask of zeros and ones that is laid over a dense U."""
@@ -53,6 +58,19 @@ class StateField:
     name: str
     width: Size = "H"
     start: Start = 0.0
+
+    @property
+    def is_bookkeeping(self) -> bool:
+        """Whether it is no value of the layer's units, but a count of steps or the like, of a fixed width ("t:1")."""
+        return isinstance(self.width, int)
+
+
+@dataclass(frozen=True)
+class Vector:
+    """A further parameter of one row, (width,)."""
+
+    name: str
+    width: Size = "H"
 
 
 @dataclass(frozen=True)
@@ -86,7 +104,13 @@ class Stateful:
         """The number that a declared size stands for."""
         if isinstance(symbol, int):
             return symbol
-        return hidden_size if symbol == "H" else self.options[symbol]
+        multiple = check.MULTIPLE_OF_H.fullmatch(symbol)
+        return int(multiple[1] or 1) * hidden_size if multiple else self.size(self.options[symbol], hidden_size)
+
+    @property
+    def sizes(self) -> tuple[Size, ...]:
+        """Every size that its declaration names."""
+        return tuple(f.width for f in self.fields)
 
     def widths(self, hidden_size: int) -> tuple[int, ...]:
         """The width of each state field."""
@@ -96,10 +120,16 @@ class Stateful:
         """A `start` entry, an option's name replaced by what the option holds."""
         return self.options.get(start, start) if isinstance(start, str) else start
 
+    def begins(self, field: StateField) -> float:
+        """The number at which a state field begins."""
+        number = self.value(field.start)
+        assert isinstance(number, (int, float))
+        return float(number)
+
     def initial_state(self, batch: int, hidden_size: int, like: Tensor) -> tuple[Tensor, ...]:
         """The state before the first step, each field (B, width), on the device and of the type of `like`."""
         return tuple(
-            like.new_full((batch, width), float(self.value(f.start)))
+            like.new_full((batch, width), self.begins(f))
             for f, width in zip(self.fields, self.widths(hidden_size), strict=True)
         )
 
@@ -114,12 +144,13 @@ class Cell(Stateful):
     body: Callable[..., Any]
     gates: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()
-    vectors: tuple[str, ...] = ()
+    vectors: tuple[Vector, ...] = ()
     matrices: tuple[Matrix, ...] = ()
     constants: Mapping[str, Callable[..., Tensor]] = field(default_factory=dict)
-    biases: int = 1
+    biases: Biases = 1
     recurrent: Recurrence = "dense"
     start: Mapping[str, Start] = field(default_factory=dict)
+    chrono: tuple[str, ...] = ()
     z_type: Any = field(init=False, compare=False)
     p_type: Any = field(init=False, compare=False)
 
@@ -128,7 +159,7 @@ class Cell(Stateful):
         check.declaration(self)
         object.__setattr__(self, "z_type", _record("z", (*self.gates, *self.inputs)))
         object.__setattr__(
-            self, "p_type", _record("p", (*self.vectors, *(m.name for m in self.matrices), *self.constants))
+            self, "p_type", _record("p", (*(p.name for p in (*self.vectors, *self.matrices)), *self.constants))
         )
         object.__setattr__(self, "__doc__", self.body.__doc__)
 
@@ -165,13 +196,19 @@ class Cell(Stateful):
     @property
     def symbols(self) -> tuple[str, ...]:
         """Every parameter under its name in the formula: W_i, U_i, b_i, b'_i of each gate, vectors, matrices."""
-        biases = ("", "b", "b b'")[self.biases].split()
+        biases = ("b", "b'") if self.biases == 2 else ("b",) if self.biases else ()
         return (
             *(f"{letter}_{gate}" for gate in self.gates for letter in ("W", "U", *biases)),
             *(f"{letter}_{gate}" for gate in self.inputs for letter in ("W", *biases[:1])),
-            *self.vectors,
-            *(m.name for m in self.matrices),
+            *(p.name for p in (*self.vectors, *self.matrices)),
         )
+
+    @property
+    def sizes(self) -> tuple[Size, ...]:
+        """Every size that its declaration names."""
+        heads = ("heads",) if self.recurrent == "blocks" else ()
+        further = (*(v.width for v in self.vectors), *(n for m in self.matrices for n in (m.rows, m.columns)))
+        return (*super().sizes, *further, *heads)
 
     @functools.cached_property
     def _asks_for_p(self) -> bool:
@@ -197,7 +234,7 @@ class Cell(Stateful):
         `weight_ih` ((gates + inputs) * H, I), gates stacked in the declared order, then inputs; `weight_hh`
         (gates * H, K), where K is the width of what U multiplies, for a diagonal U (gates * H,), in blocks
         (heads, gates * H / heads, K / heads); `bias`, or `bias_ih` and `bias_hh` where the cell declares two; then
-        vectors (H,) and matrices.
+        vectors and matrices.
         """
         H, G = hidden_size, len(self.gates)
         rows = (G + len(self.inputs)) * H
@@ -205,10 +242,10 @@ class Cell(Stateful):
         if G:
             shapes["weight_hh"] = self._shape_of_u(H, self.use(H).operand)
         if self.biases:
-            shapes["bias" if self.biases == 1 else "bias_ih"] = (rows,)
+            shapes["bias_ih" if self.biases == 2 else "bias"] = (rows,)
         if self.biases == 2 and G:
             shapes["bias_hh"] = (G * H,)
-        shapes |= dict.fromkeys(self.vectors, (H,))
+        shapes |= {v.name: (self.size(v.width, H),) for v in self.vectors}
         shapes |= {m.name: (self.size(m.rows, H), self.size(m.columns, H)) for m in self.matrices}
         return shapes
 
@@ -250,26 +287,32 @@ def cell(
     vectors: str = "",
     matrices: Mapping[str, tuple[Size, Size]] | None = None,
     constants: Mapping[str, Callable[..., Tensor]] | None = None,
-    biases: int = 1,
+    biases: Biases = 1,
     recurrent: Recurrence = "dense",
     start: Mapping[str, Start] | None = None,
+    chrono: str = "",
 ) -> Callable[[Callable[..., Any]], Cell]:
     """Declare a cell; the decorated function is its equations (see the module's text for what it is given).
 
     Args:
         state: Names of the state's fields, the first being what the layer puts out: "h c". A field of another width
-            than hidden_size says so after a colon, by a number or an option's name: "h:proj_size c".
+            than hidden_size says so after a colon: "h:proj_size c" by an option's name, "h:2H" by a multiple. A field
+            of a fixed width, "t:1", is bookkeeping such as a count of steps: zoneout spares it, and it is not learnt.
         gates: Names of the net inputs that have W, U and b, stacked in this order: "i f g o".
         inputs: Names of the net inputs that have W and b only.
-        vectors: Names of parameters of one number a unit, (H,): "v_i v_f v_o".
-        matrices: Further matrices by name with their (rows, columns); a size is a number, "H" or an option's name.
+        vectors: Names of parameters of one number a unit, (H,): "v_i v_f v_o"; other widths as in a state: "a:4H".
+        matrices: Further matrices by name with their (rows, columns); a size is a number, "H", "4H" or an option's
+            name.
         constants: Untrained constants by name, each a function `(hidden_size, **options) -> Tensor`.
-        biases: 0, 1 (one for W x + U h) or 2 (one for each, as PyTorch's cells have it).
+        biases: 0, 1 (one for W x + U h), 2 (one for each, as PyTorch's cells have it), or "apart": one that is in no
+            net input's parts, for a body that adds it itself, `z.g.b`.
         recurrent: How U multiplies: "dense", "diagonal", "blocks" (block-diagonal by head; needs an option `heads`),
             or a function `(hidden_size, **options) -> mask` of zeros and ones, (H, H), laid over a dense U.
         start: Where a parameter or state field begins, other than by default: keys "W", "U", "b" (all gates), "W_g",
             "U_g", "b_g" (one gate), a vector, matrix or state field by name; values a number, the name of an option
-            that holds one, or a named initialisation ("identity", "orthogonal", …).
+            that holds one, a named initialisation ("identity", "orthogonal", …), or a function from a shape to values.
+        chrono: The gates that hold the memory open, for chrono initialisation (Tallec & Ollivier 2018): "f -i" where f
+            keeps the old state and i admits the new.
 
     Raises:
         CellError: A declaration that contradicts itself.
@@ -286,12 +329,13 @@ def cell(
             fields=fields,
             gates=tuple(gates.split()),
             inputs=tuple(inputs.split()),
-            vectors=tuple(vectors.split()),
+            vectors=tuple(Vector(name, width) for name, width in _names_and_widths(vectors)),
             matrices=tuple(Matrix(key, *check.pair(name, key, size)) for key, size in sizes.items()),
             constants=MappingProxyType(dict(constants or {})),
             biases=biases,
             recurrent=recurrent,
             start=MappingProxyType(others),
+            chrono=tuple(chrono.split()),
             options=MappingProxyType(check.options(name, body)),
         )
 
@@ -300,12 +344,13 @@ def cell(
 
 def state_fields(state: str, starts: Mapping[str, Start] | None = None) -> tuple[StateField, ...]:
     """The fields that a declaration such as "h:proj_size c" names, with their first values."""
-    fields = []
-    for declared in state.split():
-        name, colon, width = declared.partition(":")
-        size = int(width) if width.isdecimal() else width
-        fields.append(StateField(name, size if colon else "H", (starts or {}).get(name, 0.0)))
-    return tuple(fields)
+    return tuple(StateField(name, width, (starts or {}).get(name, 0.0)) for name, width in _names_and_widths(state))
+
+
+def _names_and_widths(declared: str) -> list[tuple[str, Size]]:
+    """The names, each with its width, in a declaration such as "h:proj_size c"."""
+    parts = [one.partition(":") for one in declared.split()]
+    return [(name, int(width) if width.isdecimal() else width if colon else "H") for name, colon, width in parts]
 
 
 @functools.cache

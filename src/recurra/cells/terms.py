@@ -24,21 +24,29 @@ class NetInput:
         x: `W_g x_t + b_g`.
         half: `U_g h_(t-1)`, with the second bias where the cell declares two; None where the body never asks for it.
         product: U_g; None where the body never calls it.
+        bias: `b_g`, (H,), where the cell declares it apart; it is then in neither part.
     """
 
-    __slots__ = ("_half", "_product", "_x")
+    __slots__ = ("_bias", "_half", "_product", "_x")
 
-    def __init__(self, x: Tensor, half: Tensor | None, product: Product | None) -> None:
-        self._x, self._half, self._product = x, half, product
+    def __init__(
+        self, x: Tensor, half: Tensor | None, product: Product | None = None, bias: Tensor | None = None
+    ) -> None:
+        self._x, self._half, self._product, self._bias = x, half, product, bias
 
     def __call__(self, operand: Any) -> Tensor:
         """`W_g x_t + U_g operand + b_g`."""
-        return _found(self._product)(plain(operand), self._x)
+        return _found(self._product)(plain(operand), self._x if self._bias is None else self._x + self._bias)
 
     @property
     def x(self) -> Tensor:
-        """`W_g x_t`, with the first bias."""
+        """`W_g x_t`, with the first bias where it is not declared apart."""
         return self._x
+
+    @property
+    def b(self) -> Tensor:
+        """`b_g`, (H,), where the cell declares its biases apart."""
+        return _found(self._bias)
 
     @property
     def h(self) -> Tensor:
@@ -48,7 +56,8 @@ class NetInput:
     @property
     def whole(self) -> Tensor:
         """The whole net input, (B, H), which every tensor operation takes this object for."""
-        return self._x + _found(self._half)
+        whole = self._x + _found(self._half)
+        return whole if self._bias is None else whole + self._bias
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

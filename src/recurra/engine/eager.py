@@ -47,11 +47,12 @@ class CellStepper:
         self.cell, self.drop = cell, drop
         self.every = (*cell.gates, *cell.inputs)
         self.shared = [g for g in cell.gates if g in use.whole | use.parts]
-        self.apart = [g for g in self.shared if g in use.parts | use.called]
+        self.apart = [g for g in self.shared if g in use.parts | use.called or cell.biases == "apart"]
         self.single = [g for g in self.every if g not in self.shared]
         self.weight_ih = weights["weight_ih"]
         self.width = len(self.weight_ih) // len(self.every)
         self.bias, self.second_bias = _biases(cell, use, weights)
+        self.bias_apart = _bias_apart(cell, weights)
         self.product = _product(cell, weights, self.shared) if self.shared else None
         called = [g for g in cell.gates if g in use.called]
         self.products = {g: self._caller(_product(cell, weights, [g]), g) for g in called}
@@ -96,8 +97,11 @@ class CellStepper:
             products = dict(zip(self.shared, self.product(operand, added).split(self.width, -1), strict=True))
         z: dict[str, Tensor | NetInput] = dict(products)
         for gate, x in zip((*self.apart, *self.single), others, strict=True):
-            half, product = products.get(gate), self.products.get(gate)
-            z[gate] = x if half is None and product is None else NetInput(x, half, product)
+            half, product, bias = products.get(gate), self.products.get(gate), self.bias_apart.get(gate)
+            if bias is not None and gate in self.cell.inputs:
+                half = x.new_zeros(())
+            plain = half is None and product is None and bias is None
+            z[gate] = x if plain else NetInput(x, half, product, bias)
         net_inputs = self.cell.z_type(*(z[g] for g in self.every))
         return self.cell.step(net_inputs, self.cell.state_type(*state), self.p)
 
@@ -105,6 +109,8 @@ class CellStepper:
 def _biases(cell: Cell, use: Use, weights: Mapping[str, Tensor]) -> tuple[Tensor | None, dict[str, Tensor]]:
     """What the projected input is added to, and by gate the second biases that belong to `z.g.h` alone."""
     first, second = weights.get("bias", weights.get("bias_ih")), weights.get("bias_hh")
+    if cell.biases == "apart":
+        return None, {}
     if first is None or second is None:
         return first, {}
     pieces = list(first.chunk(len(cell.gates) + len(cell.inputs)))
@@ -115,6 +121,14 @@ def _biases(cell: Cell, use: Use, weights: Mapping[str, Tensor]) -> tuple[Tensor
         else:
             pieces[i] = pieces[i] + bias
     return torch.cat(pieces), alone
+
+
+def _bias_apart(cell: Cell, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """By gate, the biases that the body adds itself."""
+    if cell.biases != "apart":
+        return {}
+    every = (*cell.gates, *cell.inputs)
+    return dict(zip(every, weights["bias"].chunk(len(every)), strict=True))
 
 
 def _product(cell: Cell, weights: Mapping[str, Tensor], gates: Sequence[str]) -> Product:
@@ -186,6 +200,7 @@ def run(
     reverse: bool = False,
     zoneout: float = 0.0,
     training: bool = False,
+    spared: Sequence[bool] | None = None,
 ) -> tuple[list[State], State]:
     """Run along time.
 
@@ -201,6 +216,7 @@ def run(
         zoneout: Share of the state's units that keep their old value at a step (Krueger et al. 2017); out of training
             the mean of both.
         training: Whether zoneout draws at random.
+        spared: For each state field, whether zoneout leaves it alone; a count of steps, say.
 
     Returns:
         The state after every step, in the order of time, and the final state.
@@ -219,7 +235,8 @@ def run(
         if some[t]:
             new = step(prepared[t], state)
             if zoneout:
-                new = _zoneout(new, state, zoneout, training)
+                zoned = _zoneout(new, state, zoneout, training)
+                new = tuple(n if s else z for n, z, s in zip(new, zoned, spared or [False] * len(new), strict=True))
             state = new if mask is None or whole[t] else _choose(mask[t], new, state)
         states[t] = state
     return states, state

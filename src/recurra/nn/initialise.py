@@ -1,41 +1,92 @@
 """How parameters begin, by name and gate."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from recurra.cells.check import check_initialisation
 from recurra.cells.form import Cell, Start
+from recurra.errors import CellError, unknown
 
 DEFAULTS: Mapping[str, Start] = {"W": "xavier", "U": "orthogonal", "b": 0.0}
 """W Xavier-uniform (Glorot & Bengio 2010) and U orthogonal (Saxe et al. 2014), a gate at a time; biases zero."""
 
 
+def checked(cell: Any, init: Any) -> Mapping[str, Start]:
+    """The `init` that a caller gives, if the cell has such parameters and they can begin so.
+
+    Raises:
+        ValueError: It is neither a name nor a mapping.
+        CellError: A parameter that the cell does not have, or a value that is none.
+    """
+    if not isinstance(cell, Cell):
+        raise ValueError("init: the parameters of a plain function are its own, so None is expected")
+    if isinstance(init, str):
+        init = dict.fromkeys(("W", "U", "b", *_further(cell)), init)
+    if not isinstance(init, Mapping):
+        raise ValueError(f"init: a mapping such as {{'U': 'identity', 'b_f': 2.0}} is expected, not {init!r}")
+    gates = [g for letter in "Wb" for g in ((letter, *(f"{letter}_{gate}" for gate in (*cell.gates, *cell.inputs))))]
+    known = [*gates, "U", *(f"U_{gate}" for gate in cell.gates), *_further(cell), "chrono"]
+    for key, value in init.items():
+        if key not in known:
+            raise CellError(f"cell {cell.name!r}, init: " + unknown("parameter", str(key), known))
+        if key == "chrono":
+            _check_chrono(cell, value)
+        else:
+            check_initialisation(cell, f"init of {key!r}", value)
+    return dict(init)
+
+
+def _further(cell: Cell) -> list[str]:
+    return [p.name for p in (*cell.vectors, *cell.matrices)]
+
+
+def _check_chrono(cell: Cell, span: Any) -> None:
+    if not cell.chrono:
+        raise CellError(f"cell {cell.name!r}, init: it names no gates that keep its memory, so it has no 'chrono'")
+    if not isinstance(span, (int, float)) or isinstance(span, bool) or not span > 2:
+        raise CellError(f"cell {cell.name!r}, init of 'chrono': a span of more than 2 steps is expected, not {span!r}")
+
+
 @torch.no_grad()
-def initialise(cell: Cell, weights: Mapping[str, Tensor]) -> None:
-    """Fill one layer's parameters, named as in `cell.shapes`: the defaults, then what the cell's `start` says.
+def initialise(cell: Cell, weights: Mapping[str, Tensor], init: Mapping[str, Start] | None = None) -> None:
+    """Fill one layer's parameters, named as in `cell.shapes`: as `init` says, else the cell's `start`, else by default.
 
     Each gate's block of W and U is filled by itself, and so is each head's, since an initialisation over all gates
     stacked would give each of them another scale.
     """
     every = (*cell.gates, *cell.inputs)
     for gate, block in zip(every, weights["weight_ih"].chunk(len(every)), strict=True):
-        fill(block, _start(cell, "W", gate))
+        fill(block, _start(cell, "W", gate, init))
     for gate, blocks in _blocks_of_u(cell, weights).items():
         for block in blocks:
-            fill(block, _start(cell, "U", gate))
+            fill(block, _start(cell, "U", gate, init))
     if "mask_hh" in weights:
         weights["weight_hh"].mul_(weights["mask_hh"].repeat(len(cell.gates), 1))
     first = weights.get("bias", weights.get("bias_ih"))
     if first is not None:
         for gate, block in zip(every, first.chunk(len(every)), strict=True):
-            fill(block, _start(cell, "b", gate))
+            fill(block, _start(cell, "b", gate, init))
+        if init and "chrono" in init:
+            _chrono(cell, dict(zip(every, first.chunk(len(every)), strict=True)), init["chrono"])
     if "bias_hh" in weights:
         weights["bias_hh"].zero_()  # it only adds to the first
-    for name in cell.vectors:
-        fill(weights[name], cell.value(cell.start.get(name, 0.0)))
-    for matrix in cell.matrices:
-        fill(weights[matrix.name], cell.value(cell.start.get(matrix.name, "xavier")))
+    starts: dict[str, Start] = dict.fromkeys((v.name for v in cell.vectors), 0.0)
+    starts |= dict.fromkeys((m.name for m in cell.matrices), "xavier")
+    for name, default in starts.items():
+        fill(weights[name], cell.value((init or {}).get(name, cell.start.get(name, default))))
+
+
+def _chrono(cell: Cell, biases: Mapping[str, Tensor], span: Any) -> None:
+    """Chrono initialisation (Tallec & Ollivier 2018): a unit forgets after 1 to `span` steps, log-uniformly.
+
+    The bias of the gate that keeps is log(u), u uniform from 1 to span - 1; that of the gate that admits is -log(u).
+    """
+    u = torch.empty_like(next(iter(biases.values()))).uniform_(1.0, float(span) - 1.0).log_()
+    for gate in cell.chrono:
+        biases[gate.removeprefix("-")].copy_(-u if gate.startswith("-") else u)
 
 
 @torch.no_grad()
@@ -45,7 +96,9 @@ def fill(block: Tensor, start: Start) -> None:
     A vector is taken for a diagonal matrix: "orthogonal" gives it entries of ±1, "identity" ones.
     """
     vector = block.dim() == 1
-    if not isinstance(start, str):
+    if callable(start):
+        block.copy_(start(tuple(block.shape)))
+    elif not isinstance(start, str):
         block.fill_(start)
     elif start in ("zeros", "ones") or (vector and start == "identity"):
         block.fill_(0.0 if start == "zeros" else 1.0)
@@ -63,15 +116,20 @@ def fill(block: Tensor, start: Start) -> None:
         block.copy_(nn.init.orthogonal_(torch.empty_like(block, dtype=kind)))
     elif start == "uniform":
         block.uniform_(-(len(block) ** -0.5), len(block) ** -0.5)  # as PyTorch's cells begin, ±1/√H
+    elif start == "unit":
+        block.uniform_(0.0, 1.0)
     elif start == "normal":
         block.normal_(0.0, block.shape[-1] ** -0.5)
     else:
         raise ValueError(f"no initialisation is named {start!r}")
 
 
-def _start(cell: Cell, letter: str, gate: str) -> Start:
-    default = "uniform" if letter == "U" and cell.recurrent == "diagonal" else DEFAULTS[letter]
-    return cell.value(cell.start.get(f"{letter}_{gate}", cell.start.get(letter, default)))
+def _start(cell: Cell, letter: str, gate: str, init: Mapping[str, Start] | None) -> Start:
+    for said in (init or {}, cell.start):
+        for key in (f"{letter}_{gate}", letter):
+            if key in said:
+                return cell.value(said[key])
+    return "uniform" if letter == "U" and cell.recurrent == "diagonal" else DEFAULTS[letter]
 
 
 def _blocks_of_u(cell: Cell, weights: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:

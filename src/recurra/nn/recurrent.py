@@ -1,24 +1,27 @@
 """`Recurrent`: any cell along time, in layers and directions."""
 
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Integral
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from recurra.cells import find
-from recurra.cells.form import Cell, Stateful, Use, state_fields
-from recurra.engine import eager
+from recurra.cells.form import Cell, Start, StateField, Stateful, Use, state_fields
+from recurra.engine import eager, scan
 from recurra.engine.eager import State
 from recurra.errors import unknown
-from recurra.nn.initialise import fill, initialise
+from recurra.nn.arguments import Layout, activation, check_share, sizes_of_layers, whole, widths_of_path, within_lengths
+from recurra.nn.initialise import checked, fill, initialise
 
 BACKENDS = ("auto", "eager")
 SKIPS = ("residual", "highway")
+OPTIONS = ("skip", "learn_initial_state", "input_layers", "output_layers", "init")
 SHARES = ("dropout", "input_dropout", "recurrent_dropout", "weight_drop", "zoneout")
 
 
@@ -34,6 +37,7 @@ class Recurrent(nn.Module):
         hidden_size: Width H of the state; one number, or one for each layer.
         num_layers: Layers, each reading the states of the one below (eq. 6.68).
         bidirectional: Run each layer in both directions and put their outputs side by side (eqs 6.69-6.71).
+        reverse: Run each layer from the last step to the first.
         batch_first: Inputs and outputs are (B, T, ...) instead of (T, B, ...).
         dropout: Share of the outputs of every layer but the last that is dropped in training.
         input_dropout: Share of each layer's inputs dropped in training, the same units at every step of a sequence
@@ -43,9 +47,22 @@ class Recurrent(nn.Module):
         zoneout: Share of the state's units that keep their old value at a step in training; otherwise the mean of
             both takes its place (Krueger et al. 2017). It concerns every state field.
         skip: "residual" adds each layer's input to its output; "highway" mixes the two by a gate (Srivastava et al.
-            2015). The first layer has neither, whatever the width of its input.
-        learn_initial_state: The state before the first step is a parameter instead of the cell's start (zero).
-        backend: "eager", or "auto", which chooses (at present always eager).
+            2015). Where their widths differ, a matrix brings the input to the output's (He et al. 2016). The first
+            layer has neither, whatever the width of its input.
+        learn_initial_state: The state before the first step is a parameter instead of the cell's start (zero); fields
+            of a fixed width (a count of steps) and those that start at infinity are not learnt.
+        input_layers: Widths of feed-forward layers that x passes before the first recurrent layer: a deeper path from
+            x to h (Pascanu et al. 2014).
+        output_layers: Widths of feed-forward layers that the last recurrent layer's states pass: a deeper path from h
+            to y. The last one is linear and has no bias, so that one width alone gives y_t = V h_t (eq. 6.9).
+        path_activation: What the others of these layers end with, by name or as a function.
+        init: How parameters begin, other than the cell says: keys "W", "U", "b" (all gates), "W_f", "U_f", "b_f" (one
+            gate), a vector or matrix by name; values a number, "xavier", "orthogonal", "identity", "uniform", "unit",
+            "normal", "zeros", "ones", or a function from a shape to values; and "chrono" with the longest span of
+            steps to be remembered (Tallec & Ollivier 2018). "uniform" alone, for all parameters, is how PyTorch's
+            layers begin.
+        backend: "eager" takes one step after another; "auto" chooses a parallel scan where the cell is linear in its
+            state (`layer.choice` says what was chosen, and why).
         device: Where the parameters are made.
         dtype: Their type.
 
@@ -72,6 +89,7 @@ class Recurrent(nn.Module):
         num_layers: int = 1,
         *,
         bidirectional: bool = False,
+        reverse: bool = False,
         batch_first: bool = False,
         dropout: float = 0.0,
         input_dropout: float = 0.0,
@@ -80,6 +98,10 @@ class Recurrent(nn.Module):
         zoneout: float = 0.0,
         skip: Literal["residual", "highway"] | None = None,
         learn_initial_state: bool = False,
+        input_layers: Sequence[int] = (),
+        output_layers: Sequence[int] = (),
+        path_activation: str | Callable[[Tensor], Tensor] = "tanh",
+        init: str | Mapping[str, Start] | None = None,
         backend: Literal["auto", "eager"] = "auto",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -87,32 +109,39 @@ class Recurrent(nn.Module):
         super().__init__()
         self.cell = find(cell) if isinstance(cell, str) else cell
         self.form = _form_of(self.cell)
-        self.input_size, self.num_layers = _whole("input_size", input_size), _whole("num_layers", num_layers)
-        sizes = _sizes(hidden_size, self.num_layers)
+        self.input_size, self.num_layers = whole("input_size", input_size), whole("num_layers", num_layers)
+        sizes = sizes_of_layers(hidden_size, self.num_layers)
         self.hidden_size = sizes if isinstance(hidden_size, Sequence) else sizes[0]
-        self.bidirectional, self.batch_first = bool(bidirectional), bool(batch_first)
+        self.bidirectional, self.batch_first, self.reverse = bool(bidirectional), bool(batch_first), bool(reverse)
+        if bidirectional and reverse:
+            raise ValueError("reverse: True cannot stand beside bidirectional=True, which runs both directions")
         self.dropout, self.input_dropout, self.recurrent_dropout = dropout, input_dropout, recurrent_dropout
         self.weight_drop, self.zoneout = weight_drop, zoneout
         for name in SHARES:
-            _check_share(name, getattr(self, name))
+            check_share(name, getattr(self, name))
         if skip is not None and skip not in SKIPS:
             raise ValueError(unknown("skip", str(skip), SKIPS))
         if backend not in BACKENDS:
             raise ValueError(unknown("backend", str(backend), BACKENDS))
         self.skip, self.backend, self.learn_initial_state = skip, backend, bool(learn_initial_state)
+        self.input_layers = widths_of_path("input_layers", input_layers)
+        self.output_layers = widths_of_path("output_layers", output_layers)
+        self.path_activation = activation(path_activation)
+        self.init = init if init is None else checked(self.cell, init)
         self._check_cell()
 
         self._places: list[_Place] = []
         factory = {"device": device, "dtype": dtype}
-        width = self.input_size
+        width = self._register_path("x", self.input_size, self.input_layers, factory)
         for k, size in enumerate(sizes):
             below, widths = width, self.form.widths(size)
             for suffix in ("", "_reverse")[: self._directions]:
-                self._register(_Place(f"_l{k}{suffix}", bool(suffix), below, size, widths), factory)
+                self._register(_Place(f"_l{k}{suffix}", bool(suffix) or self.reverse, below, size, widths), factory)
             width = widths[0] * self._directions
             if k and skip:
                 self._register_skip(k, below, width, factory)
-        self.output_size = width
+        self.output_size = self._register_path("y", width, self.output_layers, factory)
+        self.choice = self._choose()
         self.reset_parameters()
 
     @property
@@ -133,9 +162,20 @@ class Recurrent(nn.Module):
             )
         if isinstance(self.cell, Cell) and not self.cell.gates and of_u:
             raise ValueError(f"cell {name!r}: it has no U, so weight_drop and recurrent_dropout are 0")
-        endless = [f.name for f in self.form.fields if not math.isfinite(float(self.form.value(f.start)))]
+        endless = [f.name for f in self.form.fields if not math.isfinite(self.form.begins(f))]
         if self.zoneout and endless:
             raise ValueError(f"zoneout: {endless[0]!r} starts at infinity, where it would stay, so zoneout is 0")
+
+    def _choose(self) -> "Choice":
+        """How the layers are run, and why."""
+        if not isinstance(self.cell, Cell):
+            return Choice("eager", f"{self.form.name!r} is a plain function, run one step after another")
+        if self.backend == "eager":
+            return Choice("eager", "backend='eager' asks for it: one step after another")
+        obstacle = scan.obstacle(self.cell, self._places[0].hidden_size)
+        if obstacle is None:
+            return Choice("scan", f"cell {self.cell.name!r} is affine in its state, so all steps run in parallel")
+        return Choice("eager", f"cell {self.cell.name!r} is not affine in its state ({obstacle})")
 
     def _register(self, place: "_Place", factory: dict[str, Any]) -> None:
         """Make the parameters and constants of one layer and direction, still empty."""
@@ -151,15 +191,29 @@ class Recurrent(nn.Module):
                 self.register_buffer(name + place.suffix, like.new_empty(value.shape, dtype=dtype), persistent=False)
                 place.names.append(name)
         if self.learn_initial_state:
-            for name, width in zip(self.state_type._fields, place.widths, strict=True):
-                self._register_empty(f"initial_{name}{place.suffix}", (width,), factory)
+            for f, width in zip(self.form.fields, place.widths, strict=True):
+                if self._is_learnt(f):
+                    self._register_empty(f"initial_{f.name}{place.suffix}", (width,), factory)
+
+    def _is_learnt(self, field: StateField) -> bool:
+        """Whether the field's first value can be a parameter: a clock's and an infinite one stay what they are."""
+        return not field.is_bookkeeping and math.isfinite(self.form.begins(field))
 
     def _register_skip(self, k: int, below: int, width: int, factory: dict[str, Any]) -> None:
-        if below != width:
-            raise ValueError(f"skip={self.skip!r}: layer {k} reads {below} values, but puts out {width}")
         if self.skip == "highway":
-            self._register_empty(f"weight_skip_l{k}", (width, width), factory)
+            self._register_empty(f"weight_skip_l{k}", (width, below), factory)
             self._register_empty(f"bias_skip_l{k}", (width,), factory)
+        if below != width:
+            self._register_empty(f"weight_project_l{k}", (width, below), factory)
+
+    def _register_path(self, letter: str, width: int, layers: Sequence[int], factory: dict[str, Any]) -> int:
+        """Make the feed-forward layers before ("x") or after ("y") the recurrent ones; returns the last width."""
+        for k, size in enumerate(layers):
+            self._register_empty(f"weight_{letter}{k}", (size, width), factory)
+            if letter == "x" or k < len(layers) - 1:
+                self._register_empty(f"bias_{letter}{k}", (size,), factory)
+            width = size
+        return width
 
     def _register_empty(self, name: str, shape: tuple[int, ...], factory: dict[str, Any]) -> None:
         self.register_parameter(name, nn.Parameter(torch.empty(shape, **factory)))
@@ -172,34 +226,37 @@ class Recurrent(nn.Module):
                 weights = self._weights(place)
                 for name, value in _constants(self.cell, place.hidden_size).items():
                     weights[name].copy_(value)
-                initialise(self.cell, weights)
-            if self.learn_initial_state:
-                for start, f in zip(self._learnt_state(place), self.form.fields, strict=True):
-                    fill(start, self.form.value(f.start))
-        if self.skip == "highway":
-            for k in range(1, self.num_layers):
-                fill(self.get_parameter(f"weight_skip_l{k}"), "xavier")
-                fill(self.get_parameter(f"bias_skip_l{k}"), -1.0)  # near the identity (Srivastava et al. 2015)
+                initialise(self.cell, weights, self.init)
+            for name, f in self._learnt_state(place):
+                fill(self.get_parameter(name), self.form.begins(f))
+        for name, parameter in self.named_parameters(recurse=False):
+            if re.fullmatch(r"weight_(skip_l\d+|project_l\d+|[xy]\d+)", name):
+                fill(parameter, "xavier")
+            elif re.fullmatch(r"bias_(skip_l\d+|[xy]\d+)", name):
+                # A highway begins near the identity (Srivastava et al. 2015).
+                fill(parameter, -1.0 if name.startswith("bias_skip") else 0.0)
 
     def _weights(self, place: "_Place") -> dict[str, Tensor]:
         return {name: getattr(self, name + place.suffix) for name in place.names}
 
-    def _learnt_state(self, place: "_Place") -> list[Tensor]:
-        return [getattr(self, f"initial_{name}{place.suffix}") for name in self.state_type._fields]
+    def _learnt_state(self, place: "_Place") -> list[tuple[str, StateField]]:
+        """The parameters that are first values of a state."""
+        fields = self.form.fields if self.learn_initial_state else ()
+        return [(f"initial_{f.name}{place.suffix}", f) for f in fields if self._is_learnt(f)]
 
     def extra_repr(self) -> str:
         """What `print(layer)` shows."""
         parts = [repr(self.cell) if isinstance(self.cell, Cell) else self.form.name]
         parts += [str(self.input_size), str(self.hidden_size)]
         parts += [f"num_layers={self.num_layers}"] if self.num_layers > 1 else []
-        for key in ("bidirectional", "batch_first", *SHARES, "skip", "learn_initial_state"):
+        for key in ("bidirectional", "reverse", "batch_first", *SHARES, *OPTIONS):
             if getattr(self, key):
                 parts.append(f"{key}={getattr(self, key)!r}")
         return ", ".join(parts)
 
     def forward(
         self,
-        x: Tensor,
+        x: Tensor | PackedSequence,
         state: Any = None,
         *,
         lengths: Tensor | Sequence[int] | None = None,
@@ -210,7 +267,9 @@ class Recurrent(nn.Module):
         """Run the layers over sequences.
 
         Args:
-            x: (T, B, I), (B, T, I) with `batch_first`, or one sequence, (T, I).
+            x: (T, B, I), (B, T, I) with `batch_first`, or one sequence, (T, I); or a `PackedSequence`, which brings its
+                lengths: then the output is packed in the same way, while states are those of the rows in the order
+                that they had before they were packed.
             state: The state to begin with, as a previous call returned it: a named or plain tuple of the cell's
                 fields, each (layers * directions, B, width); one tensor where the cell has one field.
             lengths: (B,) steps of each sequence, in any order, 0 allowed. What follows is padding: nothing that
@@ -229,45 +288,78 @@ class Recurrent(nn.Module):
         Raises:
             ValueError: Sizes or types that do not fit, naming the argument, what was found and what is expected.
         """
+        if isinstance(x, PackedSequence):
+            return self._forward_packed(x, state, lengths, mask, reset, return_states)
         layout = self._checked_layout(x)
         x = layout.inward(x)
         T, B = x.shape[:2]
         mask, reset = layout.flags("mask", mask, x), layout.flags("reset", reset, x)
         if lengths is not None:
-            within = _within(lengths, T, B, x.device)
+            within = within_lengths(lengths, T, B, x.device)
             mask = within if mask is None else mask & within
             reset = None if reset is None else reset & within
         initial = self._initial(x, B)
         begun = initial if state is None else self._given(state, x, B, layout.single)
 
+        if mask is not None and self.input_layers:
+            x = torch.where(mask.unsqueeze(-1), x, x.new_zeros(()))  # no NaN of the padding reaches their gradients
+        x = self._along_path("x", x, self.input_layers)
+        fields = len(self.form.fields) if return_states else 1
         runs: list[tuple[State, State]] = []
         for k in range(self.num_layers):
             inputs = self._variational(x)
             for i in range(k * self._directions, (k + 1) * self._directions):
-                place = self._places[i]
-                states, final = eager.run(
-                    self._stepper(place, x),
-                    inputs,
-                    begun[i],
-                    initial[i],
-                    mask=mask,
-                    reset=reset,
-                    reverse=place.reverse,
-                    zoneout=self.zoneout,
-                    training=self.training,
-                )
-                runs.append((_along_time(states, final, len(final) if return_states else 1), final))
+                runs.append(self._run(self._places[i], inputs, begun[i], initial[i], fields, mask=mask, reset=reset))
             outputs = [states[0] for states, _ in runs[-self._directions :]]
             out = self._skipped(k, x, torch.cat(outputs, -1) if self.bidirectional else outputs[0])
             if mask is not None:
                 out = torch.where(mask.unsqueeze(-1), out, out.new_zeros(()))
             x = F.dropout(out, self.dropout, self.training and k < self.num_layers - 1)
 
-        output = layout.outward(x)
+        y = self._along_path("y", x, self.output_layers)
+        if mask is not None and len(self.output_layers) > 1:  # whose biases would not leave a masked step at zero
+            y = torch.where(mask.unsqueeze(-1), y, y.new_zeros(()))
+        output = layout.outward(y)
         last = self._gathered([[layout.row(field) for field in final] for _, final in runs])
         if not return_states:
             return output, last
         return output, last, self._gathered([[layout.outward(field) for field in states] for states, _ in runs])
+
+    def _forward_packed(self, x: PackedSequence, state: Any, *others: Any) -> tuple[Any, ...]:
+        """`forward` for packed sequences."""
+        lengths, mask, reset, return_states = others
+        given = [name for name, v in (("lengths", lengths), ("mask", mask), ("reset", reset)) if v is not None]
+        if given:
+            raise ValueError(f"{given[0]}: None is expected beside a PackedSequence, which has its own lengths")
+        padded, own = pad_packed_sequence(x, self.batch_first)
+        output, *rest = self(padded, state, lengths=own, return_states=return_states)
+        order = own if x.sorted_indices is None else own[x.sorted_indices.cpu()]
+        rows = (
+            output if x.sorted_indices is None else output.index_select(0 if self.batch_first else 1, x.sorted_indices)
+        )
+        packed = pack_padded_sequence(rows, order, self.batch_first)
+        return PackedSequence(packed.data, packed.batch_sizes, x.sorted_indices, x.unsorted_indices), *rest
+
+    def _run(
+        self, place: "_Place", x: Tensor, state: State, initial: State, fields: int, **flags: Tensor | None
+    ) -> tuple[State, State]:
+        """Run one layer and direction: the first so many fields at every step, (T, B, width) each, and the last."""
+        how: Any = {**flags, "reverse": place.reverse, "zoneout": self.zoneout, "training": self.training}
+        step = self._stepper(place, x)
+        if self.choice.backend == "scan" and isinstance(step, eager.CellStepper):
+            states, final = scan.run(step, x, state, initial, **how)
+            return states[:fields], final
+        spared = [f.is_bookkeeping for f in self.form.fields]
+        along, final = eager.run(step, x, state, initial, spared=spared, **how)
+        return _along_time(along, final, fields), final
+
+    def _along_path(self, letter: str, v: Tensor, layers: Sequence[int]) -> Tensor:
+        """Through the feed-forward layers before ("x") or after ("y") the recurrent ones."""
+        for k in range(len(layers)):
+            bias = getattr(self, f"bias_{letter}{k}", None)
+            v = F.linear(v, getattr(self, f"weight_{letter}{k}"), bias)
+            v = v if bias is None else self.path_activation(v)
+        return v
 
     def step(self, x_t: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """One step of every layer: `x_t`, (B, I) or (I,), and the state so far give the output and the new state.
@@ -279,16 +371,17 @@ class Recurrent(nn.Module):
         """
         if self.bidirectional:
             raise ValueError("a bidirectional layer reads the future, so it cannot take one step at a time")
+        if self.reverse:
+            raise ValueError("a layer with reverse=True begins with the last step, so it cannot take one at a time")
         if x_t.dim() not in (1, 2):
             raise ValueError(f"x_t: (B, I) or (I,) is expected, not {tuple(x_t.shape)}")
         time = 1 if self.batch_first and x_t.dim() == 2 else 0
         output, state = self(x_t.unsqueeze(time), state)
         return output.squeeze(time), state
 
-    def _checked_layout(self, x: Tensor) -> "_Layout":
+    def _checked_layout(self, x: Tensor) -> "Layout":
         if not isinstance(x, Tensor):
-            hint = "; pad it and give lengths" if isinstance(x, nn.utils.rnn.PackedSequence) else ""
-            raise ValueError(f"x: a tensor is expected, not {type(x).__name__}{hint}")
+            raise ValueError(f"x: a tensor is expected, not {type(x).__name__}")
         if x.dim() not in (2, 3):
             raise ValueError(f"x: (T, B, I), (B, T, I) or (T, I) is expected, not {tuple(x.shape)}")
         if x.shape[-1] != self.input_size:
@@ -297,7 +390,7 @@ class Recurrent(nn.Module):
             expected = self._weights(self._places[0])["weight_ih"].dtype
             if x.dtype != expected:
                 raise ValueError(f"x: {expected} is expected, as the parameters are, not {x.dtype}")
-        return _Layout(single=x.dim() == 2, rows_first=self.batch_first)
+        return Layout(single=x.dim() == 2, rows_first=self.batch_first)
 
     def _stepper(self, place: "_Place", x: Tensor) -> eager.Stepper:
         if not isinstance(self.cell, Cell):
@@ -320,17 +413,22 @@ class Recurrent(nn.Module):
     def _skipped(self, k: int, below: Tensor, out: Tensor) -> Tensor:
         if k == 0 or self.skip is None:
             return out
+        projection = getattr(self, f"weight_project_l{k}", None)
+        across = below if projection is None else F.linear(below, projection)
         if self.skip == "residual":
-            return below + out
+            return across + out
         W, b = getattr(self, f"weight_skip_l{k}"), getattr(self, f"bias_skip_l{k}")
         gate = torch.sigmoid(F.linear(below, W, b))
-        return gate * out + (1 - gate) * below
+        return gate * out + (1 - gate) * across
 
     def _initial(self, x: Tensor, B: int) -> list[State]:
         """The state of each layer and direction before the first step."""
-        if self.learn_initial_state:
-            return [tuple(start.expand(B, -1) for start in self._learnt_state(place)) for place in self._places]
-        return [self.form.initial_state(B, place.hidden_size, x) for place in self._places]
+        states = []
+        for place in self._places:
+            learnt = {f.name: getattr(self, name).expand(B, -1) for name, f in self._learnt_state(place)}
+            fixed = self.form.initial_state(B, place.hidden_size, x)
+            states.append(tuple(learnt.get(f.name, v) for f, v in zip(self.form.fields, fixed, strict=True)))
+        return states
 
     def _given(self, state: Any, x: Tensor, B: int, single: bool) -> list[State]:
         """The state that a caller gives, for each layer and direction."""
@@ -361,6 +459,14 @@ class Recurrent(nn.Module):
         return self.state_type(*(torch.stack(f) if len({v.shape for v in f}) == 1 else f for f in fields))
 
 
+@dataclass(frozen=True)
+class Choice:
+    """How a layer is run: "eager", one step after another, or "scan", all in parallel; and why, in words."""
+
+    backend: Literal["eager", "scan"]
+    reason: str
+
+
 @dataclass
 class _Place:
     """One layer and direction."""
@@ -374,61 +480,11 @@ class _Place:
     names: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """How a caller's tensors lie: (T, B, ...) as inside, (B, T, ...), or one sequence, (T, ...)."""
-
-    single: bool
-    rows_first: bool
-
-    def inward(self, v: Tensor) -> Tensor:
-        """To (T, B, ...)."""
-        return v.unsqueeze(1) if self.single else v.transpose(0, 1) if self.rows_first else v
-
-    def outward(self, v: Tensor) -> Tensor:
-        """From (T, B, ...)."""
-        return v.squeeze(1) if self.single else v.transpose(0, 1) if self.rows_first else v
-
-    def row(self, v: Tensor) -> Tensor:
-        """From (B, ...), that is of one step."""
-        return v.squeeze(0) if self.single else v
-
-    def flags(self, name: str, flags: Any, x: Tensor) -> Tensor | None:
-        """Checked flags of every step of x, (T, B), on its device."""
-        if flags is None:
-            return None
-        if not isinstance(flags, Tensor) or flags.dtype != torch.bool:
-            found = flags.dtype if isinstance(flags, Tensor) else type(flags).__name__
-            raise ValueError(f"{name}: a boolean tensor is expected, not {found}")
-        expected = tuple(self.outward(x).shape[:-1])
-        if tuple(flags.shape) != expected:
-            raise ValueError(f"{name}: {expected} is expected, not {tuple(flags.shape)}")
-        return self.inward(flags).to(x.device)
-
-
 def _along_time(states: list[State], final: State, fields: int) -> State:
     """The first so many fields at every step, each (T, B, width)."""
     if not states:
         return tuple(field.new_zeros(0, *field.shape) for field in final[:fields])
     return tuple(torch.stack([state[i] for state in states]) for i in range(fields))
-
-
-def _within(lengths: Any, T: int, B: int, device: torch.device) -> Tensor:
-    """(T, B), True at the steps within each sequence's length."""
-    try:
-        steps = torch.as_tensor(lengths, device=device)
-    except (RuntimeError, TypeError, ValueError):
-        raise ValueError(f"lengths: {B} whole numbers are expected, not {lengths!r}") from None
-    if steps.dim() == 0 and B == 1:
-        steps = steps.unsqueeze(0)
-    whole = not (steps.is_floating_point() or steps.is_complex() or steps.dtype == torch.bool)
-    if tuple(steps.shape) != (B,) or not (whole or B == 0):
-        raise ValueError(f"lengths: {B} whole numbers are expected, not {steps.dtype} {tuple(steps.shape)}")
-    if B and eager.is_readable(steps):
-        low, high = int(steps.min()), int(steps.max())
-        if low < 0 or high > T:
-            raise ValueError(f"lengths: from 0 to T = {T} is expected, found {low if low < 0 else high}")
-    return torch.arange(T, device=device).unsqueeze(1) < steps
 
 
 def _form_of(cell: Any) -> Stateful:
@@ -446,23 +502,3 @@ def _form_of(cell: Any) -> Stateful:
 def _constants(cell: Cell, hidden_size: int) -> dict[str, Tensor]:
     mask = cell.mask_of_u(hidden_size)
     return cell.constant_values(hidden_size) | ({} if mask is None else {"mask_hh": mask})
-
-
-def _sizes(hidden_size: Any, num_layers: int) -> list[int]:
-    if isinstance(hidden_size, str) or not isinstance(hidden_size, Sequence):
-        return [_whole("hidden_size", hidden_size)] * num_layers
-    if len(hidden_size) != num_layers:
-        expected = f"one number, or one for each of {num_layers} layers"
-        raise ValueError(f"hidden_size: {expected} is expected, not {list(hidden_size)}")
-    return [_whole("hidden_size", size) for size in hidden_size]
-
-
-def _whole(name: str, value: Any) -> int:
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name}: a whole number above 0 is expected, not {value!r}")
-    return int(value)
-
-
-def _check_share(name: str, value: Any) -> None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1:
-        raise ValueError(f"{name}: a share from 0 to 1 is expected, not {value!r}")

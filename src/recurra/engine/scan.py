@@ -1,0 +1,216 @@
+"""Cells that are affine in their state, computed over all steps in parallel.
+
+Where a body's new state is `a ⊙ s + b`, with a and b made of the input alone, two steps in a row are one step of the
+same kind: `a_2 ⊙ (a_1 ⊙ s + b_1) + b_2 = (a_2 a_1) ⊙ s + (a_2 b_1 + b_2)`. That product is associative, so steps may be
+taken together in any grouping (Blelloch 1990; Martin & Cundy 2018). Whether a body is of this kind is found by running
+it once on an `Affine` in the state's place, which keeps account of a and b and refuses whatever else is done to it.
+"""
+
+import math
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recurra.cells.form import Cell
+from recurra.cells.terms import plain
+from recurra.engine.eager import CellStepper, State
+from recurra.errors import CellError
+
+
+class NotAffineError(RuntimeError):
+    """Something was done to a state that does not leave it affine."""
+
+
+class Affine:
+    """A value that is affine in the old state, `Σ a_k ⊙ s_k + b`, where a and b do not depend on the state.
+
+    Args:
+        slopes: a by field.
+        b: The rest.
+    """
+
+    def __init__(self, slopes: Mapping[str, Any], b: Any = 0.0) -> None:
+        self.slopes, self.b = dict(slopes), b
+
+    def plus(self, other: Any) -> "Affine":
+        """The sum with another value of this kind, or with one that does not depend on the state."""
+        if not isinstance(other, Affine):
+            return Affine(self.slopes, self.b + other)
+        shared = {key: a + other.slopes[key] for key, a in self.slopes.items() if key in other.slopes}
+        return Affine({**other.slopes, **self.slopes, **shared}, self.b + other.b)
+
+    def times(self, factor: Any) -> "Affine":
+        """The product with a value that does not depend on the state."""
+        if isinstance(factor, Affine):
+            raise NotAffineError("it multiplies the state with itself")
+        return Affine({key: a * factor for key, a in self.slopes.items()}, self.b * factor)
+
+    def __add__(self, other: Any) -> "Affine":
+        return self.plus(plain(other))
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Any) -> "Affine":
+        return self.plus(-plain(other))
+
+    def __rsub__(self, other: Any) -> "Affine":
+        return (-self).plus(plain(other))
+
+    def __mul__(self, other: Any) -> "Affine":
+        return self.times(plain(other))
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Any) -> "Affine":
+        if isinstance(other, Affine):
+            raise NotAffineError("it divides by the state")
+        return self.times(1 / plain(other))
+
+    def __rtruediv__(self, other: Any) -> "Affine":
+        raise NotAffineError("it divides by the state")
+
+    def __neg__(self) -> "Affine":
+        return self.times(-1.0)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise NotAffineError(f"it takes {name} of the state")
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """What a tensor's operators and PyTorch's functions do with such a value."""
+        name = func.__name__.strip("_")
+        if name in OPERATIONS and not kwargs and len(args) <= 2:
+            return OPERATIONS[name](*args)
+        raise NotAffineError(f"it takes {name} of the state")
+
+
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    "add": operator.add,
+    "radd": lambda a, b: b + a,
+    "sub": operator.sub,
+    "rsub": lambda a, b: b - a,
+    "mul": operator.mul,
+    "multiply": operator.mul,
+    "rmul": operator.mul,
+    "div": operator.truediv,
+    "divide": operator.truediv,
+    "truediv": operator.truediv,
+    "rdiv": lambda a, b: b / a,
+    "rtruediv": lambda a, b: b / a,
+    "neg": operator.neg,
+}
+
+
+def obstacle(cell: Cell, hidden_size: int) -> str | None:
+    """Why a cell cannot be computed by a scan, in words; None where it can."""
+    if cell.gates:
+        return f"U_{cell.gates[0]} multiplies the state"
+    shapes = cell.shapes(1, hidden_size)
+    weights = {name: torch.full(shape, 0.5) for name, shape in shapes.items()} | cell.constant_values(hidden_size)
+    try:
+        with torch.no_grad():
+            _coefficients(CellStepper(cell, cell.use(hidden_size), weights), torch.full((1, 1, 1), 0.5))
+    except NotAffineError as error:
+        return str(error)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        if isinstance(error, CellError):
+            raise
+        return f"its body does not run on all steps at once ({error})"
+    return None
+
+
+def _coefficients(step: CellStepper, x: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """a and b of each field at every step, (T, B, H) each, for x, (T, B, I)."""
+    T, B, _ = x.shape
+    rows = x.flatten(0, 1).unsqueeze(0)  # the steps in the place of the batch: no step needs another one
+    old: Any = tuple(Affine({f.name: 1.0}) for f in step.cell.fields)
+    found = []
+    for f, new in zip(step.cell.fields, step(step.prepare(rows)[0], old), strict=True):
+        slopes, b = (new.slopes, new.b) if isinstance(new, Affine) else ({}, new)
+        others = [name for name in slopes if name != f.name]
+        if others:
+            raise NotAffineError(f"its new {f.name} depends on the old {others[0]}")
+        width = step.cell.size(f.width, step.width)
+        a, b = (torch.as_tensor(v, dtype=x.dtype, device=x.device) for v in (slopes.get(f.name, 0.0), b))
+        found.append(tuple(v.expand(T * B, width).unflatten(0, (T, B)) for v in (a, b)))
+    return found
+
+
+def run(
+    step: CellStepper,
+    x: Tensor,
+    state: State,
+    initial: State,
+    *,
+    mask: Tensor | None = None,
+    reset: Tensor | None = None,
+    reverse: bool = False,
+    zoneout: float = 0.0,
+    training: bool = False,
+) -> tuple[State, State]:
+    """Run along time, as `recurra.engine.eager.run` does, for a cell without an `obstacle`.
+
+    Returns:
+        The state after every step, each field (T, B, width), and the final state.
+    """
+    T = len(x)
+    if mask is not None:
+        x = torch.where(mask.unsqueeze(-1), x, x.new_zeros(()))
+    if reset is not None and reverse:
+        reset = torch.cat([reset[1:], torch.zeros_like(reset[:1])])
+    states, final = [], []
+    for (a, b), f, begun, first in zip(_coefficients(step, x), step.cell.fields, state, initial, strict=True):
+        if zoneout and not f.is_bookkeeping:
+            held = (torch.rand_like(b) < zoneout).to(b) if training else zoneout
+            a, b = held + (1 - held) * a, (1 - held) * b
+        if mask is not None:
+            taken = mask.unsqueeze(-1)
+            a, b = torch.where(taken, a, 1.0), torch.where(taken, b, 0.0)
+        if reset is not None:
+            anew = reset.unsqueeze(-1)
+            a, b = torch.where(anew, 0.0, a), torch.where(anew, a * first + b, b)
+        after = scan(a.flip(0), b.flip(0), begun).flip(0) if reverse else scan(a, b, begun)
+        states.append(after)
+        final.append(begun if T == 0 else after[0] if reverse else after[-1])
+    return tuple(states), tuple(final)
+
+
+def scan(a: Tensor, b: Tensor, start: Tensor) -> Tensor:
+    """Every s_t of s_t = a_t ⊙ s_(t-1) + b_t, about 2 √T operations one after another instead of T.
+
+    The steps are cut into √T pieces. All pieces are run side by side, each from zero, with the product of its a so
+    far; then the state goes from piece to piece; then what each piece began with is added to its steps.
+
+    Args:
+        a, b: (T, B, H).
+        start: (B, H), the state before the first step.
+
+    Returns:
+        (T, B, H).
+    """
+    T = len(a)
+    if T == 0:
+        return b
+    length = math.isqrt(T - 1) + 1
+    pieces = -(-T // length)
+    lacking = pieces * length - T
+    if lacking:
+        a = torch.cat([a, torch.ones_like(a[:1]).expand(lacking, *a.shape[1:])])
+        b = torch.cat([b, torch.zeros_like(b[:1]).expand(lacking, *b.shape[1:])])
+    steps_a, steps_b = (v.unflatten(0, (pieces, length)).unbind(1) for v in (a, b))
+    factor, local = steps_a[0], steps_b[0]
+    factors, locals_ = [factor], [local]
+    for step_a, step_b in zip(steps_a[1:], steps_b[1:], strict=True):
+        factor, local = step_a * factor, torch.addcmul(step_b, step_a, local)
+        factors.append(factor)
+        locals_.append(local)
+    begun = [start]
+    for piece_factor, piece_local in zip(factor[:-1], local[:-1], strict=True):
+        begun.append(torch.addcmul(piece_local, piece_factor, begun[-1]))
+    inside, product = torch.stack(locals_, 1), torch.stack(factors, 1)
+    return torch.addcmul(inside, product, torch.stack(begun).unsqueeze(1)).flatten(0, 1)[:T]

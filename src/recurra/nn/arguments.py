@@ -1,0 +1,102 @@
+"""The arguments of a layer and of its calls: what they may be, and how a caller's tensors lie."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recurra.engine.eager import is_readable
+from recurra.errors import unknown
+from recurra.math import ACTIVATIONS
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a caller's tensors lie: (T, B, ...) as inside, (B, T, ...), or one sequence, (T, ...)."""
+
+    single: bool
+    rows_first: bool
+
+    def inward(self, v: Tensor) -> Tensor:
+        """To (T, B, ...)."""
+        return v.unsqueeze(1) if self.single else v.transpose(0, 1) if self.rows_first else v
+
+    def outward(self, v: Tensor) -> Tensor:
+        """From (T, B, ...)."""
+        return v.squeeze(1) if self.single else v.transpose(0, 1) if self.rows_first else v
+
+    def row(self, v: Tensor) -> Tensor:
+        """From (B, ...), that is of one step."""
+        return v.squeeze(0) if self.single else v
+
+    def flags(self, name: str, flags: Any, x: Tensor) -> Tensor | None:
+        """Checked flags of every step of x, (T, B), on its device."""
+        if flags is None:
+            return None
+        if not isinstance(flags, Tensor) or flags.dtype != torch.bool:
+            found = flags.dtype if isinstance(flags, Tensor) else type(flags).__name__
+            raise ValueError(f"{name}: a boolean tensor is expected, not {found}")
+        expected = tuple(self.outward(x).shape[:-1])
+        if tuple(flags.shape) != expected:
+            raise ValueError(f"{name}: {expected} is expected, not {tuple(flags.shape)}")
+        return self.inward(flags).to(x.device)
+
+
+def within_lengths(lengths: Any, T: int, B: int, device: torch.device) -> Tensor:
+    """(T, B), True at the steps within each sequence's length."""
+    try:
+        steps = torch.as_tensor(lengths, device=device)
+    except (RuntimeError, TypeError, ValueError):
+        raise ValueError(f"lengths: {B} whole numbers are expected, not {lengths!r}") from None
+    if steps.dim() == 0 and B == 1:
+        steps = steps.unsqueeze(0)
+    counts = not (steps.is_floating_point() or steps.is_complex() or steps.dtype == torch.bool)
+    if tuple(steps.shape) != (B,) or not (counts or B == 0):
+        raise ValueError(f"lengths: {B} whole numbers are expected, not {steps.dtype} {tuple(steps.shape)}")
+    if B and is_readable(steps):
+        low, high = int(steps.min()), int(steps.max())
+        if low < 0 or high > T:
+            raise ValueError(f"lengths: from 0 to T = {T} is expected, found {low if low < 0 else high}")
+    return torch.arange(T, device=device).unsqueeze(1) < steps
+
+
+def sizes_of_layers(hidden_size: Any, num_layers: int) -> list[int]:
+    """hidden_size for each layer."""
+    if isinstance(hidden_size, str) or not isinstance(hidden_size, Sequence):
+        return [whole("hidden_size", hidden_size)] * num_layers
+    if len(hidden_size) != num_layers:
+        expected = f"one number, or one for each of {num_layers} layers"
+        raise ValueError(f"hidden_size: {expected} is expected, not {list(hidden_size)}")
+    return [whole("hidden_size", size) for size in hidden_size]
+
+
+def whole(name: str, value: Any) -> int:
+    """A whole number above 0."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name}: a whole number above 0 is expected, not {value!r}")
+    return int(value)
+
+
+def widths_of_path(name: str, value: Any) -> tuple[int, ...]:
+    """The widths of the feed-forward layers of a path."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise ValueError(f"{name}: a list of widths is expected, such as [64, 32], not {value!r}")
+    return tuple(whole(name, width) for width in value)
+
+
+def activation(value: Any) -> Any:
+    """A function of a tensor, given as such or by name."""
+    if isinstance(value, str) and value in ACTIVATIONS:
+        return ACTIVATIONS[value]
+    if not callable(value):
+        raise ValueError("path_activation: " + unknown("function", str(value), ACTIVATIONS))
+    return value
+
+
+def check_share(name: str, value: Any) -> None:
+    """A share is a number from 0 to 1."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1:
+        raise ValueError(f"{name}: a share from 0 to 1 is expected, not {value!r}")
