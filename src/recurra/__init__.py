@@ -12,11 +12,17 @@ if TYPE_CHECKING:
     from recurra import cells, data, learn, math, nn
     from recurra.cells import cell
     from recurra.errors import RecurraError
-    from recurra.nn import Recurrent
+    from recurra.nn import GRU, LSTM, RNN, GRUCell, LSTMCell, Recurrent, RNNCell
     from recurra.run.api import Run, load, resume, train, train_seeds
     from recurra.run.compare import compare
 
 _PUBLIC = {
+    "GRU": "recurra.nn",
+    "GRUCell": "recurra.nn",
+    "LSTM": "recurra.nn",
+    "LSTMCell": "recurra.nn",
+    "RNN": "recurra.nn",
+    "RNNCell": "recurra.nn",
     "Recurrent": "recurra.nn",
     "RecurraError": "recurra.errors",
     "Run": "recurra.run.api",
@@ -30,6 +36,12 @@ _PUBLIC = {
 _MODULES = ("cells", "data", "learn", "math", "nn")
 
 __all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "GRUCell",
+    "LSTMCell",
+    "RNNCell",
     "RecurraError",
     "Recurrent",
     "Run",

@@ -1,5 +1,6 @@
 """Layers."""
 
+from recurra.nn.dropin import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from recurra.nn.recurrent import Recurrent
 
-__all__ = ["Recurrent"]
+__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell", "Recurrent"]
