@@ -1,0 +1,6 @@
+"""Weights and layers of other programs: PyTorch's own layers, Keras, ONNX."""
+
+from recurra.nn.weights.onnx import OnnxLayer, from_onnx
+from recurra.nn.weights.pytorch import from_torch, to_torch
+
+__all__ = ["OnnxLayer", "from_onnx", "from_torch", "to_torch"]
