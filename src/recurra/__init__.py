@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from recurra.cells import cell
     from recurra.errors import RecurraError
     from recurra.nn import GRU, LSTM, RNN, GRUCell, LSTMCell, Recurrent, RNNCell
+    from recurra.nn.weights import from_keras, from_onnx, from_torch, to_keras, to_torch
     from recurra.run.api import Run, load, resume, train, train_seeds
     from recurra.run.compare import compare
 
@@ -28,8 +29,13 @@ _PUBLIC = {
     "Run": "recurra.run.api",
     "cell": "recurra.cells",
     "compare": "recurra.run.compare",
+    "from_keras": "recurra.nn.weights",
+    "from_onnx": "recurra.nn.weights",
+    "from_torch": "recurra.nn.weights",
     "load": "recurra.run.api",
     "resume": "recurra.run.api",
+    "to_keras": "recurra.nn.weights",
+    "to_torch": "recurra.nn.weights",
     "train": "recurra.run.api",
     "train_seeds": "recurra.run.api",
 }
@@ -50,11 +56,16 @@ __all__ = [
     "cells",
     "compare",
     "data",
+    "from_keras",
+    "from_onnx",
+    "from_torch",
     "learn",
     "load",
     "math",
     "nn",
     "resume",
+    "to_keras",
+    "to_torch",
     "train",
     "train_seeds",
 ]

@@ -354,7 +354,9 @@ def _activations(op: Operator, D: int, attributes: Mapping[str, Any], where: str
     if clip is not None and not clip > 0:
         raise DataError(f"{where}: clip: a number above 0 is expected, not {clip}")
     alphas, betas = (_parameters(names, key, attributes, where) for key in ("alpha", "beta"))
-    made = [activation(*each, clip) for each in zip(names, alphas, betas, strict=True)]
+    # The clip bounds net inputs, so an LSTM's h, which is given c, is not concerned; onnxruntime has it so too.
+    clips = [None if k % each == 2 else clip for k in range(len(names))]
+    made = [activation(*one) for one in zip(names, alphas, betas, clips, strict=True)]
     return [made[k : k + each] for k in range(0, len(made), each)]
 
 

@@ -17,8 +17,12 @@ GATES = {"LSTM": "i f g o", "GRU": "r z n", "RNN": "h"}
 
 NONLINEARITIES = {"tanh": torch.tanh, "relu": torch.relu}
 
-NEAREST = {"lstm": "torch.nn.LSTM, which is 'lstm'", "gru": "torch.nn.GRU, which is 'gru_reset_after'"}
-"""By the beginning of a cell's name, the class of PyTorch's that comes nearest."""
+NEAREST = {
+    "lstm": "torch.nn.LSTM, which is 'lstm'",
+    "gru": "torch.nn.GRU, which is 'gru_reset_after'",
+    "mgu": "torch.nn.GRU, which is 'gru_reset_after'",
+}
+"""By a part of a cell's name, the class of PyTorch's that comes nearest."""
 
 WITHOUT_TWIN = (
     "input_dropout",
@@ -147,7 +151,7 @@ def _twin(cell: Cell | None, name: str) -> tuple[str, dict[str, Any]]:
         raise RecipeError(f"activation={activation}: torch.nn.RNN has tanh and relu only")
     if cell and body is cells.CATALOGUE["irnn"].body:
         return "RNN", {"nonlinearity": "relu"}
-    near = next((text for start, text in NEAREST.items() if start in name), "torch.nn.RNN, which is 'elman'")
+    near = next((text for part, text in NEAREST.items() if part in name.lower()), "torch.nn.RNN, which is 'elman'")
     raise RecipeError(f"cell {name!r}: no layer of torch.nn computes it; the nearest is {near}")
 
 
