@@ -93,7 +93,7 @@ class _Layers(_NotScripted, nn.RNNBase):
         self.check_forward_args(x, hx, batch_sizes)
 
         output, hidden = self._run(x.transpose(0, 1) if rows_first else x, hx, batch_sizes)
-        if self.mode == "LSTM" and batch_sizes is None and torch.is_autocast_enabled(x.device.type):
+        if self.mode == "LSTM" and batch_sizes is None and _is_autocast(x.device.type):
             kind = torch.get_autocast_dtype(x.device.type)  # PyTorch's LSTM alone puts out this type throughout
             output, hidden = output.to(kind), _each(hidden, lambda v: v.to(kind))
 
@@ -288,6 +288,10 @@ def _stepper(
         first, second = getattr(module, f"bias_ih{suffix}"), getattr(module, f"bias_hh{suffix}")
         weights |= {"bias_ih": first, "bias_hh": second} if cell.biases == 2 else {"bias": first + second}
     return CellStepper(cell, use, weights | (further or {}))
+
+
+def _is_autocast(device: str) -> bool:
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
 def _each(state: Any, change: Callable[[Tensor], Tensor]) -> Any:
