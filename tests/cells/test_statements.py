@@ -95,6 +95,22 @@ def test_b2_a_simple_network_of_any_activation(activation: object, f: Callable[[
     same(final.h[0], h)
 
 
+def test_b3_a_linear_output() -> None:
+    """Eqs 6.8-6.9: h_t = f(U h_(t-1) + W x_t + b), y_t = V h_t."""
+    torch.manual_seed(1)
+    network = Recurrent("elman", INPUT, HIDDEN, output_layers=[2], dtype=torch.float64)
+    hidden = Recurrent("elman", INPUT, HIDDEN, dtype=torch.float64)
+    parameters = dict(network.named_parameters())
+    hidden.load_state_dict({name: parameters[name] for name, _ in hidden.named_parameters()})
+    (V,) = [p for name, p in parameters.items() if name not in dict(hidden.named_parameters())]
+    assert V.shape == (2, HIDDEN)
+    x = sequences()
+    y, final = network(x)
+    h, expected = hidden(x)
+    same(y, h @ V.T)
+    same(final.h, expected.h)
+
+
 def test_b6_the_same_words_in_another_order_give_another_output() -> None:
     layer, x = made("elman"), sequences()
     there, back = (layer(words)[1].h for words in (x, x.flip(0)))
@@ -417,6 +433,31 @@ def test_f2_two_directions_are_two_runs_side_by_side(cell: str) -> None:
         same(found, torch.cat([first, second]))
 
 
+def test_f3_deeper_paths_from_x_to_h_and_from_h_to_y() -> None:
+    """Section 6.7: several layers before the recurrent one and after it, written out with layers of PyTorch."""
+    torch.manual_seed(1)
+    layer = Recurrent("elman", INPUT, HIDDEN, input_layers=[6, 3], output_layers=[7, 2], dtype=torch.float64)
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter, std=0.7)
+    middle = Recurrent("elman", 3, HIDDEN, dtype=torch.float64)
+    above = [nn.Linear(HIDDEN, 7), nn.Tanh(), nn.Linear(7, 2, bias=False)]
+    below = [nn.Linear(INPUT, 6), nn.Tanh(), nn.Linear(6, 3), nn.Tanh()]
+    own = layer.state_dict()
+    middle.load_state_dict({name: own.pop(name) for name in middle.state_dict()})
+    paths = [nn.Sequential(*path).double() for path in (below, above)]
+    for path, letter in zip(paths, "xy", strict=True):
+        for k, linear in enumerate(one for one in path if isinstance(one, nn.Linear)):
+            names = {name: f"{name}_{letter}{k}" for name, _ in linear.named_parameters()}
+            linear.load_state_dict({name: own.pop(theirs) for name, theirs in names.items()})
+    assert not own
+
+    x = sequences()
+    found, final = layer(x, states(3))
+    h, expected = middle(paths[0](x), states(3))
+    same(found, paths[1](h))
+    same(final.h, expected.h)
+
+
 # --- H: named in the summary -----------------------------------------------------------------------------------------
 
 
@@ -443,6 +484,7 @@ def test_h1_a_slow_module_does_not_read_a_faster_one() -> None:
 @pytest.mark.parametrize("cell", ["min_gru", "min_lstm", "linear_recurrence"])
 def test_h6_a_linear_recurrence_is_the_same_run_at_once_and_step_by_step(cell: str) -> None:
     layer, x, h = made(cell), sequences(50), states(3)
+    assert layer.choice.backend == "scan", layer.choice.reason
     output, final = layer(x, h)
     for t in range(50):
         output_t, (h,) = layer.step(x[t], h)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from decimal import Decimal, localcontext
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy_cells as reference
@@ -22,6 +22,9 @@ TOLERANCE = 1e-11
 TOLERANCE_LONG = 1e-9
 """The same for runs of hundreds of steps, over which rounding adds up."""
 
+AFFINE = ("integrator", "min_gru", "min_lstm", "linear_recurrence")
+"""The cells that are affine in their state, which a layer runs in parallel over time if it may choose."""
+
 AT_REST = {"m": -np.inf}
 """Where a state field begins, if not at zero."""
 
@@ -30,13 +33,26 @@ class Case(NamedTuple):
     name: str
     function: Callable[..., reference.Run]
     options: dict[str, Any]
+    backend: Literal["auto", "eager"]
 
     @property
     def cell(self) -> Cell:
         return CATALOGUE[self.name](**self.options)
 
+    def layer(self, **options: Any) -> Recurrent:
+        layer = Recurrent(self.cell, INPUT, HIDDEN, backend=self.backend, dtype=torch.float64, **options)
+        parallel = self.name in AFFINE and self.backend == "auto"
+        assert layer.choice.backend == ("scan" if parallel else "eager")
+        return layer
 
-def case(name: str, *activations: str, sizes: dict[str, Any] | None = None, **options: Any) -> Case:
+
+def case(
+    name: str,
+    *activations: str,
+    sizes: dict[str, Any] | None = None,
+    backend: Literal["auto", "eager"] = "auto",
+    **options: Any,
+) -> Case:
     """A cell and the reference of the same name; activations are the options that take one, in order.
 
     `sizes` are options that the reference reads off its weights.
@@ -45,7 +61,7 @@ def case(name: str, *activations: str, sizes: dict[str, Any] | None = None, **op
     named = dict(zip(("activation", "output_activation"), activations, strict=False))
     functions = (ACTIVATIONS[activation] for activation in activations)
     ours = dict(zip("fg", functions, strict=False))
-    return Case(name, partial(function, **ours, **options), {**named, **options, **(sizes or {})})
+    return Case(name, partial(function, **ours, **options), {**named, **options, **(sizes or {})}, backend)
 
 
 CASES = {
@@ -79,6 +95,7 @@ CASES = {
     "min_gru": case("min_gru"),
     "min_lstm": case("min_lstm"),
     "linear_recurrence": case("linear_recurrence"),
+    **{f"{name}, step by step": case(name, backend="eager") for name in AFFINE},
 }
 
 
@@ -162,7 +179,7 @@ def test_outputs_final_state_and_gradients(case: Case, given: bool) -> None:
     expected = run(values)
     weights = {name: rng.normal(size=value.shape) for name, value in expected.items() if name != "t"}
 
-    layer = Recurrent(cell, INPUT, HIDDEN, dtype=torch.float64)
+    layer = case.layer()
     assert {name.removesuffix("_l0") for name, _ in layer.named_parameters()} == set(parameters)
     filled(layer, "_l0", parameters)
     x = torch.tensor(values["x"], requires_grad=True)
@@ -248,16 +265,18 @@ def compared_along_a_direction(
 def test_two_bidirectional_layers(name: str) -> None:
     torch.manual_seed(5)
     case = CASES[name]
-    layer = Recurrent(case.cell, INPUT, HIDDEN, num_layers=2, bidirectional=True, dtype=torch.float64)
+    layer = case.layer(num_layers=2, bidirectional=True)
     suffixes = [["_l0", "_l0_reverse"], ["_l1", "_l1_reverse"]]
     compared_along_a_direction(case, layer, suffixes, 7, HIDDEN, TOLERANCE)
 
 
-@pytest.mark.parametrize("name", ["lstm", "gru", "slstm", "linear_recurrence"])
+@pytest.mark.parametrize(
+    "name", ["lstm", "gru", "slstm", "min_lstm", "linear_recurrence", "linear_recurrence, step by step"]
+)
 def test_three_hundred_steps(name: str) -> None:
     torch.manual_seed(5)
     case = CASES[name]
-    layer = Recurrent(case.cell, INPUT, HIDDEN, dtype=torch.float64)
+    layer = case.layer()
     compared_along_a_direction(case, layer, [["_l0"]], 300, HIDDEN, TOLERANCE_LONG)
 
 
