@@ -75,6 +75,20 @@ def differ(a: Tensor, b: Tensor) -> bool:
 # --- B: simple recurrent networks ------------------------------------------------------------------------------------
 
 
+def test_b1_any_function_of_the_last_state_and_the_input() -> None:
+    """Eq. 6.4: h_t = f(h_(t-1), x_t), h_0 = 0."""
+
+    def turned(x_t: Tensor, h: Tensor) -> Tensor:
+        return torch.sin(h.roll(1, -1)) + x_t.prod(-1, keepdim=True)
+
+    x, h = sequences(), torch.zeros(ROWS, HIDDEN, dtype=torch.float64)
+    output, final = Recurrent(turned, INPUT, HIDDEN)(x)
+    for t in range(STEPS):
+        h = turned(x[t], h)
+        same(output[t], h)
+    same(final.h[0], h)
+
+
 def own_activation(a: Tensor) -> Tensor:
     return a / (1 + a.abs())
 
@@ -241,7 +255,7 @@ def test_e1_an_lstm_has_four_times_the_parameters_of_a_simple_cell(sizes: tuple[
     assert lstm == 4 * simple
 
 
-@pytest.mark.parametrize("cell", ["lstm", "lstm_peephole", "lstm_projected", "lstm_layer_norm"])
+@pytest.mark.parametrize("cell", [name for name, one in CATALOGUE.items() if "lstm" in name and "f" in one.gates])
 @pytest.mark.parametrize("bias", [1, 2])
 def test_e2_the_forget_gates_bias_begins_at_1_or_2(cell: str, bias: int) -> None:
     for one in (CATALOGUE[cell](forget_bias=bias), *([CATALOGUE[cell]] if bias == 1 else [])):
