@@ -39,7 +39,12 @@ def formula_faults(one: Cell) -> list[str]:
     faults += [f"{symbol} is in the formula, but not declared" for symbol in sorted(written - {*one.symbols})]
     body = ast.parse(textwrap.dedent(inspect.getsource(one.body))).body[0]
     assert isinstance(body, ast.FunctionDef)
-    values = [node.value for node in ast.walk(ast.Module(body.body, [])) if isinstance(node, ast.Constant)]
+    nodes = list(ast.walk(ast.Module(body.body, [])))
+    counts = [
+        a for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func) == "split" for a in node.keywords
+    ]
+    nodes = [node for node in nodes if not any(node is a.value for a in counts)]  # how many gates are taken apart
+    values = [node.value for node in nodes if isinstance(node, ast.Constant)]
     code = {float(value) for value in values if isinstance(value, (int, float)) and not isinstance(value, bool)}
     numbers = {float(number) for number in NUMBER.findall(formula)}
     faults += [f"{number:g} is in the body, but not in the formula" for number in sorted(code - numbers)]
@@ -61,7 +66,7 @@ def test_every_cell_names_its_paper_its_shapes_and_every_state_field(one: Cell) 
     shapes = section(one, "Shapes")
     for letter in ("x_t (B, I)", *(f"{f.name}_t" for f in one.fields)):
         assert letter in shapes
-    for symbol in ("W_", "U_", "b_"):
+    for symbol in ("W_", *(["U_"] if one.gates else []), "b_"):
         assert symbol in shapes
     for f in one.fields:
         assert f"{f.name}_t = " in section(one, "Formula"), f"the formula gives {f.name}"
@@ -107,17 +112,75 @@ def test_the_catalogue_holds_every_cell_of_its_families() -> None:
 
 def test_parameter_names_and_shapes_are_frozen() -> None:
     """Saved models depend on them."""
-    assert {name: one.shapes(3, 4) for name, one in CATALOGUE.items()} == {
-        "elman": {"weight_ih": (4, 3), "weight_hh": (4, 4), "bias": (4,)},
-        "lstm": {"weight_ih": (16, 3), "weight_hh": (16, 4), "bias": (16,)},
-        "gru": {"weight_ih": (12, 3), "weight_hh": (12, 4), "bias": (12,)},
-        "gru_reset_after": {"weight_ih": (12, 3), "weight_hh": (12, 4), "bias_ih": (12,), "bias_hh": (12,)},
+    assert {name: one.shapes(3, 8) for name, one in CATALOGUE.items()} == {
+        "elman": {"weight_ih": (8, 3), "weight_hh": (8, 8), "bias": (8,)},
+        "jordan": {"weight_ih": (8, 3), "weight_hh": (8, 8), "bias": (8,), "b_y": (8,), "V_y": (8, 8)},
+        "irnn": {"weight_ih": (8, 3), "weight_hh": (8, 8), "bias": (8,)},
+        "indrnn": {"weight_ih": (8, 3), "weight_hh": (8,), "bias": (8,)},
+        "integrator": {"weight_ih": (8, 3), "bias": (8,)},
+        "residual": {"weight_ih": (8, 3), "weight_hh": (8, 8), "bias": (8,)},
+        "clockwork": {"weight_ih": (8, 3), "weight_hh": (8, 8), "bias": (8,)},
+        "lstm": {"weight_ih": (32, 3), "weight_hh": (32, 8), "bias": (32,)},
+        "lstm_no_forget": {"weight_ih": (24, 3), "weight_hh": (24, 8), "bias": (24,)},
+        "lstm_peephole": {
+            "weight_ih": (32, 3),
+            "weight_hh": (32, 8),
+            "bias": (32,),
+            "v_i": (8,),
+            "v_f": (8,),
+            "v_o": (8,),
+        },
+        "lstm_coupled": {"weight_ih": (24, 3), "weight_hh": (24, 8), "bias": (24,)},
+        "lstm_projected": {"weight_ih": (32, 3), "weight_hh": (32, 8), "bias": (32,), "W_hr": (8, 8)},
+        "lstm_layer_norm": {
+            "weight_ih": (32, 3),
+            "weight_hh": (32, 8),
+            "bias": (32,),
+            "a_x": (32,),
+            "a_h": (32,),
+            "a_c": (8,),
+            "d_c": (8,),
+        },
+        "slstm": {"weight_ih": (32, 3), "weight_hh": (1, 32, 8), "bias": (32,)},
+        "gru": {"weight_ih": (24, 3), "weight_hh": (24, 8), "bias": (24,)},
+        "gru_reset_after": {"weight_ih": (24, 3), "weight_hh": (24, 8), "bias_ih": (24,), "bias_hh": (24,)},
+        "gru_layer_norm": {
+            "weight_ih": (24, 3),
+            "weight_hh": (24, 8),
+            "bias": (24,),
+            "a_x": (16,),
+            "a_h": (16,),
+            "a_nx": (8,),
+            "a_nh": (8,),
+            "d_n": (8,),
+        },
+        "mgu": {"weight_ih": (16, 3), "weight_hh": (16, 8), "bias": (16,)},
+        "min_gru": {"weight_ih": (16, 3), "bias": (16,)},
+        "min_lstm": {"weight_ih": (24, 3), "bias": (24,)},
+        "linear_recurrence": {"weight_ih": (8, 3), "bias": (8,), "nu_a": (8,)},
     }
-    assert {name: (one.gates, [f.name for f in one.fields]) for name, one in CATALOGUE.items()} == {
-        "elman": (("h",), ["h"]),
-        "lstm": (("i", "f", "g", "o"), ["h", "c"]),
-        "gru": (("r", "z", "n"), ["h"]),
-        "gru_reset_after": (("r", "z", "n"), ["h"]),
+    assert {name: (one.gates, one.inputs, [f.name for f in one.fields]) for name, one in CATALOGUE.items()} == {
+        "elman": (("h",), (), ["h"]),
+        "jordan": (("h",), (), ["y"]),
+        "irnn": (("h",), (), ["h"]),
+        "indrnn": (("h",), (), ["h"]),
+        "integrator": ((), ("g",), ["h"]),
+        "residual": (("g",), (), ["h"]),
+        "clockwork": (("h",), (), ["h", "t"]),
+        "lstm": (("i", "f", "g", "o"), (), ["h", "c"]),
+        "lstm_no_forget": (("i", "g", "o"), (), ["h", "c"]),
+        "lstm_peephole": (("i", "f", "g", "o"), (), ["h", "c"]),
+        "lstm_coupled": (("i", "g", "o"), (), ["h", "c"]),
+        "lstm_projected": (("i", "f", "g", "o"), (), ["h", "c"]),
+        "lstm_layer_norm": (("i", "f", "g", "o"), (), ["h", "c"]),
+        "slstm": (("z", "i", "f", "o"), (), ["h", "c", "n", "m"]),
+        "gru": (("r", "z", "n"), (), ["h"]),
+        "gru_reset_after": (("r", "z", "n"), (), ["h"]),
+        "gru_layer_norm": (("r", "z", "n"), (), ["h"]),
+        "mgu": (("f", "n"), (), ["h"]),
+        "min_gru": ((), ("z", "n"), ["h"]),
+        "min_lstm": ((), ("f", "i", "n"), ["h"]),
+        "linear_recurrence": ((), ("n",), ["h"]),
     }
 
 
@@ -136,7 +199,7 @@ def test_table_has_a_row_for_every_cell_with_a_link_that_leads_somewhere() -> No
         columns = [column.strip() for column in line.strip("|").split("|")]
         assert columns[0] == f"`{name}`"
         assert columns[1] in (one.__doc__ or "")
-        assert columns[2:4] == [", ".join(f.name for f in one.fields), ", ".join(one.gates)]
+        assert columns[2:4] == [", ".join(f.name for f in one.fields), ", ".join((*one.gates, *one.inputs))]
         place = re.fullmatch(r"\[(.*)\]\(\1\)", columns[4])
         assert place
         assert f"def {name}(" in (Path(__file__).parents[2] / place[1]).read_text("utf-8")
@@ -209,15 +272,16 @@ FAULTY = "from recurra.cells import cell\n@cell(state='', gates='a')\ndef f(z, s
         (FAULTY, "FILE:f", "cell 'f': a state is expected, such as state=\"h\""),
         ("", "FILE.py:f", "FILE.py: there is no such file"),
         ("", "nowhere:f", "nowhere: ModuleNotFoundError: No module named 'nowhere'"),
-        ("", "lsmt", "unknown cell 'lsmt'; did you mean 'lstm'? Known: elman, gru, gru_reset_after, lstm; "
+        ("", "lsmt", "unknown cell 'lsmt'; did you mean 'lstm'? Known: CATALOGUE; "
          "one of your own is named as file.py:NAME"),
-        ("", "FILE", "unknown cell 'FILE'. Known: elman, gru, gru_reset_after, lstm; "
+        ("", "FILE", "unknown cell 'FILE'. Known: CATALOGUE; "
          "one of your own is named as FILE:NAME"),
     ],
 )  # fmt: skip
 def test_what_is_not_found_is_told(tmp_path: Path, text: str, name: str, message: str) -> None:
     file = str(write(tmp_path, text))
-    with pytest.raises(CellError, match=f"^{re.escape(message.replace('FILE', file))}$"):
+    message = message.replace("FILE", file).replace("CATALOGUE", ", ".join(sorted(CATALOGUE)))
+    with pytest.raises(CellError, match=f"^{re.escape(message)}$"):
         find(name.replace("FILE", file))
 
 

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
+from recurra import cells
 from recurra.cells import Cell, cell
 from recurra.cells.form import StateField
 from recurra.errors import CellError
@@ -47,14 +49,23 @@ WRONG_DECLARATIONS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "width unknown": ({"state": "h:proj"}, "state field 'h': unknown size 'proj'. Known: H (H is hidden_size)"),
     "width nothing": ({"state": "h:"}, "state field 'h': unknown size ''. Known: H (H is hidden_size)"),
-    "width 0": ({"state": "h:0"}, "state field 'h': a size is a whole number above 0, not 0"),
+    "width 0": (
+        {"state": "h:0"},
+        "state field 'h': a whole number above 0, or 'H' for hidden_size, is expected, not 0",
+    ),
     "width -1": ({"state": "h:-1"}, "state field 'h': unknown size '-1'. Known: H (H is hidden_size)"),
     "matrix of one size": ({"matrices": {"W": ("H",)}}, "matrix 'W': (rows, columns) is expected, not ('H',)"),
     "matrix of a letter": ({"matrices": {"W_o": "HH"}}, "matrix 'W_o': (rows, columns) is expected, not 'HH'"),
     "matrix rows": ({"matrices": {"W_o": ("K", 3)}}, "matrix 'W_o': unknown size 'K'. Known: H (H is hidden_size)"),
-    "matrix columns": ({"matrices": {"W_o": (3, 0)}}, "matrix 'W_o': a size is a whole number above 0, not 0"),
-    "matrix of True": ({"matrices": {"W_o": (3, True)}}, "matrix 'W_o': a size is a whole number above 0, not True"),
-    "biases": ({"biases": 3}, "biases is 0, 1 or 2, not 3"),
+    "matrix columns": (
+        {"matrices": {"W_o": (3, 0)}},
+        "matrix 'W_o': a whole number above 0, or 'H' for hidden_size, is expected, not 0",
+    ),
+    "matrix of True": (
+        {"matrices": {"W_o": (3, True)}},
+        "matrix 'W_o': a whole number above 0, or 'H' for hidden_size, is expected, not True",
+    ),
+    "biases": ({"biases": 3}, "biases is 0, 1, 2 or 'apart', not 3"),
     "kind of U": (
         {"recurrent": "dens"},
         "unknown kind of U 'dens'; did you mean 'dense'? Known: blocks, dense, diagonal",
@@ -71,7 +82,7 @@ WRONG_DECLARATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "start by no way": (
         {"start": {"U": "orthogonl"}},
         "start of 'U': unknown initialisation 'orthogonl'; did you mean 'orthogonal'? "
-        "Known: identity, normal, ones, orthogonal, uniform, xavier, zeros",
+        "Known: identity, normal, ones, orthogonal, uniform, unit, xavier, zeros",
     ),
     "start by a list": ({"start": {"U": [1]}}, "start of 'U': a number or a named initialisation is expected, not [1]"),
     "field by a name": (
@@ -148,7 +159,7 @@ def test_the_width_of_what_U_multiplies_is_that_of_the_operand() -> None:  # noq
 # --- options ---------------------------------------------------------------------------------------------------------
 
 
-ACTIVATIONS = "Known: logistic, relu, sigmoid, sin, softplus, tanh"
+ACTIVATIONS = "Known: identity, logistic, relu, sigmoid, sin, softplus, tanh"
 
 
 @cell(state="h:width c", gates="h", start={"b_h": "bias", "U": "how"})
@@ -177,11 +188,11 @@ def optional(z, s, *, activation=tanh, bias=1.0, width=2, clip=False, how="ortho
         (
             {"how": "best"},
             "start of 'U': unknown initialisation 'best'. "
-            "Known: activation, anything, bias, clip, how, identity, normal, ones, orthogonal, uniform, width, "
+            "Known: activation, anything, bias, clip, how, identity, normal, ones, orthogonal, uniform, unit, width, "
             "xavier, zeros",
         ),
-        ({"width": 0}, "state field 'h': option 'width' is a whole number above 0, not 0"),
-        ({"width": 2.5}, "state field 'h': option 'width' is a whole number above 0, not 2.5"),
+        ({"width": 0}, "option 'width': a whole number above 0, or 'H' for hidden_size, is expected, not 0"),
+        ({"width": 2.5}, "option 'width': a whole number above 0, or 'H' for hidden_size, is expected, not 2.5"),
     ],
 )
 def test_an_option_that_cannot_be(options: dict[str, Any], message: str) -> None:
@@ -367,7 +378,9 @@ def test_heads_must_share_the_units_out() -> None:
 
     with pytest.raises(CellError, match="cell 'headed': 5 units cannot be shared out among 2 heads"):
         Recurrent(headed, 3, 5)
-    with pytest.raises(CellError, match="recurrent='blocks': option 'heads' is a whole number above 0, not 0"):
+    with pytest.raises(
+        CellError, match="option 'heads': a whole number above 0, or 'H' for hidden_size, is expected, not 0"
+    ):
         headed(heads=0)
 
 
@@ -468,3 +481,106 @@ def test_the_docstring_of_a_cell_is_its_bodys() -> None:
 
     assert told.__doc__ == "What it is."
     assert (Cell.__doc__ or "").startswith("A recurrent cell")
+
+
+# --- widths, biases apart, starts, chrono ----------------------------------------------------------------------------
+
+
+def test_biases_apart_are_in_no_part_but_in_the_whole() -> None:
+    seen: dict[str, Tensor] = {}
+
+    @cell(state="h", gates="a b", inputs="c", biases="apart")
+    def apart(z, s):
+        seen.update(x=z.a.x, h=z.a.h, b=z.a.b, called=z.b(2 * s.h), of_input=z.c.x, whole=z.c + 0)
+        return tanh(z.a + z.b.b + z.c.b)
+
+    layer = Recurrent(apart, 3, 2, dtype=torch.float64)
+    for p in layer.parameters():
+        torch.nn.init.normal_(p)
+    x, h = torch.randn(1, 5, 3, dtype=torch.float64), torch.randn(1, 5, 2, dtype=torch.float64)
+    output, _ = layer(x, h)
+    W, U, b = (layer.get_parameter(name) for name in ("weight_ih_l0", "weight_hh_l0", "bias_l0"))
+    (W_a, W_b, W_c), (U_a, U_b), (b_a, b_b, b_c) = W.chunk(3), U.chunk(2), b.chunk(3)
+    torch.testing.assert_close(seen["x"], x[0] @ W_a.T)
+    torch.testing.assert_close(seen["h"], h[0] @ U_a.T)
+    torch.testing.assert_close(seen["b"], b_a.detach().requires_grad_())
+    torch.testing.assert_close(seen["called"], x[0] @ W_b.T + 2 * h[0] @ U_b.T + b_b)
+    torch.testing.assert_close(seen["of_input"], x[0] @ W_c.T)
+    torch.testing.assert_close(seen["whole"], x[0] @ W_c.T + b_c)
+    torch.testing.assert_close(output[0], torch.tanh(x[0] @ W_a.T + h[0] @ U_a.T + b_a + b_b + b_c))
+
+
+def test_widths_of_vectors_and_states() -> None:
+    @cell(state="h:2H t:1", gates="a", vectors="v u:3H k:size n:2", matrices={"M": ("2H", "size")})
+    def wide(z, s, p, *, size="H"):
+        used = tanh(z.a) + p.v + p.u.sum() + p.n.sum()
+        return p.M @ (p.k.sum() + torch.cat([used, used], -1)[:, : len(p.k)]), s.t
+
+    assert wide.shapes(3, 4) == {
+        "weight_ih": (4, 3),
+        "weight_hh": (4, 8),
+        "bias": (4,),
+        "v": (4,),
+        "u": (12,),
+        "k": (4,),
+        "n": (2,),
+        "M": (8, 4),
+    }
+    assert wide(size=5).shapes(3, 4)["M"] == (8, 5)
+    assert wide.widths(4) == (8, 1)
+    assert [f.is_bookkeeping for f in wide.fields] == [False, True]
+
+
+def test_a_tuple_may_come_as_a_list() -> None:
+    """As it does from a recipe."""
+    assert cells.clockwork(periods=[1, 3]).options["periods"] == (1, 3)
+    with pytest.raises(CellError, match=told("cell 'clockwork': option 'periods': a tuple is expected, not 3")):
+        cells.clockwork(periods=3)
+
+
+@pytest.mark.parametrize("periods", [(), (0, 1), (2, -1), (1.5,), ("a",)])
+def test_periods_that_cannot_be(periods: tuple[Any, ...]) -> None:
+    message = f"periods: whole numbers above 0 are expected, not {periods}"
+    with pytest.raises(CellError, match=re.escape(message) + "$"):
+        Recurrent(cells.clockwork(periods=periods), 3, 4)
+
+
+DECLARATIONS: dict[str, tuple[dict[str, Any], Any, str]] = {
+    "no such gate": ({"chrono": "g"}, lambda z, s: tanh(z.a), ": chrono: unknown gate 'g'"),
+    "no bias": ({"chrono": "-a", "biases": 0}, lambda z, s: tanh(z.a), ": chrono sets biases, and it has none"),
+    "a flag": ({"biases": True}, lambda z, s: tanh(z.a), ": biases is 0, 1, 2 or 'apart', not True"),
+    "a width of 0": ({"vectors": "v:0"}, lambda z, s, p: tanh(z.a) * p.v, ": vector 'v': a whole number above 0"),
+    "no H at all": ({"vectors": "v:0H"}, lambda z, s, p: tanh(z.a) * p.v, ": vector 'v': a whole number above 0"),
+    "no such size": ({"vectors": "v:h"}, lambda z, s, p: tanh(z.a) * p.v, ": vector 'v': unknown size 'h'"),
+}
+
+
+@pytest.mark.parametrize(("declared", "body", "message"), DECLARATIONS.values(), ids=DECLARATIONS)
+def test_a_declaration_that_cannot_be_told_when_it_is_made(declared: Any, body: Any, message: str) -> None:
+    with pytest.raises(CellError, match="^" + re.escape(f"cell 'lambda'{message}")):
+        cell(**{"state": "h", "gates": "a", **declared})(body)
+
+
+APART: dict[str, tuple[dict[str, Any], Any, str]] = {
+    "forgotten": (
+        {"biases": "apart"},
+        lambda z, s: tanh(z.a.x + z.a.h),
+        "its biases are apart, but z.a.b is never used",
+    ),
+    "not apart": (
+        {},
+        lambda z, s: tanh(z.a.b + z.a),
+        "z.a.b: a bias stands alone only where a cell declares biases='apart'",
+    ),
+    "no U": (
+        {"biases": "apart"},
+        lambda z, s: tanh(z.a.x + z.a.b),
+        "U_a is never used; a net input without U is declared in `inputs`",
+    ),
+}
+
+
+@pytest.mark.parametrize(("declared", "body", "message"), APART.values(), ids=APART)
+def test_a_body_that_misuses_biases(declared: Any, body: Any, message: str) -> None:
+    with pytest.raises(CellError, match=re.escape(message) + "$"):
+        Recurrent(cell(**{"state": "h", "gates": "a", **declared})(body), 3, 4)

@@ -1,5 +1,6 @@
 """How parameters begin: defaults, what a cell's `start` says, and each named initialisation."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -29,23 +30,52 @@ def is_orthogonal(block: Tensor) -> bool:
     return torch.allclose(product, torch.eye(min(rows, columns)), atol=1e-5)
 
 
+OTHER_STARTS = {"irnn": "identity", "indrnn": "unit"}
+"""Cells whose U begins otherwise than orthogonal."""
+
+
+def blocks_of_u(layer: Recurrent, name: str) -> list[Tensor]:
+    """Each gate's U, or each head's of it."""
+    assert isinstance(layer.cell, cells.Cell)
+    U, count = parameter(layer, name), len(layer.cell.gates)
+    return [block for head in (U if U.dim() == 3 else [U]) for block in head.chunk(count)]
+
+
 @pytest.mark.parametrize("name", sorted(cells.CATALOGUE))
 def test_defaults(name: str) -> None:
-    """W uniform in ±√(6 / (I + H)) and U orthogonal, each gate by itself; biases zero, LSTM's forget gate 1."""
+    """W uniform in ±√(6 / (I + H)) and U orthogonal, each gate by itself; biases zero, forget gates' 1."""
+    one = cells.CATALOGUE[name]
     layer = Recurrent(name, 30, 40, 2, bidirectional=True)
-    count = len(cells.CATALOGUE[name].gates)
+    every = (*one.gates, *one.inputs)
     for suffix, width in (("_l0", 30), ("_l0_reverse", 30), ("_l1", 80), ("_l1_reverse", 80)):
         bound = (6 / (width + 40)) ** 0.5
-        for block in parameter(layer, f"weight_ih{suffix}").chunk(count):
+        for block in parameter(layer, f"weight_ih{suffix}").chunk(len(every)):
             assert block.abs().max() <= bound
             assert block.std() == pytest.approx(bound / 3**0.5, rel=0.1)
-        for block in parameter(layer, f"weight_hh{suffix}").chunk(count):
-            assert is_orthogonal(block)
+        if one.gates:
+            mask = one.mask_of_u(40)
+            for block in blocks_of_u(layer, f"weight_hh{suffix}"):
+                if name in OTHER_STARTS:
+                    assert NAMED[OTHER_STARTS[name]](block)
+                elif mask is None:
+                    assert is_orthogonal(block)
+                else:
+                    assert ((block != 0) <= (mask == 1)).all()
+                    assert is_orthogonal(block[:, -10:]) or (block[:, -10:].norm(dim=0) - 1).abs().max() < 1e-5
         biases = [p for n, p in layer.named_parameters() if n.startswith("bias") and n.endswith(suffix)]
-        assert len(biases) == cells.CATALOGUE[name].biases
-        for gate in range(count):
-            expected = 1.0 if (name, gate) == ("lstm", 1) else 0.0
-            assert {v for bias in biases for v in bias.chunk(count)[gate].tolist()} == {expected}
+        assert len(biases) == (2 if name == "gru_reset_after" else 1)
+        for i, gate in enumerate(every):
+            expected = 1.0 if gate == "f" and "forget_bias" in one.options else 0.0
+            assert {v for bias in biases for v in bias.chunk(len(every))[i].tolist()} == {expected}
+        for v in one.vectors:
+            begun = parameter(layer, v.name + suffix)
+            if v.name == "nu_a":
+                a = torch.exp(-torch.exp(begun))
+                assert 0.9 <= a.min() < a.max() <= 0.999
+            else:
+                assert begun.unique().tolist() == [1.0 if v.name.startswith("a_") else 0.0]
+        for m in one.matrices:
+            assert 0 < parameter(layer, m.name + suffix).abs().max() <= (6 / 80) ** 0.5
 
 
 def test_the_forget_gates_bias_is_an_option() -> None:
@@ -127,10 +157,15 @@ def test_what_a_mask_hides_is_zero() -> None:
         assert torch.equal(block != 0, torch.ones(5, 5).tril() == 1)
 
 
-NAMED = {
+def is_identity(v: Tensor) -> bool:
+    return torch.equal(v, torch.eye(*v.shape))
+
+
+NAMED: dict[str, Callable[[Tensor], Any]] = {
     "xavier": lambda v: v.abs().max() <= (6 / 110) ** 0.5 and v.std() == pytest.approx((2 / 110) ** 0.5, rel=0.1),
     "orthogonal": is_orthogonal,
-    "identity": lambda v: torch.equal(v, torch.eye(50, 60)),
+    "identity": is_identity,
+    "unit": lambda v: v.min() >= 0 and v.max() <= 1 and v.mean() == pytest.approx(0.5, abs=0.2),
     "uniform": lambda v: v.abs().max() <= 50**-0.5 and v.std() == pytest.approx((1 / 150) ** 0.5, rel=0.1),
     "normal": lambda v: v.abs().max() > 2 / 60**0.5 and v.std() == pytest.approx(60**-0.5, rel=0.1),
     "zeros": lambda v: (v == 0).all(),
@@ -151,6 +186,74 @@ def test_named_initialisations(name: str, dtype: torch.dtype) -> None:
     else:
         assert whole[1:51].isfinite().all()
         assert whole[1:51].std() > 0
+
+
+def test_a_function_of_the_shape() -> None:
+    block = torch.empty(2, 3)
+    fill(block, lambda shape: torch.arange(6.0).reshape(shape))
+    assert block.tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+# --- what a layer is told -----------------------------------------------------------------------------------------
+
+
+def test_init_goes_before_what_the_cell_says() -> None:
+    layer = Recurrent("lstm_peephole", 3, 4, 2, init={"U": "identity", "U_o": 0.5, "b": 3.0, "v_i": "ones"})
+    for k in range(2):
+        U = parameter(layer, f"weight_hh_l{k}").chunk(4)
+        assert all(is_identity(block) for block in U[:3])
+        assert U[3].unique().tolist() == [0.5]
+        assert parameter(layer, f"bias_l{k}").unique().tolist() == [3.0]  # the forget gate's too
+        assert parameter(layer, f"v_i_l{k}").tolist() == [1.0] * 4
+        assert parameter(layer, f"v_f_l{k}").tolist() == [0.0] * 4
+        assert 0 < parameter(layer, f"weight_ih_l{k}").abs().max() < 1
+    function = Recurrent("gru", 3, 4, init={"b_z": lambda shape: torch.arange(float(shape[0]))})
+    assert parameter(function, "bias_l0").tolist() == [0] * 4 + [0, 1, 2, 3] + [0] * 4
+
+
+def test_uniform_alone_is_how_pytorchs_layers_begin() -> None:
+    layer = Recurrent("lstm_peephole", 30, 100, init="uniform")
+    for _, p in layer.named_parameters():
+        assert 0.09 < p.abs().max() <= 0.1
+        assert p.detach().std() == pytest.approx(0.1 / 3**0.5, rel=0.2)
+
+
+CHRONO = [
+    ("lstm", ["f"], ["i"]),
+    ("lstm_peephole", ["f"], ["i"]),
+    ("lstm_projected", ["f"], ["i"]),
+    ("lstm_layer_norm", ["f"], ["i"]),
+    ("lstm_coupled", [], ["i"]),
+    ("gru", ["z"], []),
+    ("gru_reset_after", ["z"], []),
+    ("gru_layer_norm", ["z"], []),
+    ("mgu", [], ["f"]),
+    ("min_gru", [], ["z"]),
+    ("min_lstm", ["f"], ["i"]),
+]
+"""Cells with the gates whose bias is log(u), and those whose bias is -log(u)."""
+
+
+@pytest.mark.parametrize(("name", "keeps", "admits"), CHRONO)
+def test_chrono_initialisation(name: str, keeps: list[str], admits: list[str]) -> None:
+    """The bias is ±log(u), u uniform from 1 to T - 1; where two gates have one, a unit's are opposite."""
+    one = cells.CATALOGUE[name]
+    layer = Recurrent(name, 3, 2000, init={"chrono": 784})
+    every = (*one.gates, *one.inputs)
+    bias = parameter(layer, "bias_ih_l0" if name == "gru_reset_after" else "bias_l0")
+    of_gate = dict(zip(every, bias.chunk(len(every)), strict=True))
+    spans = [of_gate[g].exp() for g in keeps] + [(-of_gate[g]).exp() for g in admits]
+    for u in spans:
+        assert 0.99 <= u.min() < 20
+        assert 760 < u.max() <= 783.01
+        assert u.mean() == pytest.approx(392, rel=0.05)
+        torch.testing.assert_close(u, spans[0])
+    for gate in {*every} - {*keeps, *admits}:
+        assert of_gate[gate].unique().tolist() == [0.0]
+
+
+def test_every_cell_with_gates_that_keep_or_admit_is_tried_with_chrono() -> None:
+    assert {name for name, _, _ in CHRONO} == {name for name, one in cells.CATALOGUE.items() if one.chrono}
 
 
 def test_a_number() -> None:

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from recurra.cells import cell
+from recurra.cells import CATALOGUE, cell
+from recurra.errors import CellError
 from recurra.math import maximum, tanh
 from recurra.nn import Recurrent
 
@@ -55,18 +56,26 @@ WRONG_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
         "zoneout: 'm' starts at infinity, where it would stay, so zoneout is 0",
     ),
     "skip": ({"skip": "residal"}, "unknown skip 'residal'; did you mean 'residual'? Known: highway, residual"),
-    "skip widths": (
-        {"skip": "residual", "num_layers": 2, "hidden_size": [4, 5]},
-        "skip='residual': layer 1 reads 4 values, but puts out 5",
+    "both directions and backward": (
+        {"bidirectional": True, "reverse": True},
+        "reverse: True cannot stand beside bidirectional=True, which runs both directions",
     ),
-    "skip directions": (
-        {"skip": "highway", "num_layers": 2, "hidden_size": [4, 5], "bidirectional": True},
-        "skip='highway': layer 1 reads 8 values, but puts out 10",
+    "input layers": ({"input_layers": 5}, "input_layers: a list of widths is expected, such as [64, 32], not 5"),
+    "output layers": ({"output_layers": [3, 0]}, "output_layers: a whole number above 0 is expected, not 0"),
+    "path activation": (
+        {"path_activation": "tanhh"},
+        "path_activation: unknown function 'tanhh'; did you mean 'tanh'? Known: identity, logistic, relu, sigmoid, "
+        "sin, softplus, tanh",
+    ),
+    "init": ({"init": 3}, "init: a mapping such as {'U': 'identity', 'b_f': 2.0} is expected, not 3"),
+    "init of a function": (
+        {"cell": nn.RNNCell(3, 4), "init": "uniform"},
+        "init: the parameters of a plain function are its own, so None is expected",
     ),
     "backend": ({"backend": "eagre"}, "unknown backend 'eagre'; did you mean 'eager'? Known: auto, eager"),
     "cell name": (
         {"cell": "lsmt"},
-        "unknown cell 'lsmt'; did you mean 'lstm'? Known: elman, gru, gru_reset_after, lstm; "
+        f"unknown cell 'lsmt'; did you mean 'lstm'? Known: {', '.join(sorted(CATALOGUE))}; "
         "one of your own is named as file.py:NAME",
     ),
     "cell a number": ({"cell": 3}, "cell: a cell, its name or a function f(x_t, state) is expected, not 3"),
@@ -106,6 +115,30 @@ def test_an_argument_that_cannot_be(arguments: dict[str, Any], message: str) -> 
         Recurrent(**given)
 
 
+WRONG_STARTS: dict[str, tuple[dict[str, Any], str]] = {
+    "gate": ({"b_q": 1.0}, "cell 'gru': init: unknown parameter 'b_q'; did you mean 'b_z'? Known: "
+             "U, U_n, U_r, U_z, W, W_n, W_r, W_z, b, b_n, b_r, b_z, chrono"),
+    "name": ({"U": "ortogonal"}, "cell 'gru': init of 'U': unknown initialisation 'ortogonal'; did you mean "
+             "'orthogonal'? Known: identity, normal, ones, orthogonal, uniform, unit, xavier, zeros"),
+    "value": ({"U": None}, "cell 'gru': init of 'U': a number or a named initialisation is expected, not None"),
+    "flag": ({"U": True}, "cell 'gru': init of 'U': a number or a named initialisation is expected, not True"),
+    "span": ({"chrono": 2}, "cell 'gru': init of 'chrono': a span of more than 2 steps is expected, not 2"),
+    "no span": ({"chrono": "784"}, "cell 'gru': init of 'chrono': a span of more than 2 steps is expected, not '784'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("init", "message"), WRONG_STARTS.values(), ids=WRONG_STARTS)
+def test_a_start_that_cannot_be(init: Any, message: str) -> None:
+    with pytest.raises(CellError, match=told(message)):
+        Recurrent("gru", 3, 4, init=init)
+
+
+def test_a_cell_without_memory_gates_has_no_chrono() -> None:
+    message = "cell 'elman': init: it names no gates that keep its memory, so it has no 'chrono'"
+    with pytest.raises(CellError, match=told(message)):
+        Recurrent("elman", 3, 4, init={"chrono": 100})
+
+
 X = torch.zeros(5, 2, 3)
 Call = Callable[[Recurrent], Any]
 
@@ -119,10 +152,13 @@ WRONG_INPUTS: dict[str, tuple[Call, str]] = {
     ),
     "x whole": (lambda layer: layer(X.long()), "x: torch.float32 is expected, as the parameters are, not torch.int64"),
     "x an array": (lambda layer: layer(X.numpy()), "x: a tensor is expected, not ndarray"),
-    "x packed": (
-        lambda layer: layer(nn.utils.rnn.pack_padded_sequence(X, [5, 5])),
-        "x: a tensor is expected, not PackedSequence; pad it and give lengths",
-    ),
+    **{
+        f"x packed beside {name}": (
+            lambda layer, given={name: value}: layer(nn.utils.rnn.pack_padded_sequence(X, [5, 5]), **given),
+            f"{name}: None is expected beside a PackedSequence, which has its own lengths",
+        )
+        for name, value in {"lengths": [5, 5], "mask": X[..., 0] == 0, "reset": X[..., 0] == 0}.items()
+    },
     "one length": (lambda layer: layer(X, lengths=[3]), "lengths: 2 whole numbers are expected, not torch.int64 (1,)"),
     "length of all": (lambda layer: layer(X, lengths=3), "lengths: 2 whole numbers are expected, not torch.int64 ()"),
     "lengths of 2 axes": (

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from drawn import drawn_state
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -52,7 +53,6 @@ def test_a_padded_batch_is_each_sequence_alone(name: str, bidirectional: bool, b
     lengths = [4, 0, 6, 1]
     steps, rows = 6, len(lengths)
     layer = make(name, num_layers=2, bidirectional=bidirectional, batch_first=batch_first)
-    places = 4 if bidirectional else 2
     padded = torch.full((rows, steps, INPUT), torch.nan, dtype=torch.float64)
     alone = [random(length, INPUT).requires_grad_() for length in lengths]
     with torch.no_grad():
@@ -60,8 +60,8 @@ def test_a_padded_batch_is_each_sequence_alone(name: str, bidirectional: bool, b
             padded[b, : len(x)] = x
     padded.requires_grad_()
     fields = len(layer.state_type._fields)
-    begun = [random(places, rows, HIDDEN).requires_grad_() for _ in range(fields)]
-    out_weight, final_weight = random(rows, steps, layer.output_size), random(fields, places, rows, HIDDEN)
+    begun = [field.requires_grad_() for field in drawn_state(layer, rows)]
+    out_weight, final_weight = random(rows, steps, layer.output_size), [torch.randn_like(field) for field in begun]
 
     output, final, states = layer(
         padded if batch_first else padded.transpose(0, 1), begun, lengths=lengths, return_states=True
@@ -205,10 +205,9 @@ def test_lengths_masks_and_resets_mean_what_they_say(batch: dict[str, Any]) -> N
     layer = make(
         batch["name"], bidirectional=True, batch_first=batch["batch_first"], learn_initial_state=batch["learnt"]
     )
-    fields = layer.state_type._fields
     mask, reset = flags_of(batch["mask"], steps, rows), flags_of(batch["reset"], steps, rows)
     x = random(steps, rows, INPUT)
-    begun = [random(2, rows, HIDDEN) for _ in fields] if batch["begun"] else None
+    begun = drawn_state(layer, rows) if batch["begun"] else None
 
     def turned(v: Any) -> Any:
         return v.transpose(0, 1) if v is not None and batch["batch_first"] else v
@@ -228,8 +227,10 @@ def test_lengths_masks_and_resets_mean_what_they_say(batch: dict[str, Any]) -> N
             own = layer.state_dict()
             single.load_state_dict({name: own[f"{name}{suffix}"] for name in single.state_dict()})
             initial = tuple(
-                own[f"initial_{field}_l0{suffix}"] if batch["learnt"] else torch.zeros(HIDDEN, dtype=torch.float64)
-                for field in fields
+                own.get(
+                    f"initial_{f.name}_l0{suffix}", torch.full((width,), single.form.begins(f), dtype=torch.float64)
+                )
+                for f, width in zip(single.form.fields, single.form.widths(HIDDEN), strict=True)
             )
 
             def step(x_t: Tensor, state: Row, single: Recurrent = single) -> Row:
@@ -262,8 +263,8 @@ def test_shapes(steps: int, rows: int, size: list[int], bidirectional: bool, bat
     output, final, states = layer(torch.zeros(*lead, INPUT), lengths=[steps] * rows, return_states=True)
     directions = 2 if bidirectional else 1
     assert output.shape == (*lead, size[-1] * directions)
-    widths = [width for width in size for _ in range(directions)]
-    for last, every in zip(final, states, strict=True):
+    for f, last, every in zip(layer.form.fields, final, states, strict=True):
+        widths = [1 if f.is_bookkeeping else width for width in size for _ in range(directions)]
         assert isinstance(last, Tensor) == isinstance(every, Tensor) == (len(set(widths)) == 1)
         assert [v.shape for v in last] == [(rows, width) for width in widths]
         assert [v.shape for v in every] == [(*lead, width) for width in widths]
@@ -306,7 +307,7 @@ def test_mask_and_reset_of_one_sequence() -> None:
 @pytest.mark.parametrize("name", CELLS)
 def test_no_steps_at_all(name: str) -> None:
     layer = make(name, num_layers=2, bidirectional=True)
-    begun = [random(4, 3, HIDDEN) for _ in layer.state_type._fields]
+    begun = drawn_state(layer, 3)
     output, final, states = layer(random(0, 3, INPUT), begun, lengths=[0, 0, 0], return_states=True)
     assert output.shape == (0, 3, 2 * HIDDEN)
     assert states[0].shape == (4, 0, 3, HIDDEN)

@@ -301,7 +301,8 @@ class _Notes:
         """Note that `z.<gate><way>` was taken."""
         if way == ".b" and self.cell.biases != "apart":
             raise _MisuseError(f"z.{gate}.b: a bias stands alone only where a cell declares biases='apart'")
-        if way in (".h", "(v)") and gate in self.cell.inputs:
+        parts = (".h", "(v)") if self.cell.biases == "apart" else (".x", ".h", "(v)")
+        if way in parts and gate in self.cell.inputs:
             raise _MisuseError(f"z.{gate}{way}: {gate!r} is declared in `inputs`, so it has no U")
         if operand is not None and operand.dim() != 2:
             raise _MisuseError(f"z.{gate}(v): v is (B, K), not {tuple(operand.shape)}")

@@ -102,6 +102,8 @@ def residual(z, s, *, activation=tanh):
 
 def _period(hidden_size: int, *, periods: tuple[int, ...]) -> Tensor:
     """The period of each unit: as many units of each, the first ones of the first."""
+    if not periods or not all(isinstance(T, int) and T > 0 for T in periods):
+        raise ValueError(f"periods: whole numbers above 0 are expected, not {periods}")
     unit = torch.arange(hidden_size)
     return torch.tensor(periods)[unit * len(periods) // hidden_size]
 

@@ -7,7 +7,6 @@ it once on an `Affine` in the state's place, which keeps account of a and b and 
 """
 
 import math
-import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,7 +16,6 @@ from torch import Tensor
 from recurra.cells.form import Cell
 from recurra.cells.terms import plain
 from recurra.engine.eager import CellStepper, State
-from recurra.errors import CellError
 
 
 class NotAffineError(RuntimeError):
@@ -89,20 +87,35 @@ class Affine:
         raise NotAffineError(f"it takes {name} of the state")
 
 
+def _refuse(name: str) -> Callable[..., Any]:
+    def refuse(self: Affine, *others: Any) -> Any:
+        raise NotAffineError(f"it takes {name} of the state")
+
+    return refuse
+
+
+for _name in ("pow", "rpow", "mod", "rmod", "matmul", "rmatmul", "abs", "lt", "le", "gt", "ge", "getitem", "bool"):
+    setattr(Affine, f"__{_name}__", _refuse(_name))
+
+
+def _of(forward: str, backward: str) -> Callable[..., Any]:
+    """An operation of two values, one of which is affine in the state."""
+
+    def apply(first: Any, second: Any) -> Any:
+        if isinstance(first, Affine):
+            return getattr(first, forward)(second)
+        return getattr(second, backward)(first)
+
+    return apply
+
+
 OPERATIONS: dict[str, Callable[..., Any]] = {
-    "add": operator.add,
-    "radd": lambda a, b: b + a,
-    "sub": operator.sub,
-    "rsub": lambda a, b: b - a,
-    "mul": operator.mul,
-    "multiply": operator.mul,
-    "rmul": operator.mul,
-    "div": operator.truediv,
-    "divide": operator.truediv,
-    "truediv": operator.truediv,
-    "rdiv": lambda a, b: b / a,
-    "rtruediv": lambda a, b: b / a,
-    "neg": operator.neg,
+    **dict.fromkeys(("add", "radd"), _of("__add__", "__radd__")),
+    **dict.fromkeys(("mul", "rmul", "multiply"), _of("__mul__", "__rmul__")),
+    **dict.fromkeys(("sub", "subtract"), _of("__sub__", "__rsub__")),
+    **dict.fromkeys(("div", "divide", "truediv", "true_divide"), _of("__truediv__", "__rtruediv__")),
+    "rsub": _of("__rsub__", "__sub__"),
+    "neg": Affine.__neg__,
 }
 
 
@@ -117,10 +130,8 @@ def obstacle(cell: Cell, hidden_size: int) -> str | None:
             _coefficients(CellStepper(cell, cell.use(hidden_size), weights), torch.full((1, 1, 1), 0.5))
     except NotAffineError as error:
         return str(error)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        if isinstance(error, CellError):
-            raise
-        return f"its body does not run on all steps at once ({error})"
+    except TypeError as error:  # what Python, not PyTorch, is asked to do with a state: an index, a number
+        return f"its body asks of the state what cannot be traced ({error})"
     return None
 
 

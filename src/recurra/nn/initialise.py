@@ -31,7 +31,7 @@ def checked(cell: Any, init: Any) -> Mapping[str, Start]:
     known = [*gates, "U", *(f"U_{gate}" for gate in cell.gates), *_further(cell), "chrono"]
     for key, value in init.items():
         if key not in known:
-            raise CellError(f"cell {cell.name!r}, init: " + unknown("parameter", str(key), known))
+            raise CellError(f"cell {cell.name!r}: init: " + unknown("parameter", str(key), known))
         if key == "chrono":
             _check_chrono(cell, value)
         else:
@@ -45,9 +45,9 @@ def _further(cell: Cell) -> list[str]:
 
 def _check_chrono(cell: Cell, span: Any) -> None:
     if not cell.chrono:
-        raise CellError(f"cell {cell.name!r}, init: it names no gates that keep its memory, so it has no 'chrono'")
+        raise CellError(f"cell {cell.name!r}: init: it names no gates that keep its memory, so it has no 'chrono'")
     if not isinstance(span, (int, float)) or isinstance(span, bool) or not span > 2:
-        raise CellError(f"cell {cell.name!r}, init of 'chrono': a span of more than 2 steps is expected, not {span!r}")
+        raise CellError(f"cell {cell.name!r}: init of 'chrono': a span of more than 2 steps is expected, not {span!r}")
 
 
 @torch.no_grad()
