@@ -266,7 +266,7 @@ def _from_file(path: Path, layer: str | None) -> tuple[list[np.ndarray], str]:
             arrays = [np.asarray(array) for part in chosen.parts for array in _arrays(file, part)]
     except OSError as error:
         if error.errno:
-            raise DataError(f"{path}: {error.strerror}") from error
+            raise DataError(f"{path}: {os.strerror(error.errno)}") from error
         raise DataError(f"{path}: an HDF5 file of Keras 3 is expected; this is none, or not whole") from error
     return arrays, f"{path}, {chosen.path}"
 
