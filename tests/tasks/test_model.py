@@ -1,5 +1,8 @@
 """The network behind the tasks: padding never counts, scales are learnt from the training part alone."""
 
+import re
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -114,6 +117,28 @@ def test_a_cell_that_takes_no_such_option() -> None:
             Schema(task="classify", format="x", input="numbers", features=["a"]),
             2,
         )
+
+
+def test_first_values_and_a_deeper_input_from_a_recipe() -> None:
+    settings = ModelSettings(cell="lstm", hidden_size=5, input_layers=[7], init={"U": "identity", "b_f": 3.0})
+    layers = SequenceModel(settings, 2, input_size=4).recurrent
+    assert layers.get_parameter("weight_x0").shape == (7, 4)
+    assert layers.get_parameter("weight_ih_l0").shape == (20, 7)
+    assert torch.equal(layers.get_parameter("weight_hh_l0")[:5], torch.eye(5))
+    assert layers.get_parameter("bias_l0")[5:10].tolist() == [3.0] * 5
+
+
+@pytest.mark.parametrize(
+    ("cell", "init", "message"),
+    [
+        ("lstm", {"b_q": 1.0}, "model.init: cell 'lstm': init: unknown parameter 'b_q'"),
+        ("lstm", {"U": "identiti"}, "model.init: cell 'lstm': init of 'U': unknown initialisation 'identiti'; did you"),
+        ("elman", {"chrono": 100.0}, "model.init: cell 'elman': init: it names no gates that keep its memory"),
+    ],
+)
+def test_a_first_value_that_cannot_be(cell: str, init: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match="^" + re.escape(message)):
+        SequenceModel(ModelSettings(cell=cell, init=init), 2, input_size=4)
 
 
 @pytest.mark.parametrize("shuffle", [True, False])

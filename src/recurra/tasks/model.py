@@ -13,6 +13,7 @@ from recurra.cells.form import Cell
 from recurra.data.sequences import PADDING, Schema, Sequences
 from recurra.errors import CellError, RecipeError
 from recurra.nn import Recurrent
+from recurra.nn.initialise import checked
 
 Width = Annotated[int, Field(ge=1)]
 Normalise = Literal["auto", "none", "feature", "global", "unit"]
@@ -49,6 +50,14 @@ class ModelSettings(BaseModel):
         default="none", description="connection around each layer but the first"
     )
     learn_initial_state: bool = Field(default=False, description="make the state before the first step a parameter")
+    input_layers: list[Width] = Field(
+        default_factory=list, description="widths of feed-forward layers between the input and the recurrent layers"
+    )
+    init: dict[str, float | str] = Field(
+        default_factory=dict,
+        description='how parameters begin: U = "identity", b_f = 2.0, chrono = 784; keys and names on the page of '
+        "conventions",
+    )
     embedding_size: int = Field(default=100, ge=1, description="tokens: width of a symbol's vector")
     embedding_dropout: float = Field(
         default=0.0, ge=0, le=1, description="tokens: share of the vectors' entries dropped"
@@ -198,6 +207,9 @@ def _recurrent(settings: ModelSettings, input_size: int, per_step: bool) -> Recu
             if not isinstance(cell, Cell):
                 raise RecipeError(f"{key}: {settings.cell!r} is a plain function, which has none")
             cell = cell(**settings.options)
+        if settings.init:
+            key = "model.init"
+            checked(cell, settings.init)
     except CellError as error:
         raise RecipeError(f"{key}: {error}") from error
     both_ways = settings.bidirectional
@@ -217,6 +229,8 @@ def _recurrent(settings: ModelSettings, input_size: int, per_step: bool) -> Recu
             zoneout=settings.zoneout,
             skip=None if settings.skip == "none" else settings.skip,
             learn_initial_state=settings.learn_initial_state,
+            input_layers=settings.input_layers,
+            init=settings.init or None,
         )
     except CellError as error:
         raise RecipeError(f"model.cell: {error}") from error
