@@ -1,6 +1,5 @@
 """Weights of Keras 3, compared with what Keras itself puts out."""
 
-import builtins
 import json
 import os
 import subprocess
@@ -178,17 +177,10 @@ def test_another_kind_than_the_file_has(folder: Path) -> None:
         from_keras(folder / "alone.weights.h5", "LSTM")
 
 
-def test_without_h5py_the_command_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    plain = builtins.__import__
-
-    def without(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name == "h5py":
-            raise ImportError(name)
-        return plain(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+def test_without_h5py_the_command_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'recurra\[keras\]'"):
-        from_keras(tmp_path / "a.weights.h5", "GRU")
+        from_keras("a.weights.h5", "GRU")
 
 
 # --- what cannot be -------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ FIRST_OPSET = 7
 
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 
-TYPES = (torch.float32, torch.float64, torch.float16)
+DIMENSIONS = {"W": 3, "R": 3, "B": 2, "P": 2}
 
 
 @dataclass(frozen=True)
@@ -332,7 +332,9 @@ def _tensors(
 def _tensor(where: str, key: str, value: np.ndarray) -> Tensor:
     if value.dtype not in (np.float32, np.float64, np.float16):
         raise DataError(f"{where}: {key}: float32, float64 or float16 is expected, not {value.dtype}")
-    if not value.ndim or not value.size:
+    if value.ndim != DIMENSIONS[key]:
+        raise DataError(f"{where}: {key}: {DIMENSIONS[key]} dimensions are expected, found shape {value.shape}")
+    if not value.size:
         raise DataError(f"{where}: {key}: a tensor with values is expected, found shape {value.shape}")
     return torch.from_numpy(np.array(value))
 
