@@ -137,8 +137,8 @@ def drawn_state(cell: Cell, rng: np.random.Generator) -> Values:
     return state
 
 
-def state_at_rest(cell: Cell, hidden: int = HIDDEN) -> Values:
-    fields = zip(cell.state_type._fields, cell.widths(hidden), strict=True)
+def state_at_rest(cell: Cell) -> Values:
+    fields = zip(cell.state_type._fields, cell.widths(HIDDEN), strict=True)
     return {name: np.full((ROWS, width), AT_REST.get(name, 0.0)) for name, width in fields}
 
 
@@ -203,7 +203,7 @@ def test_outputs_final_state_and_gradients(case: Case, given: bool) -> None:
         assert close(torch.tensor(gradient), slopes[name]), f"the gradient of {name}"
 
 
-def stacked_run(case: Case, values: Values, suffixes: list[list[str]], hidden: int) -> Values:
+def stacked_run(case: Case, values: Values, suffixes: list[list[str]]) -> Values:
     """Layers of two directions by hand: each run forwards and over the sequence turned round, then put side by side."""
     x, finals = values["x"], []
     for layer in suffixes:
@@ -211,7 +211,7 @@ def stacked_run(case: Case, values: Values, suffixes: list[list[str]], hidden: i
         for suffix, turn in zip(layer, (1, -1), strict=False):
             ending = f" {suffix}"
             w = {name.removesuffix(ending): value for name, value in values.items() if name.endswith(ending)}
-            out, final = case.function(w, x[::turn], *state_at_rest(case.cell, hidden).values())
+            out, final = case.function(w, x[::turn], *state_at_rest(case.cell).values())
             outputs.append(out[::turn])
             finals.append(final)
         x = np.concatenate(outputs, axis=-1)
@@ -220,7 +220,7 @@ def stacked_run(case: Case, values: Values, suffixes: list[list[str]], hidden: i
 
 
 def compared_along_a_direction(
-    case: Case, layer: Recurrent, suffixes: list[list[str]], steps: int, hidden: int, tolerance: float
+    case: Case, layer: Recurrent, suffixes: list[list[str]], steps: int, tolerance: float
 ) -> None:
     """A layer against the reference: results, and the derivative along a random direction in all values at once."""
     cell, rng = case.cell, np.random.default_rng(11)
@@ -231,12 +231,12 @@ def compared_along_a_direction(
     def symbols(values: Values) -> Values:
         found = {"x": values["x"]}
         for suffix in (suffix for pair in suffixes for suffix in pair):
-            own = {name: values[name + suffix] for name in cell.shapes(INPUT, hidden)}
+            own = {name: values[name + suffix] for name in cell.shapes(INPUT, HIDDEN)}
             found |= {f"{name} {suffix}": value for name, value in by_symbol(cell, own).items()}
         return found
 
     values = symbols({name: leaf.detach().numpy() for name, leaf in leaves.items()})
-    expected = stacked_run(case, values, suffixes, hidden)
+    expected = stacked_run(case, values, suffixes)
     outputs, final = layer(x)
     found = {"outputs": outputs, **final._asdict()}
     for name, value in found.items():
@@ -246,7 +246,7 @@ def compared_along_a_direction(
     weighted(found, {name: torch.tensor(weight) for name, weight in weights.items()}).backward()
 
     def loss(values: Values) -> np.ndarray:
-        return weighted(stacked_run(case, values, suffixes, hidden), weights)
+        return weighted(stacked_run(case, values, suffixes), weights)
 
     parts = []
     for name, leaf in leaves.items():
@@ -267,7 +267,7 @@ def test_two_bidirectional_layers(name: str) -> None:
     case = CASES[name]
     layer = case.layer(num_layers=2, bidirectional=True)
     suffixes = [["_l0", "_l0_reverse"], ["_l1", "_l1_reverse"]]
-    compared_along_a_direction(case, layer, suffixes, 7, HIDDEN, TOLERANCE)
+    compared_along_a_direction(case, layer, suffixes, 7, TOLERANCE)
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_three_hundred_steps(name: str) -> None:
     torch.manual_seed(5)
     case = CASES[name]
     layer = case.layer()
-    compared_along_a_direction(case, layer, [["_l0"]], 300, HIDDEN, TOLERANCE_LONG)
+    compared_along_a_direction(case, layer, [["_l0"]], 300, TOLERANCE_LONG)
 
 
 def exact_slstm(nets: np.ndarray) -> tuple[list[Decimal], Decimal, Decimal]:
