@@ -567,6 +567,11 @@ APART: dict[str, tuple[dict[str, Any], Any, str]] = {
         lambda z, s: tanh(z.a.x + z.a.h),
         "its biases are apart, but z.a.b is never used",
     ),
+    "a matrix behind": (
+        {"matrices": {"M": ("H", "H")}},
+        lambda z, s, p: tanh(z.a) @ p.M,
+        "TypeError: unsupported operand type(s) for @: 'Tensor' and 'LinearMap'",
+    ),
     "not apart": (
         {},
         lambda z, s: tanh(z.a.b + z.a),

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 from torch.nn.functional import linear
 from torch.utils._pytree import tree_map
@@ -107,3 +108,10 @@ class LinearMap:
 
     def __matmul__(self, v: Any) -> Tensor:
         return linear(plain(v), self._weight)
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Tensor:
+        """`p.W @ v` as the compiler sees it: it asks the tensor v first, with the two in reverse order."""
+        if torch.compiler.is_compiling() and func.__name__ == "matmul" and isinstance(args[1], LinearMap):
+            return linear(plain(args[0]), args[1]._weight)
+        raise TypeError(f"a matrix of a cell is multiplied with, `p.W @ v`; it is no tensor to take {func.__name__} of")

@@ -17,6 +17,9 @@ from recurra.cells.form import Cell
 from recurra.cells.terms import plain
 from recurra.engine.eager import CellStepper, State
 
+ENOUGH_WORK = 2048
+"""Values of one step, rows times units, from which on a step is bound by arithmetic, not by calls (measured)."""
+
 
 class NotAffineError(RuntimeError):
     """Something was done to a state that does not leave it affine."""
@@ -81,10 +84,9 @@ class Affine:
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """What a tensor's operators and PyTorch's functions do with such a value."""
-        name = func.__name__.strip("_")
-        if name in OPERATIONS and not kwargs and len(args) <= 2:
-            return OPERATIONS[name](*args)
-        raise NotAffineError(f"it takes {name} of the state")
+        if func in OPERATIONS and not kwargs and len(args) <= 2:
+            return OPERATIONS[func](*args)
+        raise NotAffineError(f"it takes {func.__name__.strip('_')} of the state")
 
 
 def _refuse(name: str) -> Callable[..., Any]:
@@ -109,14 +111,16 @@ def _of(forward: str, backward: str) -> Callable[..., Any]:
     return apply
 
 
-OPERATIONS: dict[str, Callable[..., Any]] = {
-    **dict.fromkeys(("add", "radd"), _of("__add__", "__radd__")),
-    **dict.fromkeys(("mul", "rmul", "multiply"), _of("__mul__", "__rmul__")),
-    **dict.fromkeys(("sub", "subtract"), _of("__sub__", "__rsub__")),
-    **dict.fromkeys(("div", "divide", "truediv", "true_divide"), _of("__truediv__", "__rtruediv__")),
-    "rsub": _of("__rsub__", "__sub__"),
-    "neg": Affine.__neg__,
+OPERATIONS: dict[Any, Callable[..., Any]] = {
+    **dict.fromkeys((torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__), _of("__add__", "__radd__")),
+    **dict.fromkeys((torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__), _of("__mul__", "__rmul__")),
+    **dict.fromkeys((torch.sub, Tensor.sub, Tensor.__sub__), _of("__sub__", "__rsub__")),
+    **dict.fromkeys((torch.div, Tensor.div, Tensor.__truediv__), _of("__truediv__", "__rtruediv__")),
+    Tensor.__rsub__: _of("__rsub__", "__sub__"),
+    Tensor.__rtruediv__: _of("__rtruediv__", "__truediv__"),
+    torch.neg: Affine.__neg__,
 }
+"""What PyTorch's functions and a tensor's operators do with a value that is affine in the state."""
 
 
 def obstacle(cell: Cell, hidden_size: int) -> str | None:
@@ -185,43 +189,114 @@ def run(
         if reset is not None:
             anew = reset.unsqueeze(-1)
             a, b = torch.where(anew, 0.0, a), torch.where(anew, a * first + b, b)
-        after = scan(a.flip(0), b.flip(0), begun).flip(0) if reverse else scan(a, b, begun)
+        after = scan(a, b, begun, reverse)
         states.append(after)
         final.append(begun if T == 0 else after[0] if reverse else after[-1])
     return tuple(states), tuple(final)
 
 
-def scan(a: Tensor, b: Tensor, start: Tensor) -> Tensor:
-    """Every s_t of s_t = a_t ⊙ s_(t-1) + b_t, about 2 √T operations one after another instead of T.
-
-    The steps are cut into √T pieces. All pieces are run side by side, each from zero, with the product of its a so
-    far; then the state goes from piece to piece; then what each piece began with is added to its steps.
+def scan(a: Tensor, b: Tensor, start: Tensor, reverse: bool = False) -> Tensor:
+    """Every s_t of s_t = a_t ⊙ s_(t-1) + b_t; with `reverse`, of s_t = a_t ⊙ s_(t+1) + b_t.
 
     Args:
         a, b: (T, B, H).
-        start: (B, H), the state before the first step.
+        start: (B, H), the state before the first step (behind the last one, with `reverse`).
+        reverse: Run from the last step to the first.
 
     Returns:
         (T, B, H).
     """
-    T = len(a)
-    if T == 0:
+    if len(a) == 0:
         return b
-    length = math.isqrt(T - 1) + 1
+    kind = torch.promote_types(torch.promote_types(a.dtype, b.dtype), start.dtype)
+    a, b, start = a.to(kind), b.to(kind), start.to(kind)
+    if torch.compiler.is_compiling():  # the compiler refuses a function with a forward mode; it derives by itself
+        return _either_way(a, b, start, reverse)
+    states = _Scan.apply(a, b, start, reverse)
+    assert isinstance(states, Tensor)
+    return states
+
+
+class _Scan(torch.autograd.Function):
+    """`scan` with its derivative, which is another scan the other way round.
+
+    Taken apart by autograd, the scan would keep and copy several times what it needs.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(a: Tensor, b: Tensor, start: Tensor, reverse: bool) -> Tensor:
+        return _either_way(a, b, start, reverse)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        a, _, start, ctx.reverse = inputs
+        ctx.save_for_backward(a, start, output)
+        ctx.save_for_forward(a, start, output)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Of b_t: G_t = g_t + a_(t+1) ⊙ G_(t+1), g_t being the gradient of s_t by itself; of a_t: G_t ⊙ s_(t-1)."""
+        a, start, states = ctx.saved_tensors
+        whole = scan(_later(a, ctx.reverse), gradients[0], torch.zeros_like(start), not ctx.reverse)
+        first = -1 if ctx.reverse else 0
+        return whole * _earlier(states, start, ctx.reverse), whole, a[first] * whole[first], None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        """ṡ_t = a_t ⊙ ṡ_(t-1) + (ȧ_t ⊙ s_(t-1) + ḃ_t)."""
+        a, start, states = ctx.saved_tensors
+        of_a, of_b, of_start = tangents[:3]
+        rest = torch.zeros_like(states) if of_b is None else of_b
+        if of_a is not None:
+            rest = rest + of_a * _earlier(states, start, ctx.reverse)
+        return scan(a, rest, torch.zeros_like(start) if of_start is None else of_start, ctx.reverse)
+
+
+def _earlier(states: Tensor, start: Tensor, reverse: bool) -> Tensor:
+    """What each step began with."""
+    first = start.unsqueeze(0)
+    return torch.cat([states[1:], first]) if reverse else torch.cat([first, states[:-1]])
+
+
+def _later(a: Tensor, reverse: bool) -> Tensor:
+    """For each step the a of the step that reads it; for the last one, which none reads, zero."""
+    none = torch.zeros_like(a[:1])
+    return torch.cat([none, a[:-1]]) if reverse else torch.cat([a[1:], none])
+
+
+def _either_way(a: Tensor, b: Tensor, start: Tensor, reverse: bool) -> Tensor:
+    return _pieces(a.flip(0), b.flip(0), start).flip(0) if reverse else _pieces(a, b, start)
+
+
+def _pieces(a: Tensor, b: Tensor, start: Tensor) -> Tensor:
+    """The scan itself, forward in time.
+
+    The steps are cut into pieces. All pieces are run side by side, each from zero, with the product of its a so far;
+    then the state goes from piece to piece; then what each piece began with is added to its steps. With √T pieces that
+    is about 2 √T operations one after another instead of T. It is three times the arithmetic, though, so where a single
+    step has work enough to fill the processor, one piece is quicker.
+    """
+    T = len(a)
+    length = T if a[0].numel() >= ENOUGH_WORK and a.device.type == "cpu" else math.isqrt(T - 1) + 1
     pieces = -(-T // length)
+    if pieces == 1:
+        states = [start]
+        for step_a, step_b in zip(a.unbind(0), b.unbind(0), strict=True):
+            states.append(torch.addcmul(step_b, step_a, states[-1]))
+        return torch.stack(states[1:])
     lacking = pieces * length - T
     if lacking:
         a = torch.cat([a, torch.ones_like(a[:1]).expand(lacking, *a.shape[1:])])
         b = torch.cat([b, torch.zeros_like(b[:1]).expand(lacking, *b.shape[1:])])
     steps_a, steps_b = (v.unflatten(0, (pieces, length)).unbind(1) for v in (a, b))
-    factor, local = steps_a[0], steps_b[0]
-    factors, locals_ = [factor], [local]
+    factors, locals_ = [steps_a[0]], [steps_b[0]]
     for step_a, step_b in zip(steps_a[1:], steps_b[1:], strict=True):
-        factor, local = step_a * factor, torch.addcmul(step_b, step_a, local)
-        factors.append(factor)
-        locals_.append(local)
+        locals_.append(torch.addcmul(step_b, step_a, locals_[-1]))
+        factors.append(step_a * factors[-1])
     begun = [start]
-    for piece_factor, piece_local in zip(factor[:-1], local[:-1], strict=True):
-        begun.append(torch.addcmul(piece_local, piece_factor, begun[-1]))
+    for factor, local in zip(factors[-1][:-1], locals_[-1][:-1], strict=True):
+        begun.append(torch.addcmul(local, factor, begun[-1]))
     inside, product = torch.stack(locals_, 1), torch.stack(factors, 1)
     return torch.addcmul(inside, product, torch.stack(begun).unsqueeze(1)).flatten(0, 1)[:T]
