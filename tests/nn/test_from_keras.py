@@ -196,6 +196,8 @@ LSTM = (np.ones((3, 8)), np.ones((2, 8)), np.ones(8))
         (LSTM, "LSTM", {"recurrent_activation": None}, RecipeError, "unknown activation 'None'"),
         (3, "LSTM", {}, RecipeError, "a list of arrays, or the path of a file, is expected, not int"),
         (LSTM[0], "LSTM", {}, RecipeError, "a list of arrays, or the path of a file, is expected, not ndarray"),
+        (LSTM, "LSTM", {"layer": "a"}, RecipeError, "layer='a': only a file has several layers"),
+        ((*LSTM, *LSTM), "LSTM", {"go_backwards": True}, RecipeError, "go_backwards=True: a layer that runs in both"),
         ([], "LSTM", {}, DataError, "2 or 3 or 4 or 6 arrays are expected .*, found 0"),
         (LSTM, "LSTM", {"use_bias": False}, DataError, "2 or 4 arrays are expected .*, found 3"),
         (LSTM, "LSTM", {"bidirectional": True}, DataError, "4 or 6 arrays are expected .*, found 3"),

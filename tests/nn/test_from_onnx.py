@@ -16,9 +16,11 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 import recurra
+from recurra.cells import Cell
 from recurra.errors import DataError, MissingExtraError, RecipeError
 from recurra.nn import Recurrent
 from recurra.nn.weights import OnnxLayer, from_onnx
+from recurra.nn.weights.onnx_functions import FUNCTIONS, activation
 
 torch.set_num_threads(1)
 
@@ -276,6 +278,50 @@ def test_layers_are_copied_pickled_and_trained(attributes: Any) -> None:
 DIFFERENT = ["Elu", "Tanh", "Softplus", "Sigmoid", "Tanh", "Tanh"]
 
 
+FORMULAS = {  # as ONNX's operator text has them
+    "Relu": lambda x, alpha, beta: np.maximum(0, x),
+    "Tanh": lambda x, alpha, beta: np.tanh(x),
+    "Sigmoid": lambda x, alpha, beta: 1 / (1 + np.exp(-x)),
+    "Affine": lambda x, alpha, beta: alpha * x + beta,
+    "LeakyRelu": lambda x, alpha, beta: np.where(x >= 0, x, alpha * x),
+    "ThresholdedRelu": lambda x, alpha, beta: np.where(x >= alpha, x, 0),
+    "ScaledTanh": lambda x, alpha, beta: alpha * np.tanh(beta * x),
+    "HardSigmoid": lambda x, alpha, beta: np.minimum(np.maximum(alpha * x + beta, 0), 1),
+    "Elu": lambda x, alpha, beta: np.where(x >= 0, x, alpha * np.expm1(np.minimum(x, 0))),
+    "Softsign": lambda x, alpha, beta: x / (1 + np.abs(x)),
+    "Softplus": lambda x, alpha, beta: np.logaddexp(0, x),
+}
+
+
+def test_every_activation_is_told() -> None:
+    assert FUNCTIONS.keys() == FORMULAS.keys() == NAMES.keys()
+    assert all(f"* {name}(x)" in str(onnx.defs.get_schema(op).doc) for name in FORMULAS for op in GATES)
+
+
+@pytest.mark.parametrize("name", ["LeakyRelu", "ThresholdedRelu", "HardSigmoid", "Elu", "Affine"])
+def test_defaults_are_those_of_the_operator_of_the_same_name(name: str) -> None:
+    """Affine is no operator any more; ONNX 1.2's defaults were 1 and 0."""
+    schema = {"alpha": 1.0, "beta": 0.0}
+    if name != "Affine":
+        declared = onnx.defs.get_schema(name).attributes
+        schema = {key: helper.get_attribute_value(one.default_value) for key, one in declared.items()}
+    layer = only(from_onnx(*small("RNN", activations=[name])))
+    assert isinstance(layer, Recurrent)
+    assert isinstance(layer.cell, Cell)
+    chosen = layer.cell.options["activation"]
+    assert {key: getattr(chosen, key) for key in schema} == pytest.approx(schema)
+    assert len(schema) == len(NAMES[name])
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+@pytest.mark.parametrize("clip", [None, 1.5])
+def test_an_activation_is_its_formula(name: str, clip: float | None) -> None:
+    x = np.array([-60.0, -3.0, -0.5, -1e-9, 0.0, 1e-9, 0.25, 0.75, 3.0, 25.0, 60.0])
+    bounded = x if clip is None else np.clip(x, -clip, clip)
+    found = activation(name, 0.25, 0.125, clip)(torch.from_numpy(x))
+    np.testing.assert_allclose(found, FORMULAS[name](bounded, 0.25, 0.125), rtol=1e-14, atol=1e-25)
+
+
 # --- models ---------------------------------------------------------------------------------------------------------
 
 
@@ -341,6 +387,10 @@ def test_an_initial_state_of_the_models_own() -> None:
     np.testing.assert_allclose(layer.as_node(X)[0].detach(), expected, rtol=1e-5, atol=1e-6)
     assert layer.get_parameter("initial_h_l0").tolist() == h.flatten().tolist()
     assert layer.get_parameter("initial_c_l0").tolist() == [0.0] * 3
+    node.attribute.append(helper.make_attribute("layout", 1))
+    swapped = given | {"initial_h": np.repeat(h, 2, 0)}
+    assert only(from_onnx(node, swapped)).get_parameter("initial_h_l0").tolist() == h.flatten().tolist()
+    del node.attribute[-1]
     for other in (np.zeros((1, 2, 3), np.float32), np.arange(6, dtype=np.float32).reshape(1, 2, 3)):
         names = [name for name, _ in only(from_onnx(node, tensors | {"initial_h": other})).named_parameters()]
         assert not any("initial" in name for name in names)
@@ -365,6 +415,8 @@ def test_an_initial_state_of_the_models_own() -> None:
         ({"direction": "backward"}, "unknown direction 'backward'"),
         ({"direction": "bidirectional"}, r"W: \(2, 12, 2\) is expected, found \(1, 12, 2\)"),
         ({"hidden_size": 4}, r"W: \(1, 16, 2\) is expected, found \(1, 12, 2\)"),
+        ({"clip": "1"}, "clip: type float is expected, not string"),
+        ({"direction": 1}, "direction: type string is expected, not int"),
         ({"output_sequence": 1}, "unknown attribute of LSTM 'output_sequence'"),
         ({"linear_before_reset": 1}, "unknown attribute of LSTM 'linear_before_reset'"),
         ({"op": "GRU", "input_forget": 1}, "unknown attribute of GRU 'input_forget'"),
@@ -388,6 +440,11 @@ def test_attributes_that_cannot_be(attributes: Any, text: str) -> None:
         ("W", np.ones((1, 0, 2), np.float32), r"W: a tensor with values is expected, found shape \(1, 0, 2\)"),
         ("R", None, "R is expected with its values .initializers.; tensor 'R' is none of the constants"),
         ("B", None, "B is expected with its values .initializers.; tensor 'B' is none of the constants"),
+        (
+            "W",
+            torch.ones(1, 12, 2, dtype=torch.bfloat16),
+            "tensor 'W': float32, float64 or float16 is expected, not bf",
+        ),
         ("W", TensorProto(name="W", data_type=1, dims=[1, 12, 2], raw_data=b"1234"), "tensor 'W': it is not whole"),
     ],
 )
@@ -407,6 +464,8 @@ def test_nodes_of_another_kind() -> None:
         DataError, match=r"node 'Y': R is expected with its values .initializers.; the node does not name"
     ):
         from_onnx(helper.make_node("LSTM", ["X", "W"], ["Y"]), {"W": np.ones((1, 4, 1), np.float32)})
+    with pytest.raises(RecipeError, match="initializers: ONNX tensors, or arrays by name, are expected, not ndarray"):
+        from_onnx(helper.make_node("LSTM", ["X", "W", "R"], ["Y"]), [np.ones(3)])
     with pytest.raises(RecipeError, match="an ONNX node or model, or the path of one, is expected, not int"):
         from_onnx(3)  # pyright: ignore[reportArgumentType]
 
@@ -433,6 +492,45 @@ def test_weights_that_the_models_input_decides() -> None:
     model.graph.node.insert(0, helper.make_node("Mul", ["V", "X"], ["W"]))
     with pytest.raises(DataError, match="tensor 'W' is none of the constants"):
         from_onnx(model)
+
+
+@pytest.mark.parametrize(
+    "maker",
+    [
+        helper.make_node("Foo", ["V"], ["W"], domain="own"),
+        helper.make_node("Bar", ["V"], ["W"]),
+        helper.make_node("MatMul", ["V", "V"], ["W"]),
+        helper.make_node("Reshape", ["V", "V"], ["W"]),
+    ],
+)
+def test_constants_that_cannot_be_computed(maker: Any) -> None:
+    node, tensors = small()
+    model = model_of(node, tensors | {"V": tensors["W"]}, constant=("R", "B", "V"))
+    model.graph.node.insert(0, maker)
+    with pytest.raises(DataError, match="tensor 'W': cannot be computed from the model's constants: "):
+        from_onnx(model)
+
+
+def test_weights_that_a_branch_decides() -> None:
+    node, tensors = small()
+    model = model_of(node, tensors | {"V": np.array(True)}, constant=("R", "B", "V"))
+    one = numpy_helper.from_array(tensors["W"])
+    outputs = [helper.make_empty_tensor_value_info("out")]
+    branch = helper.make_graph([helper.make_node("Constant", [], ["out"], value=one)], "branch", [], outputs)
+    model.graph.node.insert(0, helper.make_node("If", ["V"], ["W"], then_branch=branch, else_branch=branch))
+    with pytest.raises(DataError, match="tensor 'W' is none of the constants"):
+        from_onnx(model)
+
+
+def test_nodes_of_one_name_go_by_their_outputs() -> None:
+    node, tensors = small()
+    model = model_of(node, tensors, constant=("W", "R", "B"))
+    other = model.graph.node.add()
+    other.CopyFrom(node)
+    other.output[:] = ["", "Z_h"]
+    layers = from_onnx(model)
+    assert isinstance(layers, dict)
+    assert list(layers) == ["Y", "Z_h"]
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
@@ -471,6 +569,10 @@ def test_an_input_that_does_not_fit() -> None:
         layer.as_node(torch.zeros(4, 2))
     with pytest.raises(ValueError, match="input_size is 2"):
         layer.as_node(torch.zeros(4, 2, 3))
+    with pytest.raises(ValueError, match=r"initial_c: 3 dimensions are expected, not \(2, 3\)"):
+        layer.as_node(X, initial_c=torch.zeros(2, 3))
+    with pytest.raises(ValueError, match=r"state.h\[0\]: a tensor \(2, 3\) is expected, not \(2, 4\)"):
+        layer.as_node(X, initial_h=torch.zeros(1, 2, 4))
 
 
 def test_without_onnx_the_command_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,6 +130,7 @@ def test_a_named_layer_of_a_state_dict() -> None:
             DataError,
             "for a hidden size of 3, 12 rows with a projection",
         ),
+        (lambda s: s | {"bias_hh_l0": 3.0}, DataError, "bias_hh_l0: a tensor is expected, not float"),
         (lambda s: nn.Linear(2, 3), RecipeError, "or a state dict, is expected, not Linear"),
         (lambda s: 3, RecipeError, "not int"),
     ],

@@ -98,8 +98,8 @@ def from_keras(
         use_bias: None takes it from the number of arrays. Without biases ours begin at zero.
         reset_after: Of a `GRU`.
         bidirectional: None takes it from the number of arrays.
-        go_backwards: Run from the last step to the first. Ours puts out its states in the order of time, Keras in the
-            order of its run.
+        go_backwards: Run from the last step to the first; not for a `Bidirectional` layer. Ours puts out its states in
+            the order of time, Keras in the order of its run.
         batch_first: Inputs are (B, T, I), as in Keras.
 
     Returns:
@@ -115,6 +115,8 @@ def from_keras(
     if isinstance(weights, (str, os.PathLike)):
         arrays, where = _from_file(Path(weights), layer)
     else:
+        if layer is not None:
+            raise RecipeError(f"layer={layer!r}: only a file has several layers; a list of arrays is one")
         if isinstance(weights, np.ndarray) or not isinstance(weights, Sequence):
             raise RecipeError(f"a list of arrays, or the path of a file, is expected, not {type(weights).__name__}")
         arrays, where = [np.asarray(array) for array in weights], "weights"
@@ -123,6 +125,8 @@ def from_keras(
     I, H = parts[0].kernel.shape[0], parts[0].recurrent.shape[0]  # noqa: E741
     dtype = torch.from_numpy(parts[0].kernel[:0].copy()).dtype
     both = len(parts) == 2
+    if both and go_backwards:
+        raise RecipeError("go_backwards=True: a layer that runs in both directions has none that is first")
     made = Recurrent(cell, I, H, bidirectional=both, reverse=go_backwards, batch_first=batch_first, dtype=dtype)
     for suffix, part in zip(suffixes(made), parts, strict=True):
         put(made, suffix, _gates(part, GATES[kind]))

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recurra.cells.check import FAULTS_OF_CODE
 from recurra.cells.form import Cell
 from recurra.errors import DataError, MissingExtraError, RecipeError, unknown
 from recurra.nn.recurrent import Recurrent
@@ -39,36 +40,18 @@ class Operator:
     Attributes:
         gates: Our names for its gates, in the order in which ONNX stacks them.
         peepholes: Likewise for P.
-        inputs: Names of its inputs, in order.
         defaults: Its activations of one direction, where the node does not give them.
-        attributes: Names of attributes that the others do not have.
     """
 
     gates: str
     peepholes: str
-    inputs: str
     defaults: tuple[str, ...]
-    attributes: str = ""
 
-
-COMMON_ATTRIBUTES = "activation_alpha activation_beta activations clip direction hidden_size layout"
 
 OPERATORS = {
-    "LSTM": Operator(
-        gates="i o f g",
-        peepholes="i o f",
-        inputs="X W R B sequence_lens initial_h initial_c P",
-        defaults=("Sigmoid", "Tanh", "Tanh"),
-        attributes="input_forget",
-    ),
-    "GRU": Operator(
-        gates="z r n",
-        peepholes="",
-        inputs="X W R B sequence_lens initial_h",
-        defaults=("Sigmoid", "Tanh"),
-        attributes="linear_before_reset",
-    ),
-    "RNN": Operator(gates="h", peepholes="", inputs="X W R B sequence_lens initial_h", defaults=("Tanh",)),
+    "LSTM": Operator(gates="i o f g", peepholes="i o f", defaults=("Sigmoid", "Tanh", "Tanh")),
+    "GRU": Operator(gates="z r n", peepholes="", defaults=("Sigmoid", "Tanh")),
+    "RNN": Operator(gates="h", peepholes="", defaults=("Tanh",)),
 }
 
 
@@ -120,7 +103,7 @@ def from_onnx(
         raise RecipeError(f"{expected}, not {type(source).__name__}")
     _check_version(model, where)
     constants = _Constants(model, _by_name(initializers))
-    nodes = {_name(node): node for node in model.graph.node if node.op_type in OPERATORS and not _domain(node)}
+    nodes = _recurrent(model)
     if not nodes:
         raise DataError(f"{where}: a node LSTM, GRU or RNN is expected; its graph has none")
     if name is not None:
@@ -163,8 +146,19 @@ def _check_version(model: "ModelProto", where: str) -> None:
             raise DataError(f"{where}: opset {opset.version}; from {FIRST_OPSET} to {newest} is expected")
 
 
+def _recurrent(model: "ModelProto") -> "dict[str, NodeProto]":
+    """The recurrent nodes by name; a name that several have is of no use, so those go by their first outputs."""
+    found = [node for node in model.graph.node if node.op_type in OPERATORS and not _domain(node)]
+    names = [node.name for node in found]
+    return {_name(node) if names.count(node.name) == 1 else _first_output(node): node for node in found}
+
+
 def _name(node: "NodeProto") -> str:
-    return node.name or next((output for output in node.output if output), "")
+    return node.name or _first_output(node)
+
+
+def _first_output(node: "NodeProto") -> str:
+    return next((output for output in node.output if output), "")
 
 
 def _domain(node: "NodeProto") -> str:
@@ -174,7 +168,12 @@ def _domain(node: "NodeProto") -> str:
 def _by_name(initializers: Mapping[str, Any] | Iterable[Any] | None) -> dict[str, Any]:
     if initializers is None or isinstance(initializers, Mapping):
         return dict(initializers or {})
-    return {tensor.name: tensor for tensor in initializers}
+    from onnx import TensorProto
+
+    tensors = list(initializers)
+    if strange := [type(one).__name__ for one in tensors if not isinstance(one, TensorProto)]:
+        raise RecipeError(f"initializers: ONNX tensors, or arrays by name, are expected, not {strange[0]}")
+    return {tensor.name: tensor for tensor in tensors}
 
 
 class _Constants:
@@ -212,7 +211,7 @@ class _Constants:
                 needed.add(id(node))
                 ahead += node.input
         assert self.model is not None
-        return [node for node in self.makers.values() if id(node) in needed]
+        return list({id(node): node for node in self.makers.values() if id(node) in needed}.values())
 
     def _computed(self, name: str, needed: "list[NodeProto]") -> np.ndarray:
         from onnx import helper, numpy_helper
@@ -223,12 +222,17 @@ class _Constants:
         tensors = [numpy_helper.from_array(_array(one, self.known[one]), one) for one in inputs]
         graph = helper.make_graph(needed, "constants", [], [helper.make_empty_tensor_value_info(name)], tensors)
         model = helper.make_model(graph, opset_imports=self.model.opset_import)
-        (value,) = ReferenceEvaluator(model).run(None, {})
+        try:
+            (value,) = ReferenceEvaluator(model).run(None, {})
+        except FAULTS_OF_CODE as error:  # whatever the nodes of somebody's model lead to
+            raise DataError(f"tensor {name!r}: cannot be computed from the model's constants: {error}") from error
         return np.asarray(value)
 
 
 def _array(name: str, value: Any) -> np.ndarray:
     if isinstance(value, Tensor):
+        if value.dtype == torch.bfloat16:  # which NumPy does not have
+            raise DataError(f"tensor {name!r}: float32, float64 or float16 is expected, not bfloat16")
         return value.detach().cpu().numpy()
     from onnx import TensorProto, numpy_helper
 
@@ -249,7 +253,7 @@ def _layer(node: "NodeProto", constants: _Constants) -> OnnxLayer:
         what = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
         raise DataError(f"{where}: LSTM, GRU or RNN is expected, not {what}")
     op = OPERATORS[node.op_type]
-    attributes = _attributes(node, op, where)
+    attributes = _attributes(node, where)
     direction, layout = attributes.get("direction", "forward"), attributes.get("layout", 0)
     if direction not in DIRECTIONS:
         raise DataError(f"{where}: " + unknown("direction", direction, DIRECTIONS))
@@ -261,7 +265,7 @@ def _layer(node: "NodeProto", constants: _Constants) -> OnnxLayer:
     H = tensors["R"].shape[-1]
 
     chosen = [_cell(node.op_type, one, "P" in tensors, attributes) for one in _activations(op, D, attributes, where)]
-    start = _initial_state(node, op, (D, H), layout, constants)
+    start = _initial_state(node, (D, H), layout, constants)
     sizes: dict[str, Any] = {"batch_first": layout == 1, "learn_initial_state": bool(start), "dtype": W.dtype}
     layer: OnnxLayer
     if D == 2 and chosen[0] != chosen[1]:
@@ -281,14 +285,17 @@ def _layer(node: "NodeProto", constants: _Constants) -> OnnxLayer:
     return layer
 
 
-def _attributes(node: "NodeProto", op: Operator, where: str) -> dict[str, Any]:
-    from onnx import helper
+def _attributes(node: "NodeProto", where: str) -> dict[str, Any]:
+    from onnx import AttributeProto, defs, helper
 
-    known = [*COMMON_ATTRIBUTES.split(), *op.attributes.split()]
+    known = defs.get_schema(node.op_type).attributes
     found: dict[str, Any] = {}
     for one in node.attribute:
         if one.name not in known:
             raise DataError(f"{where}: " + unknown(f"attribute of {node.op_type}", one.name, known))
+        expected, found_type = str(known[one.name].type).rpartition(".")[2], AttributeProto.AttributeType.Name(one.type)
+        if found_type != expected:
+            raise DataError(f"{where}: {one.name}: type {expected.lower()} is expected, not {found_type.lower()}")
         value = helper.get_attribute_value(one)
         if isinstance(value, bytes):
             value = value.decode("utf-8", "replace")
@@ -298,15 +305,23 @@ def _attributes(node: "NodeProto", op: Operator, where: str) -> dict[str, Any]:
     return found
 
 
+def _inputs(node: "NodeProto") -> dict[str, str]:
+    """What the node's inputs are called in the graph, by ONNX's names for them; those left out are missing."""
+    from onnx import defs
+
+    declared = [one.name for one in defs.get_schema(node.op_type).inputs]
+    return {key: name for key, name in zip(declared, node.input, strict=False) if name}
+
+
 def _tensors(
     node: "NodeProto", op: Operator, D: int, hidden_size: int | None, constants: _Constants, where: str
 ) -> dict[str, Tensor]:
     """W, R, and B and P where the node has them, all shapes checked."""
-    names = dict(zip(op.inputs.split(), node.input, strict=False))
+    names = _inputs(node)
     found: dict[str, Tensor] = {}
     for key in ("W", "R", "B", "P"):
-        name = names.get(key, "")
-        if not name and key in ("B", "P"):
+        name = names.get(key)
+        if name is None and key in ("B", "P"):
             continue
         value = constants.get(name) if name else None
         if value is None:
@@ -403,14 +418,12 @@ def _gates(op: Operator, tensors: Mapping[str, Tensor], cell: Any) -> Gates:
     )
 
 
-def _initial_state(
-    node: "NodeProto", op: Operator, shape: tuple[int, int], layout: int, constants: _Constants
-) -> dict[str, Tensor]:
+def _initial_state(node: "NodeProto", shape: tuple[int, int], layout: int, constants: _Constants) -> dict[str, Tensor]:
     """By field, (directions, H), where the model itself says how every row begins, other than at zero."""
-    names = dict(zip(op.inputs.split(), node.input, strict=False))
+    names = _inputs(node)
     found: dict[str, Tensor] = {}
     for field in ("h", "c"):
-        name = names.get(f"initial_{field}", "")
+        name = names.get(f"initial_{field}")
         value = constants.get(name) if name else None
         if value is not None and value.ndim == 3 and value.any():
             rows = value if layout else value.swapaxes(0, 1)

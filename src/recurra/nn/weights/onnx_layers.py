@@ -41,6 +41,9 @@ class OnnxLayer(nn.Module):
         """
         if X.dim() != 3:
             raise ValueError(f"X: {'(B, T, I)' if self.batch_first else '(T, B, I)'} is expected, not {tuple(X.shape)}")
+        for name, given in (("initial_h", initial_h), ("initial_c", initial_c)):
+            if given is not None and given.dim() != 3:
+                raise ValueError(f"{name}: 3 dimensions are expected, not {tuple(given.shape)}")
         state = None
         if initial_h is not None or initial_c is not None:
             zero = X.new_zeros(1 + self.bidirectional, X.shape[not self.batch_first], self.hidden_size)

@@ -167,7 +167,11 @@ def _chosen(state: Mapping[str, Tensor], name: str | None) -> dict[str, Tensor]:
     if name not in known:
         raise DataError("state dict: " + unknown("recurrent layer", name, known))
     prefix = f"{name}." if name else ""
-    return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+    chosen = {key[len(prefix) :]: value for key, value in state.items() if str(key).startswith(prefix)}
+    for key, value in chosen.items():
+        if not isinstance(value, Tensor):
+            raise DataError(f"{prefix}{key}: a tensor is expected, not {type(value).__name__}")
+    return chosen
 
 
 def _built(weights: dict[str, Tensor], nonlinearity: str, batch_first: bool, dropout: float) -> Recurrent:
