@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from recurra.version import __version__
 
 if TYPE_CHECKING:
-    from recurra import cells, data, learn, math, nn
+    from recurra import cells, data, learn, math, nn, testing
     from recurra.cells import cell
     from recurra.errors import RecurraError
     from recurra.nn import GRU, LSTM, RNN, GRUCell, LSTMCell, Recurrent, RNNCell
@@ -39,7 +39,7 @@ _PUBLIC = {
     "train": "recurra.run.api",
     "train_seeds": "recurra.run.api",
 }
-_MODULES = ("cells", "data", "learn", "math", "nn")
+_MODULES = ("cells", "data", "learn", "math", "nn", "testing")
 
 __all__ = [
     "GRU",
@@ -64,6 +64,7 @@ __all__ = [
     "math",
     "nn",
     "resume",
+    "testing",
     "to_keras",
     "to_torch",
     "train",

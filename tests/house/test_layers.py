@@ -16,6 +16,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
     map(
         frozenset,
         (
+            {"testing"},  # for tests alone: nothing of the package may import it
             {"__main__"},
             {"cli"},
             {"run"},
