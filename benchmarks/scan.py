@@ -2,8 +2,8 @@
 
     python benchmarks/scan.py [--threads 1] [--repeats 15]
 
-Forward and backward of one layer, both ways in turn in one process; medians, the quartiles of the ratio, and a check that
-both give the same.
+Forward and backward of one layer, both ways in turn in one process: medians, the quartiles of the ratio, and a check
+that both give the same.
 """
 
 import argparse
