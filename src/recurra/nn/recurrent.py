@@ -1,7 +1,6 @@
 """`Recurrent`: any cell along time, in layers and directions."""
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -131,6 +130,7 @@ class Recurrent(nn.Module):
         self._check_cell()
 
         self._places: list[_Place] = []
+        self._starts: dict[str, Start] = {}
         factory = {"device": device, "dtype": dtype}
         width = self._register_path("x", self.input_size, self.input_layers, factory)
         for k, size in enumerate(sizes):
@@ -193,7 +193,7 @@ class Recurrent(nn.Module):
         if self.learn_initial_state:
             for f, width in zip(self.form.fields, place.widths, strict=True):
                 if self._is_learnt(f):
-                    self._register_empty(f"initial_{f.name}{place.suffix}", (width,), factory)
+                    self._register_empty(f"initial_{f.name}{place.suffix}", (width,), factory, self.form.begins(f))
 
     def _is_learnt(self, field: StateField) -> bool:
         """Whether the field's first value can be a parameter: a clock's and an infinite one stay what they are."""
@@ -201,22 +201,28 @@ class Recurrent(nn.Module):
 
     def _register_skip(self, k: int, below: int, width: int, factory: dict[str, Any]) -> None:
         if self.skip == "highway":
-            self._register_empty(f"weight_skip_l{k}", (width, below), factory)
-            self._register_empty(f"bias_skip_l{k}", (width,), factory)
+            self._register_empty(f"weight_skip_l{k}", (width, below), factory, "xavier")
+            near_the_identity = -1.0  # Srivastava et al. 2015
+            self._register_empty(f"bias_skip_l{k}", (width,), factory, near_the_identity)
         if below != width:
-            self._register_empty(f"weight_project_l{k}", (width, below), factory)
+            self._register_empty(f"weight_project_l{k}", (width, below), factory, "xavier")
 
     def _register_path(self, letter: str, width: int, layers: Sequence[int], factory: dict[str, Any]) -> int:
         """Make the feed-forward layers before ("x") or after ("y") the recurrent ones; returns the last width."""
         for k, size in enumerate(layers):
-            self._register_empty(f"weight_{letter}{k}", (size, width), factory)
+            self._register_empty(f"weight_{letter}{k}", (size, width), factory, "xavier")
             if letter == "x" or k < len(layers) - 1:
-                self._register_empty(f"bias_{letter}{k}", (size,), factory)
+                self._register_empty(f"bias_{letter}{k}", (size,), factory, 0.0)
             width = size
         return width
 
-    def _register_empty(self, name: str, shape: tuple[int, ...], factory: dict[str, Any]) -> None:
+    def _register_empty(
+        self, name: str, shape: tuple[int, ...], factory: dict[str, Any], start: Start | None = None
+    ) -> None:
+        """Make a parameter, and note how it begins if that is not the cell's to say."""
         self.register_parameter(name, nn.Parameter(torch.empty(shape, **factory)))
+        if start is not None:
+            self._starts[name] = start
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -227,22 +233,11 @@ class Recurrent(nn.Module):
                 for name, value in _constants(self.cell, place.hidden_size).items():
                     weights[name].copy_(value)
                 initialise(self.cell, weights, self.init)
-            for name, f in self._learnt_state(place):
-                fill(self.get_parameter(name), self.form.begins(f))
-        for name, parameter in self.named_parameters(recurse=False):
-            if re.fullmatch(r"weight_(skip_l\d+|project_l\d+|[xy]\d+)", name):
-                fill(parameter, "xavier")
-            elif re.fullmatch(r"bias_(skip_l\d+|[xy]\d+)", name):
-                # A highway begins near the identity (Srivastava et al. 2015).
-                fill(parameter, -1.0 if name.startswith("bias_skip") else 0.0)
+        for name, start in self._starts.items():
+            fill(self.get_parameter(name), start)
 
     def _weights(self, place: "_Place") -> dict[str, Tensor]:
         return {name: getattr(self, name + place.suffix) for name in place.names}
-
-    def _learnt_state(self, place: "_Place") -> list[tuple[str, StateField]]:
-        """The parameters that are first values of a state."""
-        fields = self.form.fields if self.learn_initial_state else ()
-        return [(f"initial_{f.name}{place.suffix}", f) for f in fields if self._is_learnt(f)]
 
     def extra_repr(self) -> str:
         """What `print(layer)` shows."""
@@ -425,9 +420,10 @@ class Recurrent(nn.Module):
         """The state of each layer and direction before the first step."""
         states = []
         for place in self._places:
-            learnt = {f.name: getattr(self, name).expand(B, -1) for name, f in self._learnt_state(place)}
             fixed = self.form.initial_state(B, place.hidden_size, x)
-            states.append(tuple(learnt.get(f.name, v) for f, v in zip(self.form.fields, fixed, strict=True)))
+            names = [f"initial_{f.name}{place.suffix}" for f in self.form.fields]
+            learnt = (getattr(self, name).expand(B, -1) if name in self._starts else None for name in names)
+            states.append(tuple(v if own is None else own for v, own in zip(fixed, learnt, strict=True)))
         return states
 
     def _given(self, state: Any, x: Tensor, B: int, single: bool) -> list[State]:
