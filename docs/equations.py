@@ -254,14 +254,22 @@ def on_page_markdown(markdown: str, **_: object) -> str:
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Add a page for each file that is linked to, with numbered lines."""
+    """Add a page for each file that is linked to."""
+    for name, text in source_pages().items():
+        files.append(File.generated(config, name, content=text, inclusion=InclusionLevel.NOT_IN_NAV))
+    return files
+
+
+def source_pages() -> dict[str, str]:
+    """Each file that is linked to as a page with numbered lines, by the page's name."""
     named = [name for row in rows().values() for name in (*row.code, *tests_of(row))]
     named += [source_of(cell) for cell in CATALOGUE.values()]
+    pages = {}
     for file in sorted({name.partition("::")[0] for name in named}):
         code = (CHECKOUT / file).read_text("utf-8")
-        text = f'---\nsearch:\n  exclude: true\n---\n# {file}\n\n~~~~{{.python linenums="1"}}\n{code}~~~~\n'
-        files.append(File.generated(config, f"{_page(file)}.md", content=text, inclusion=InclusionLevel.NOT_IN_NAV))
-    return files
+        head = f"---\nsearch:\n  exclude: true\n---\n# {file}\n"
+        pages[f"{_page(file)}.md"] = f'{head}\n~~~~{{.python linenums="1"}}\n{code}~~~~\n'
+    return pages
 
 
 def _page(file: str) -> str:

@@ -179,7 +179,7 @@ class _Reader:
             if self.next == "/":
                 self.take()
                 above = parts.pop()
-                parts.append(rf"\frac{{{_bare(above)}}}{{{_bare(self.factor())}}}")
+                parts.append(rf"\dfrac{{{_bare(above)}}}{{{_bare(self.factor())}}}")
             elif self.next in PRODUCTS:
                 parts += [PRODUCTS[self.take()], self.factor()]
             elif self.begins_factor():
