@@ -53,6 +53,7 @@ def test_conforms_at_other_sizes(name: str, input_size: int, hidden_size: int) -
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("name", CATALOGUE)
+@pytest.mark.parametrize("name", [name for name in CATALOGUE if "layer_norm" not in name])
 def test_conforms_with_one_unit(name: str) -> None:
+    """But layer normalisation, which makes 0 of one value, whatever it is."""
     assert not check(name, hidden_size=1).faults

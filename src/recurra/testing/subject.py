@@ -15,6 +15,10 @@ TOLERANCES: Mapping[torch.dtype, float] = {torch.float64: 1e-9, torch.float32: 1
 """How far two ways to the same numbers may lie apart, of the largest entry of the tensor that they are in: 64 bits
 against 64, two orders of the same sums; 32 bits against 64, rounding over a few steps and back."""
 
+SMALL = 1e-3
+"""A tensor all of whose entries are smaller than this share of the run's largest is measured by that one instead: what
+is left of numbers that cancel is rounding."""
+
 Results = dict[str, Tensor]
 """Every result of a run by name: "output", "final c", and each field at every step, "c"."""
 
@@ -125,8 +129,9 @@ def same(
     Raises:
         FaultError: They differ; the text says where first and by how much.
     """
+    least = SMALL * max((_size(value) for value in expected.values()), default=0.0)
     for name, value in expected.items():
-        _close(found[name], value, name, between, tolerance)
+        _close(found[name], value, name, between, tolerance * max(_size(value), least, SMALL**2))
     if leaves:
         weights = {name: torch.randn_like(value) for name, value in expected.items()}
         ours, theirs = (slopes(results, weights, leaves) for results in (found, expected))
@@ -142,12 +147,15 @@ def slopes(results: Results, weights: Results, leaves: Mapping[str, Tensor]) -> 
     return {f"the gradient of {name}": v for name, v in zip(leaves, found, strict=True)}
 
 
-def _close(found: Tensor, expected: Tensor, name: str, between: tuple[str, str], tolerance: float) -> None:
+def _size(value: Tensor) -> float:
+    """The largest finite entry."""
+    return float(value.detach().masked_fill(~value.isfinite(), 0.0).abs().max()) if value.numel() else 0.0
+
+
+def _close(found: Tensor, expected: Tensor, name: str, between: tuple[str, str], allowed: float) -> None:
     """Compare two tensors entry by entry; infinities must be the same, and NaN is wrong."""
     if found.shape != expected.shape:
         fault(f"{name} has the shape {tuple(found.shape)} {between[0]}, but {tuple(expected.shape)} {between[1]}")
-    size = float(expected.detach().masked_fill(~expected.isfinite(), 0.0).abs().max()) if expected.numel() else 0.0
-    allowed = tolerance * max(size, 1e-6)
     wrong = ~((found - expected).abs().masked_fill(found == expected, 0.0) <= allowed)
     if wrong.any():
         place = tuple(wrong.nonzero()[0].tolist())
