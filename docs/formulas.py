@@ -7,7 +7,7 @@ grammar, so that anything it does not know ends the build of the pages instead o
     value     = items ["where" condition {"and" condition}] ["," "else" value]
     condition = sum relation sum
     items     = sum {("," | ";") sum}
-    sum       = ["-"] term {("+" | "-") ["-"] term}
+    sum       = ["-"] term {("+" | "-") term}
     term      = factor {["⊙" | "⊕" | "/" | "mod"] factor}
     factor    = FUNCTION factor | "√" group | group | stack | SYMBOL | NUMBER
     group     = "(" items ")"
@@ -165,13 +165,10 @@ class _Reader:
         return text
 
     def sum(self) -> str:
-        text = self.sign() + self.term()
+        text = f"{self.take() if self.next == '-' else ''}{self.term()}"
         while self.next in ("+", "-"):
-            text += f" {self.take()} {self.sign()}{self.term()}"
+            text += f" {self.take()} {self.term()}"
         return text
-
-    def sign(self) -> str:
-        return self.take() if self.next == "-" else ""
 
     def term(self) -> str:
         parts = [self.factor()]
@@ -254,16 +251,6 @@ class _Reader:
         return "".join(f"{which}{{{inside}}}" for which, inside in sorted(done.items(), reverse=True))
 
 
-def _bare(text: str) -> str:
-    """A value without the brackets around the whole of it, which a fraction or a root makes needless."""
-    return text[2:-2] if text.startswith("( ") and _closes_last(text) else text
-
-
-def _closes_last(text: str) -> bool:
-    """Whether the bracket that a text begins with is closed by its last character."""
-    depth = 0
-    for place, sign in enumerate(text):
-        depth += (sign == "(") - (sign == ")")
-        if depth == 0:
-            return place == len(text) - 1
-    return False
+def _bare(factor: str) -> str:
+    """A factor without its brackets, which a fraction or a root makes needless."""
+    return factor.removeprefix("( ").removesuffix(" )") if factor.startswith("( ") else factor

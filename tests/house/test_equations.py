@@ -283,6 +283,7 @@ def test_a_line_in_latex(line: str) -> None:
         ("h_t = a where b", "a relation such as '=' is expected, but the end is found"),
         ("h_t = a, b else c", "the end is expected, but 'else' at character 12 is found"),
         ("h_t = tanh + a", "what the function is of is expected, but '+' at character 12 is found"),
+        ("h_t = a + -b", "a symbol, a number or a bracket is expected, but '-' at character 11 is found"),
         ("h_t = mod a", "a symbol, a number or a bracket is expected, but 'mod' at character 7 is found"),
         ("h_t_s = a", "'_t_s' has two scripts in one place"),
         ("h_(t = a", "'_' is not part of the notation"),
@@ -333,7 +334,7 @@ def larger(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     return st.one_of(
         st.builds("{} + {}".format, inner, inner),
         st.builds("{} - {}".format, inner, bracketed),
-        st.builds("-{}".format, bracketed),
+        st.builds("(-{})".format, bracketed),
         st.builds("{} ⊙ {}".format, bracketed, SYMBOLS),
         st.builds("{} {}".format, SYMBOLS, bracketed),
         st.builds("{} / {}".format, bracketed, SYMBOLS),
