@@ -550,7 +550,7 @@ RECIPES = {
     "no such activation": setting(
         "model.cell=elman --set model.options.activation=tahn",
         "model.options: cell 'elman': option 'activation': unknown function 'tahn'; did you mean 'tanh'? "
-        "Known: logistic, relu, sigmoid, sin, softplus, tanh",
+        "Known: identity, logistic, relu, sigmoid, sin, softplus, tanh",
     ),
     "no such file of cells": setting("model.cell=mine.py:mine", "model.cell: HERE/mine.py: there is no such file"),
     "no such cell in a file": setting(

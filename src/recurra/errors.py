@@ -34,13 +34,14 @@ class MissingExtraError(RecurraError, ImportError):
 def nearest(name: str, valid: Iterable[str]) -> str | None:
     """The valid name most like `name`, or one that begins as it does; None where nothing is near.
 
-    >>> nearest("lsmt", ["gru", "lstm"]), nearest("max-pooling", ["mean", "max"]), nearest("x", ["idx"])
-    ('lstm', 'max', None)
+    >>> nearest("LTSM", ["GRU", "LSTM"]), nearest("max-pooling", ["mean", "max"]), nearest("x", ["idx"])
+    ('LSTM', 'max', None)
     """
-    name, names = name.lower(), list(valid)
+    name, names = name.lower(), {v.lower(): v for v in valid}
     if found := difflib.get_close_matches(name, names, n=1, cutoff=0.6):
-        return found[0]
-    return next((v for v in names if min(len(v), len(name)) > 1 and (v.startswith(name) or name.startswith(v))), None)
+        return names[found[0]]
+    begun = (v for v in names if min(len(v), len(name)) > 1 and (v.startswith(name) or name.startswith(v)))
+    return names.get(next(begun, ""))
 
 
 def unknown(kind: str, name: str, valid: Iterable[str]) -> str:

@@ -77,7 +77,7 @@ WRONG_DECLARATIONS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "start of no U": (
         {"inputs": "g", "start": {"U_g": 1.0}},
-        "start: unknown parameter or state field 'U_g'; did you mean 'b_g'? Known: U, U_h, W, W_g, W_h, b, b_g, b_h, h",
+        "start: unknown parameter or state field 'U_g'; did you mean 'W_g'? Known: U, U_h, W, W_g, W_h, b, b_g, b_h, h",
     ),
     "start by no way": (
         {"start": {"U": "orthogonl"}},

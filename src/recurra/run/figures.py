@@ -161,7 +161,7 @@ def _attribute(name: str, value: str, prefix: str) -> str:
 def clean(text: str) -> str:
     """Text that may stand in a page: control characters shown by their pictures, halves of characters replaced.
 
-    >>> clean("a\x00b")
+    >>> clean(f"a{chr(0)}b")
     'a␀b'
     """
     text = re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f]", lambda found: chr(0x2400 + ord(found[0])), text)

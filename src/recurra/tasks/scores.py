@@ -91,7 +91,7 @@ def bootstrap_interval(
 
     >>> errors = np.stack([np.square(np.arange(10.0)), np.ones(10)], axis=1)  # squared error, count
     >>> low, high = bootstrap_interval(errors, lambda sums: np.sqrt(sums[:, 0] / sums[:, 1]), seed=0)
-    >>> low < np.sqrt(28.5) < high
+    >>> bool(low < np.sqrt(28.5) < high)
     True
     """
     return percentile_interval(bootstrap_draws(per_item_values, statistic, seed, resamples), level)
