@@ -1,6 +1,7 @@
 """Layers."""
 
 from recurra.nn.dropin import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+from recurra.nn.grid import DepthGrid, Grid
 from recurra.nn.recurrent import Recurrent
 
-__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell", "Recurrent"]
+__all__ = ["GRU", "LSTM", "RNN", "DepthGrid", "GRUCell", "Grid", "LSTMCell", "RNNCell", "Recurrent"]
