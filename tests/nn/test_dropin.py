@@ -394,6 +394,7 @@ def program() -> tuple[list[float], dict[str, Tensor], nn.Module]:
 
 def test_a_program_with_pytorchs_names_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     expected, weights, _ = program()
+    assert min(expected[4:]) < min(expected[:4])  # it learns something, so that there is something to compare
     for name in EVERY:
         monkeypatch.setattr(torch.nn, name, getattr(recurra, name))
     found, ours, model = program()
@@ -403,11 +404,6 @@ def test_a_program_with_pytorchs_names_replaced(monkeypatch: pytest.MonkeyPatch)
     for key, value in ours.items():
         torch.testing.assert_close(value, weights[key], rtol=1e-7, atol=1e-9)
     assert model.load_state_dict(weights).unexpected_keys == []
-
-
-def test_the_program_does_train() -> None:
-    losses = program()[0]
-    assert len(set(losses)) == len(losses)
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning", "ignore::torch.jit.TracerWarning")  # PyTorch's own

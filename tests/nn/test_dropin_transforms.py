@@ -147,7 +147,7 @@ def test_first_and_second_gradients_by_differences(name: str) -> None:
         return tuple(tensors(functional_call(ours, dict(zip(keys, values, strict=True)), (x,))))
 
     assert torch.autograd.gradcheck(run, (x, *values), check_forward_ad=True, check_batched_grad=True)
-    assert torch.autograd.gradgradcheck(run, (x, *values))
+    assert torch.autograd.gradgradcheck(run, (x, *values), fast_mode=True)
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -205,11 +205,10 @@ def test_one_graph(name: str) -> None:
 
 
 @compiler
-@pytest.mark.parametrize("name", LAYERS)
-def test_compiled_in_pieces_where_the_compiler_is_not_told(name: str) -> None:
+def test_compiled_in_pieces_where_the_compiler_is_not_told() -> None:
     torch.compiler.reset()
-    theirs, ours = made(name)
-    x = examples(name).transpose(0, 1)
+    theirs, ours = made("GRU")
+    x = examples("GRU").transpose(0, 1)
     assert_close(tensors(torch.compile(ours, backend="eager")(x)), tensors(theirs(x)), 1e-10)
     torch.compiler.reset()
     with pytest.raises(Unsupported, match="allow_rnn"):
