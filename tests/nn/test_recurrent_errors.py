@@ -133,6 +133,12 @@ def test_a_start_that_cannot_be(init: Any, message: str) -> None:
         Recurrent("gru", 3, 4, init=init)
 
 
+def test_a_cell_without_u_has_no_start_for_it() -> None:
+    message = "cell 'min_gru': init: unknown parameter 'U'. Known: W, W_n, W_z, b, b_n, b_z, chrono"
+    with pytest.raises(CellError, match=told(message)):
+        Recurrent("min_gru", 3, 4, init={"U": "identity"})
+
+
 def test_a_cell_without_memory_gates_has_no_chrono() -> None:
     message = "cell 'elman': init: it names no gates that keep its memory, so it has no 'chrono'"
     with pytest.raises(CellError, match=told(message)):

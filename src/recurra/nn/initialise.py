@@ -24,12 +24,20 @@ def checked(cell: Any, init: Any) -> Mapping[str, Start]:
     if not isinstance(cell, Cell):
         raise ValueError("init: the parameters of a plain function are its own, so None is expected")
     if isinstance(init, str):
-        init = dict.fromkeys(("W", "U", "b", *_further(cell)), init)
+        letters = ("W", *(["U"] if cell.gates else []), *(["b"] if cell.biases else []))
+        init = dict.fromkeys((*letters, *_further(cell)), init)
     if not isinstance(init, Mapping):
         raise ValueError(f"init: a mapping such as {{'U': 'identity', 'b_f': 2.0}} is expected, not {init!r}")
-    gates = [g for letter in "Wb" for g in ((letter, *(f"{letter}_{gate}" for gate in (*cell.gates, *cell.inputs))))]
-    known = [*gates, "U", *(f"U_{gate}" for gate in cell.gates), *_further(cell), "chrono"]
+    gates = {"W": (*cell.gates, *cell.inputs), "U": cell.gates, "b": (*cell.gates, *cell.inputs) if cell.biases else ()}
+    known = [f"{letter}_{gate}" for letter, names in gates.items() for gate in names]
+    known += [
+        *(letter for letter, names in gates.items() if names),
+        *_further(cell),
+        *(["chrono"] if cell.chrono else []),
+    ]
     for key, value in init.items():
+        if key == "chrono" and not cell.chrono:
+            raise CellError(f"cell {cell.name!r}: init: it names no gates that keep its memory, so it has no 'chrono'")
         if key not in known:
             raise CellError(f"cell {cell.name!r}: init: " + unknown("parameter", str(key), known))
         if key == "chrono":
@@ -44,8 +52,6 @@ def _further(cell: Cell) -> list[str]:
 
 
 def _check_chrono(cell: Cell, span: Any) -> None:
-    if not cell.chrono:
-        raise CellError(f"cell {cell.name!r}: init: it names no gates that keep its memory, so it has no 'chrono'")
     if not isinstance(span, (int, float)) or isinstance(span, bool) or not span > 2:
         raise CellError(f"cell {cell.name!r}: init of 'chrono': a span of more than 2 steps is expected, not {span!r}")
 
