@@ -219,32 +219,31 @@ def milliseconds(cell: Cell, repeats: int = 7) -> float:
 
 
 def main() -> None:
-    """Train, and print the table a row at a time."""
+    """Train, and print the tables; each row goes to the standard error stream as soon as it is known."""
     parser = argparse.ArgumentParser(description="Every cell on three small tasks: the table of docs/choose.md")
     parser.add_argument("--seeds", type=int, default=3, help="networks of each kind")
     parser.add_argument("--cells", nargs="+", default=list(CATALOGUE), choices=list(CATALOGUE), help="which cells")
     chosen = parser.parse_args()
     tasks = {name: make() for name, make in TASKS.items()}
-    print(
-        f"<!-- {datetime.now(UTC):%Y-%m-%d}, Recurra {__version__}, torch {torch.__version__}, "
-        f"Python {platform.python_version()}, {torch.get_num_threads()} thread(s): "
-        f"python {' '.join(sys.argv)} -->\n"
-    )
-    print("| cell | units | adding | counting | digits | ms |\n|---|---|---|---|---|---|", flush=True)
-    begun = time.perf_counter()
+    begun, rows = time.perf_counter(), {"units": [], "parameters": []}
     for name in chosen.cells:
         cell = CATALOGUE[name]
-        speed = f"{milliseconds(cell):.1f}"  # of one network with UNITS units
         equal = [units_of_equal_parameters(cell, task.inputs) for task in tasks.values()]
-        for sizes in ([UNITS] * len(tasks), equal):
+        for kind, sizes in (("units", [UNITS] * len(tasks)), ("parameters", equal)):
             told = [
                 task.tell(trained(task, cell, units, chosen.seeds))
                 for task, units in zip(tasks.values(), sizes, strict=True)
             ]
-            width = " ".join(map(str, dict.fromkeys(sizes)))
-            print(f"| `{name}` | {width} | {' | '.join(told)} | {speed} |", flush=True)
-            speed = ""
-    print(f"\n{time.perf_counter() - begun:.0f} s", file=sys.stderr)
+            first = f"{milliseconds(cell):.1f}" if kind == "units" else ", ".join(map(str, dict.fromkeys(sizes)))
+            rows[kind].append(f"| `{name}` | {first} | {' | '.join(told)} |")
+            print(rows[kind][-1], file=sys.stderr, flush=True)
+    print(
+        f"{datetime.now(UTC):%Y-%m-%d}, Recurra {__version__}, torch {torch.__version__}, Python "
+        f"{platform.python_version()}, threads: {torch.get_num_threads()}, {time.perf_counter() - begun:.0f} s"
+    )
+    for kind, first in (("units", "ms"), ("parameters", "units")):
+        print(f"\nThe same number of {kind}:\n\n| cell | {first} | adding | counting | digits |\n|---|---|---|---|---|")
+        print("\n".join(rows[kind]))
 
 
 if __name__ == "__main__":
