@@ -315,6 +315,10 @@ def test_it_begins_as_the_cell_says() -> None:
     assert grid.get_parameter("bias_l0_vertical").tolist() == [0.0] * 3 + [1.0] * 3 + [0.0] * 6
     U = grid.get_parameter("weight_hh_l0_horizontal")[:3]
     torch.testing.assert_close(U @ U.T, torch.eye(3))
+    layers = DepthGrid("lstm", 2, 3, 2)
+    for block in layers.weight_enter.detach().split(3):  # h and c, each drawn by itself: ±√(6 / (I + H))
+        assert 0.5 < float(block.abs().max()) <= (6 / 5) ** 0.5
+    assert not layers.bias_enter.any()
 
 
 # --- over time and depth ---------------------------------------------------------------------------------------------
@@ -347,7 +351,8 @@ def test_depth_is_a_grid_whose_columns_begin_with_the_input(name: str, shared: b
 @pytest.mark.parametrize("shared", [False, True])
 def test_depth_over_time_carries_its_state_and_heeds_lengths(shared: bool) -> None:
     layers = DepthGrid("lstm", INPUT, HIDDEN, 2, shared=shared, priority="vertical", batch_first=True).double()
-    x = random(3, 5, INPUT)
+    nn.init.normal_(layers.bias_enter)
+    x = random(3, 5, INPUT).requires_grad_()
     whole, end = layers(x)
     first, middle = layers(x[:, :2])
     second, last = layers(x[:, 2:], middle)
@@ -358,11 +363,17 @@ def test_depth_over_time_carries_its_state_and_heeds_lengths(shared: bool) -> No
     output, state = layers(padded, lengths=lengths)
     mask = torch.arange(5) < torch.tensor(lengths).unsqueeze(1)
     assert torch.equal(layers(padded, mask=mask)[0], output)
+    expected_total = torch.zeros((), dtype=torch.float64)
     for b, length in enumerate(lengths):
         alone, final = layers(x[b, :length])
         torch.testing.assert_close(output[b, :length], alone)
         assert (output[b, length:] == 0).all()
         torch.testing.assert_close(tuple(f[:, b] for f in state), tuple(final))
+        expected_total = expected_total + alone.square().sum()
+    leaves = [x, *layers.parameters()]
+    totals = (output.square().sum(), expected_total)
+    for found, wanted in zip(*(torch.autograd.grad(t, leaves) for t in totals), strict=True):
+        torch.testing.assert_close(found, wanted)
     alone, final = layers(x[0], tuple(f[:, 0] for f in middle))
     torch.testing.assert_close(alone, layers(x[:1], tuple(f[:, :1] for f in middle))[0][0])
 

@@ -310,6 +310,9 @@ def test_a_cell_whose_body_fails_is_told_of_once() -> None:
     with pytest.raises(CellError, match="unknown net input 'g'") as caught:
         check(mistaken)
     assert not isinstance(caught.value, ConformanceError)
+    with pytest.raises(CellError, match="5 units cannot be shared out among 2 heads") as caught:
+        check(everything)
+    assert not isinstance(caught.value, ConformanceError)
 
 
 def test_the_callers_random_numbers_are_left_alone() -> None:

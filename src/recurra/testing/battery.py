@@ -89,7 +89,8 @@ def check(
         analytic=analytic,
     )
     reasons = _reasons(leave_out)
-    subject.cell.use(hidden_size)  # what is wrong with the declaration is told once
+    subject.cell.use(hidden_size)  # what is wrong with the declaration or the sizes is told once
+    subject.cell.shapes(input_size, hidden_size)
     report = Report(repr(subject.cell))
     for one in CHECKS.values():
         try:
