@@ -207,7 +207,7 @@ def units_of_equal_parameters(cell: Cell, inputs: int) -> int:
     return min(range(4, 20 * UNITS), key=lambda units: abs(count(cell, inputs, units) - aim))
 
 
-def milliseconds(cell: Cell, repeats: int = 7) -> float:
+def milliseconds(cell: Cell, repeats: int = 30) -> float:
     """The shortest of several times for one run forward and backward, 50 steps of 64 sequences, by one network."""
     network, x = Network(cell, 2, UNITS, 1), torch.rand(50, 64, 2)
     times = []
