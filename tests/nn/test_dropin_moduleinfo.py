@@ -10,8 +10,6 @@ import torch
 from dropin_pairs import CELLS, LAYERS, OURS, THEIRS, TOLERANCE, assert_close, tensors
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
-
-pytest.importorskip("expecttest", reason="PyTorch's own lists of tests need the package expecttest")
 from torch.testing._internal import common_modules
 
 # PyTorch's own, about its LSTM:

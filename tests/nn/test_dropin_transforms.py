@@ -8,7 +8,6 @@ import pytest
 import torch
 from dropin_pairs import CELLS, LAYERS, assert_close, pair, state_of, tensors
 from torch import Tensor, nn
-from torch._dynamo.exc import Unsupported
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, stack_module_state, vmap
 from torch.nn.utils.rnn import pack_sequence
 
@@ -182,16 +181,14 @@ compiler = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::Use
 
 
 def compiled_agrees(name: str, backend: str) -> None:
-    """PyTorch's compiler refuses its own layers, and what inherits from them, unless `allow_rnn` is set."""
     torch.compiler.reset()
     theirs, ours = made(name)
     x, other = (v.transpose(0, 1) if name in LAYERS else v for v in (examples(name), examples(name)))
     hx = state(ours, EXAMPLES)
     run = torch.compile(ours, fullgraph=True, backend=backend)
-    with torch._dynamo.config.patch(allow_rnn=True):
-        for v in (x, other):
-            assert_close(tensors(run(v)), tensors(theirs(v)), 1e-9)
-        output = tensors(run(x, hx))
+    for v in (x, other):
+        assert_close(tensors(run(v)), tensors(theirs(v)), 1e-9)
+    output = tensors(run(x, hx))
     assert_close(output, tensors(theirs(x, hx)), 1e-9)
     found = torch.autograd.grad(output[0].square().sum(), list(ours.parameters()))
     expected = torch.autograd.grad(tensors(theirs(x, hx))[0].square().sum(), list(theirs.parameters()))
@@ -205,14 +202,24 @@ def test_one_graph(name: str) -> None:
 
 
 @compiler
-def test_compiled_in_pieces_where_the_compiler_is_not_told() -> None:
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("how", ["made", "copied"])
+def test_a_layer_within_a_model_is_compiled_with_it(name: str, how: str) -> None:
+    """The compiler refuses PyTorch's own by their type unless it is told; making ours, or a copy, tells it."""
     torch.compiler.reset()
-    theirs, ours = made("GRU")
-    x = examples("GRU").transpose(0, 1)
-    assert_close(tensors(torch.compile(ours, backend="eager")(x)), tensors(theirs(x)), 1e-10)
-    torch.compiler.reset()
-    with pytest.raises(Unsupported, match="allow_rnn"):
-        torch.compile(ours, backend="eager", fullgraph=True)(x)
+    kept = copy.deepcopy(made(name)) if how == "copied" else None
+    config: Any = torch._dynamo.config
+    config.allow_rnn = False
+    theirs, ours = made(name) if kept is None else copy.deepcopy(kept)
+    model = nn.ModuleDict({"recurrent": ours, "head": nn.LazyLinear(2, dtype=torch.float64)})
+
+    @torch.compile(fullgraph=True, backend="eager")
+    def run(x: Tensor) -> Tensor:
+        return model["head"](model["recurrent"](x)[0])
+
+    x = examples(name).transpose(0, 1)
+    expected = model["head"](theirs(x)[0])  # which also tells the head its width
+    assert_close([run(x)], [expected], 1e-10)
 
 
 @compiler

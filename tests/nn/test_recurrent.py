@@ -703,3 +703,10 @@ def test_on_a_cuda_device(name: str) -> None:
         assert p.grad is not None
         assert q.grad is not None
         torch.testing.assert_close(q.grad.cpu(), p.grad)
+
+
+def test_a_run_on_no_device_tells_the_shapes() -> None:
+    layer = Recurrent("lstm", INPUT, HIDDEN, 2, bidirectional=True, device="meta")
+    output, final = layer(torch.zeros(STEPS, ROWS, INPUT, device="meta"))
+    assert output.shape == (STEPS, ROWS, 2 * HIDDEN)
+    assert final.c.shape == (4, ROWS, HIDDEN)

@@ -100,3 +100,8 @@ def check_share(name: str, value: Any) -> None:
     """A share is a number from 0 to 1."""
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1:
         raise ValueError(f"{name}: a share from 0 to 1 is expected, not {value!r}")
+
+
+def is_autocast(device: str) -> bool:
+    """Whether types are chosen operation by operation on a device of this kind; the meta device knows no such thing."""
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)

@@ -6,6 +6,7 @@ PyTorch's kernels, so every transform of PyTorch's goes through: vmap, forward m
 graph. `docs/dropin.md` says what more they can do, and what they cannot.
 """
 
+import importlib
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -17,6 +18,7 @@ from torch.nn.utils.rnn import PackedSequence
 from recurra import cells
 from recurra.cells import Cell, Use
 from recurra.engine.eager import CellStepper, run
+from recurra.nn.arguments import is_autocast
 
 
 def _with_use(cell: Cell) -> tuple[Cell, Use]:
@@ -31,6 +33,17 @@ _GRU = _with_use(cells.gru_reset_after)
 
 _OF_MODE = {"RNN_TANH": _RNN_TANH, "RNN_RELU": _RNN_RELU, "LSTM": _LSTM, "GRU": _GRU}
 _OF_NONLINEARITY = {"tanh": _RNN_TANH, "relu": _RNN_RELU}
+
+
+def _let_the_compiler_in() -> None:
+    """Set `torch._dynamo.config.allow_rnn`.
+
+    PyTorch's compiler knows its recurrent layers by their type and refuses them, because they run kernels that it
+    cannot see into; these here inherit the type, not the kernels. It asks before it runs a line of ours, so the setting
+    must stand when a layer has been made. Creating any of PyTorch's optimisers imports the compiler as well.
+    """
+    config: Any = importlib.import_module("torch._dynamo.config")
+    config.allow_rnn = True
 
 
 class _NotScripted:
@@ -51,6 +64,14 @@ class _NotScripted:
 
 class _Layers(_NotScripted, nn.RNNBase):
     """Layers and directions of one of the catalogue's cells, with PyTorch's parameters."""
+
+    def __init__(self, *args, **kwargs):  # without types, as PyTorch has it: signatures are compared by tools
+        super().__init__(*args, **kwargs)
+        _let_the_compiler_in()
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(state)
+        _let_the_compiler_in()  # a copy, or what was pickled, is made without `__init__`
 
     @property
     def _flat_weights(self) -> list[Any]:
@@ -93,7 +114,7 @@ class _Layers(_NotScripted, nn.RNNBase):
         self.check_forward_args(x, hx, batch_sizes)
 
         output, hidden = self._run(x.transpose(0, 1) if rows_first else x, hx, batch_sizes)
-        if self.mode == "LSTM" and batch_sizes is None and _is_autocast(x.device.type):
+        if self.mode == "LSTM" and batch_sizes is None and is_autocast(x.device.type):
             kind = torch.get_autocast_dtype(x.device.type)  # PyTorch's LSTM alone puts out this type throughout
             output, hidden = output.to(kind), _each(hidden, lambda v: v.to(kind))
 
@@ -288,10 +309,6 @@ def _stepper(
         first, second = getattr(module, f"bias_ih{suffix}"), getattr(module, f"bias_hh{suffix}")
         weights |= {"bias_ih": first, "bias_hh": second} if cell.biases == 2 else {"bias": first + second}
     return CellStepper(cell, use, weights | (further or {}))
-
-
-def _is_autocast(device: str) -> bool:
-    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
 def _each(state: Any, change: Callable[[Tensor], Tensor]) -> Any:

@@ -15,7 +15,16 @@ from recurra.cells.form import Cell, Start, StateField, Stateful, Use, state_fie
 from recurra.engine import eager, scan
 from recurra.engine.eager import State
 from recurra.errors import unknown
-from recurra.nn.arguments import Layout, activation, check_share, sizes_of_layers, whole, widths_of_path, within_lengths
+from recurra.nn.arguments import (
+    Layout,
+    activation,
+    check_share,
+    is_autocast,
+    sizes_of_layers,
+    whole,
+    widths_of_path,
+    within_lengths,
+)
 from recurra.nn.initialise import checked, fill, initialise
 
 BACKENDS = ("auto", "eager")
@@ -381,7 +390,7 @@ class Recurrent(nn.Module):
             raise ValueError(f"x: (T, B, I), (B, T, I) or (T, I) is expected, not {tuple(x.shape)}")
         if x.shape[-1] != self.input_size:
             raise ValueError(f"x: input_size is {self.input_size}, but {tuple(x.shape)} ends with {x.shape[-1]}")
-        if isinstance(self.cell, Cell) and not torch.is_autocast_enabled(x.device.type):
+        if isinstance(self.cell, Cell) and not is_autocast(x.device.type):
             expected = self._weights(self._places[0])["weight_ih"].dtype
             if x.dtype != expected:
                 raise ValueError(f"x: {expected} is expected, as the parameters are, not {x.dtype}")
