@@ -1,7 +1,5 @@
 """What every cell of the catalogue has: a formula that its declaration agrees with, a paper, shapes, a table row."""
 
-import ast
-import inspect
 import pickle
 import re
 import sys
@@ -17,45 +15,12 @@ from recurra import cells
 from recurra.cells import CATALOGUE, FAMILIES, Cell, catalogue_table, cell, find
 from recurra.errors import CellError
 from recurra.math import relu, sigmoid, tanh
+from recurra.testing import formula_faults, section
 
 SYMBOL = re.compile(r"(?<![\w'])([A-Za-z]+'?_(?!t\b|\()\w+)")
 """A parameter in a formula: W_i, b'_n, v_f; not a value in time such as h_t or h_(t-1)."""
 
 NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.])")
-
-
-def section(one: Cell, title: str) -> str:
-    """A block of a cell's docstring: the indented lines below its title, or what stands behind it."""
-    text = inspect.cleandoc(one.__doc__ or "")
-    found = re.search(rf"^{title}:(.*(?:\n(?: .*)?)*)", text, re.MULTILINE)
-    return textwrap.dedent(found[1].strip("\n")).strip() if found else ""
-
-
-def formula_faults(one: Cell) -> list[str]:
-    """Where the formula in a cell's docstring and its declaration, or its body's constants, disagree."""
-    formula = re.sub(r"_\(t-1\)", "", section(one, "Formula"))
-    written = set(SYMBOL.findall(formula))
-    faults = [f"{symbol} is declared, but not in the formula" for symbol in sorted({*one.symbols} - written)]
-    faults += [f"{symbol} is in the formula, but not declared" for symbol in sorted(written - {*one.symbols})]
-    body = ast.parse(textwrap.dedent(inspect.getsource(one.body))).body[0]
-    assert isinstance(body, ast.FunctionDef)
-    nodes = list(ast.walk(ast.Module(body.body, [])))
-    counts = [
-        a for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func) == "split" for a in node.keywords
-    ]
-    nodes = [node for node in nodes if not any(node is a.value for a in counts)]  # how many gates are taken apart
-    values = [node.value for node in nodes if isinstance(node, ast.Constant)]
-    code = {float(value) for value in values if isinstance(value, (int, float)) and not isinstance(value, bool)}
-    numbers = {float(number) for number in NUMBER.findall(formula)}
-    faults += [f"{number:g} is in the body, but not in the formula" for number in sorted(code - numbers)]
-    faults += [f"{number:g} is in the formula, but not in the body" for number in sorted(numbers - code)]
-    return faults
-
-
-@pytest.mark.parametrize("one", CATALOGUE.values(), ids=CATALOGUE)
-def test_formula_and_declaration_agree(one: Cell) -> None:
-    assert section(one, "Formula")
-    assert formula_faults(one) == []
 
 
 @pytest.mark.parametrize("one", CATALOGUE.values(), ids=CATALOGUE)

@@ -335,7 +335,7 @@ def written_out(weight: Tensor, kind: Any, gate: int) -> Tensor:
 @pytest.mark.parametrize("biases", [0, 1, 2])
 @pytest.mark.parametrize("kind", ["dense", "diagonal", "blocks", every_other])
 @pytest.mark.parametrize("order", ["w c p a b", "c w b a p", "p b a c w", "a p w b c"])
-def test_gates_are_told_apart(order: str, kind: Any, biases: int) -> None:
+def test_gates_are_told_apart(order: str, kind: Any, biases: Any) -> None:
     """w is taken whole, c called, p in parts, a in all ways, b whole and called; n has no U. Gates in any order."""
 
     @cell(state="h c", gates=order, inputs="n", recurrent=kind, biases=biases)

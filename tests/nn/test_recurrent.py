@@ -128,29 +128,6 @@ def test_steps_of_one_sequence(name: str) -> None:
     torch.testing.assert_close(tuple(state), tuple(final))
 
 
-@pytest.mark.parametrize("name", CELLS)
-def test_split_and_carried_is_the_whole(name: str) -> None:
-    layer = make(name, INPUT, HIDDEN, 2)
-    x = random(STEPS, ROWS, INPUT)
-    whole, final = layer(x)
-    first, state = layer(x[:2])
-    rest, state = layer(x[2:], tuple(state))
-    torch.testing.assert_close(torch.cat([first, rest]), whole)
-    torch.testing.assert_close(tuple(state), tuple(final))
-
-
-@pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize("name", CELLS)
-def test_a_batch_is_its_sequences_one_by_one(name: str, bidirectional: bool) -> None:
-    layer = make(name, INPUT, HIDDEN, 2, bidirectional=bidirectional)
-    x = random(STEPS, ROWS, INPUT)
-    output, final = layer(x)
-    for b in range(ROWS):
-        alone, last = layer(x[:, b])
-        torch.testing.assert_close(output[:, b], alone)
-        torch.testing.assert_close(tuple(field[:, b] for field in final), tuple(last))
-
-
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("name", CELLS)
 def test_layers_are_layers_one_upon_another(name: str, batch_first: bool) -> None:
@@ -205,22 +182,6 @@ def test_a_state_of_several_widths_goes_in_as_it_came_out(batch_first: bool) -> 
     fresh, _ = layer(x)
     assert not torch.allclose(again, fresh)
     torch.testing.assert_close(layer(x, list(final))[0], again)
-
-
-@pytest.mark.parametrize("size", [1, 3])
-@pytest.mark.parametrize("name", CELLS)
-def test_gradcheck(name: str, size: int) -> None:
-    layer = make(name, 2, size, 2, bidirectional=True)
-    lengths = [3, 1]
-    counts = [f.is_bookkeeping for f in layer.form.fields]
-    state = [v.requires_grad_(not c) for v, c in zip(drawn_state(layer, 2), counts, strict=True)]
-    x = random(3, 2, 2).requires_grad_()
-
-    def run(x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        output, final = layer(x, state, lengths=lengths)
-        return output, *(v for v, c in zip(final, counts, strict=True) if not c)
-
-    assert torch.autograd.gradcheck(run, (x, *state))
 
 
 # --- functions and modules (eq. 6.4) ---------------------------------------------------------------------------------
@@ -431,19 +392,6 @@ def test_deeper_paths_from_x_to_h_and_from_h_to_y(activation: Any) -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in layer.parameters())
 
 
-@pytest.mark.parametrize("name", CELLS)
-def test_reverse_runs_from_the_last_step(name: str) -> None:
-    layer, plain = make(name, INPUT, HIDDEN, 2, reverse=True), make(name, INPUT, HIDDEN, 2)
-    plain.load_state_dict(layer.state_dict())
-    x, state = random(STEPS, ROWS, INPUT), drawn_state(plain, ROWS)
-    output, final = layer(x, state)
-    expected, last = plain(x.flip(0), state)
-    torch.testing.assert_close(output, expected.flip(0))
-    torch.testing.assert_close(tuple(final), tuple(last))
-    with pytest.raises(ValueError, match="reverse=True begins with the last step"):
-        layer.step(x[0])
-
-
 # --- packed sequences -------------------------------------------------------------------------------------------------
 
 
@@ -612,15 +560,6 @@ def test_a_copy_is_the_same_and_apart(one: Any, make_copy: Any) -> None:
             p.add_(1.0)
     assert torch.equal(layer(x)[0], output)
     assert not torch.equal(twin(x)[0], output)
-
-
-@pytest.mark.parametrize("name", CELLS)
-def test_state_dict_round_trip(name: str) -> None:
-    shape = {"num_layers": 2, "bidirectional": True, "skip": "highway", "learn_initial_state": True}
-    one, other = (Recurrent(name, INPUT, HIDDEN, **shape) for _ in range(2))
-    other.load_state_dict(one.state_dict())
-    x = torch.randn(STEPS, ROWS, INPUT)
-    assert torch.equal(one(x)[0], other(x)[0])
 
 
 def test_parameter_names() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.func import functional_call, grad, jacfwd, jacrev, jvp, stack_module_state, vmap
+from torch.func import functional_call, stack_module_state, vmap
 
 from recurra.cells import CATALOGUE
 from recurra.nn import Recurrent
@@ -52,19 +52,6 @@ def test_vmap_over_inputs_lengths_and_flags(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_gradients_of_each_sample(name: str) -> None:
-    layer = make(name)
-    parameters = {key: p.detach() for key, p in layer.named_parameters()}
-    x, lengths = random(ROWS, STEPS, INPUT), torch.tensor([4, 1, 2])
-    found = vmap(grad(lambda p, x, n: loss(layer, p, x, n.reshape(1))), in_dims=(None, 0, 0))(parameters, x, lengths)
-    for b in range(ROWS):
-        layer.zero_grad()
-        loss(layer, dict(layer.named_parameters()), x[b], lengths[b]).backward()
-        for key, p in layer.named_parameters():
-            torch.testing.assert_close(found[key][b], p.grad)
-
-
-@pytest.mark.parametrize("name", CELLS)
 def test_an_ensemble(name: str) -> None:
     layers = [make(name) for _ in range(3)]
     x = random(STEPS, ROWS, INPUT)
@@ -73,33 +60,6 @@ def test_an_ensemble(name: str) -> None:
     found = vmap(lambda p, b: functional_call(base, (p, b), (x,))[0])(parameters, buffers)
     for one, layer in zip(found, layers, strict=True):
         torch.testing.assert_close(one, layer(x)[0])
-
-
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # PyTorch's own
-@pytest.mark.parametrize("name", CELLS)
-def test_forward_mode_agrees_with_reverse_mode(name: str) -> None:
-    layer = make(name)
-    parameters = {key: p.detach() for key, p in layer.named_parameters()}
-    x, tangent = random(STEPS, ROWS, INPUT), random(STEPS, ROWS, INPUT)
-    directions = {key: torch.randn_like(p) for key, p in parameters.items()}
-    found = jvp(lambda p, x: loss(layer, p, x, [4, 0, 2]), (parameters, x), (directions, tangent))[1]
-    of_p, of_x = grad(lambda p, x: loss(layer, p, x, [4, 0, 2]), argnums=(0, 1))(parameters, x)
-    expected = (of_x * tangent).sum() + sum((of_p[key] * directions[key]).sum() for key in parameters)
-    torch.testing.assert_close(found, expected)
-    row = random(STEPS, INPUT)
-    torch.testing.assert_close(jacfwd(lambda x: layer(x)[0])(row), jacrev(lambda x: layer(x)[0])(row))
-
-
-@pytest.mark.parametrize("name", CELLS)
-def test_double_backward(name: str) -> None:
-    layer = Recurrent(name, INPUT, HIDDEN, bidirectional=True, dtype=torch.float64)
-    x = random(2, 2, INPUT).requires_grad_()
-    key = "weight_hh_l0" if "weight_hh_l0" in layer.state_dict() else "weight_ih_l0"
-
-    def run(x: Tensor, weight: Tensor) -> Tensor:
-        return functional_call(layer, {key: weight}, (x,), {"lengths": [2, 1]})[0]
-
-    assert torch.autograd.gradgradcheck(run, (x, layer.get_parameter(key).detach().requires_grad_()))
 
 
 @pytest.mark.exhaustive
