@@ -26,8 +26,11 @@ MARKER = re.compile(r"^<!-- equations: (\w+) -->$", re.MULTILINE)
 SYMBOL = re.compile(r"(?<![`\w])([A-Za-z]+'?_(?:\w+|\(t-1\)))(?![`\w])")
 """A symbol in running text, which is set as code."""
 
-AGAINST_NUMPY = "tests/reference/test_cells_against_numpy.py::test_outputs_final_state_and_gradients"
-"""The test that every cell has: outputs, final state and gradients against a reference written from the paper."""
+OF_EVERY_CELL = (
+    "tests/reference/test_cells_against_numpy.py::test_outputs_final_state_and_gradients",
+    "tests/testing/test_catalogue_conformance.py::test_conforms",
+)
+"""The tests that every cell has: against a reference written from the paper, and against itself in every other way."""
 
 SECTIONS = {
     "B": "Simple recurrent networks",
@@ -122,7 +125,7 @@ def source_of(cell: Cell) -> str:
 
 def tests_of(row: Row) -> tuple[str, ...]:
     """Every test that shows that a row holds."""
-    return (*((AGAINST_NUMPY,) if row.cells else ()), *row.tests)
+    return (*(OF_EVERY_CELL if row.cells else ()), *row.tests)
 
 
 def parameters(cell: Cell) -> str:
@@ -213,7 +216,7 @@ def _cell(cell: Cell) -> str:
         ("Runs", "all steps in parallel, by a scan" if why_not is None else "one step after another"),
         ("Code", link(source_of(cell))),
         ("Rows", in_rows),
-        ("Proven by", _lines(link(name) for name in dict.fromkeys((AGAINST_NUMPY, *_tests(cell))))),
+        ("Proven by", _lines(link(name) for name in (*OF_EVERY_CELL, *_tests(cell)))),
     ]
     parts = [f"#### {cell.name} {{#{cell.name}}}", _with_code(text.title), _with_code(text.prose)]
     return "\n\n".join(part for part in [*parts, block(text.formula), _facts(facts)] if part)
