@@ -53,7 +53,7 @@ class Recurrent(nn.Module):
         recurrent_dropout: Share of what U multiplies dropped in training, the same units at every step (ibid.).
         weight_drop: Share of U's entries dropped in training, for a whole sequence (DropConnect; Merity et al. 2018).
         zoneout: Share of the state's units that keep their old value at a step in training; otherwise the mean of
-            both takes its place (Krueger et al. 2017). It concerns every state field.
+            both takes its place (Krueger et al. 2017). It concerns every state field but those of a fixed width.
         skip: "residual" adds each layer's input to its output; "highway" mixes the two by a gate (Srivastava et al.
             2015). Where their widths differ, a matrix brings the input to the output's (He et al. 2016). The first
             layer has neither, whatever the width of its input.
