@@ -19,7 +19,7 @@ from formulas import block, mathml
 from mkdocs.structure.files import File, InclusionLevel
 
 from recurra.cells import CATALOGUE, FAMILIES, Cell
-from recurra.engine.scan import obstacle
+from recurra.nn import Recurrent
 
 CHECKOUT = Path(__file__).parents[1]
 MARKER = re.compile(r"^<!-- equations: (\w+) -->$", re.MULTILINE)
@@ -207,13 +207,13 @@ def _cell(cell: Cell) -> str:
     text = text_of(cell)
     count = mathml(f"n = {parameters(cell)}")
     masked = ", those counted that a mask holds at zero" if callable(cell.recurrent) else ""
-    why_not = obstacle(cell, 16)
+    backend = Recurrent(cell, 16, 16).choice.backend
     in_rows = ", ".join(f"[{row.key}](#{row.key})" for row in rows().values() if cell.name in row.cells)
     facts = [
         ("Shapes", _with_code(text.shapes)),
         ("Parameters", f"{count}{masked}"),
         ("Options", ", ".join(f"`{key}={_default(value)}`" for key, value in cell.options.items())),
-        ("Runs", "all steps in parallel, by a scan" if why_not is None else "one step after another"),
+        ("Runs", "all steps in parallel, by a scan" if backend == "scan" else "one step after another"),
         ("Code", link(source_of(cell))),
         ("Rows", in_rows),
         ("Proven by", _lines(link(name) for name in (*OF_EVERY_CELL, *_tests(cell)))),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from recurra import cells, data, learn, math, nn, testing
     from recurra.cells import cell
     from recurra.errors import RecurraError
-    from recurra.nn import GRU, LSTM, RNN, GRUCell, LSTMCell, Recurrent, RNNCell
+    from recurra.nn import GRU, LSTM, RNN, GRUCell, LSTMCell, Recurrent, RNNCell, explain
     from recurra.nn.weights import from_keras, from_onnx, from_torch, to_keras, to_torch
     from recurra.run.api import Run, load, resume, train, train_seeds
     from recurra.run.compare import compare
@@ -29,6 +29,7 @@ _PUBLIC = {
     "Run": "recurra.run.api",
     "cell": "recurra.cells",
     "compare": "recurra.run.compare",
+    "explain": "recurra.nn",
     "from_keras": "recurra.nn.weights",
     "from_onnx": "recurra.nn.weights",
     "from_torch": "recurra.nn.weights",
@@ -56,6 +57,7 @@ __all__ = [
     "cells",
     "compare",
     "data",
+    "explain",
     "from_keras",
     "from_onnx",
     "from_torch",

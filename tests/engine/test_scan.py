@@ -12,7 +12,7 @@ from torch import Tensor
 from recurra import cells
 from recurra.cells import CATALOGUE, cell
 from recurra.engine.scan import scan
-from recurra.math import exp, norm, sigmoid, sqrt, tanh, where
+from recurra.math import exp, norm, sigmoid, split, sqrt, tanh, where
 from recurra.nn import Recurrent
 
 LINEAR = ["integrator", "linear_recurrence", "min_gru", "min_lstm"]
@@ -115,7 +115,7 @@ def test_which_cells_of_the_catalogue_are_scanned() -> None:
     chosen = {name: Recurrent(name, 3, 4).choice for name in CATALOGUE}
     assert sorted(name for name, choice in chosen.items() if choice.backend == "scan") == LINEAR
     assert chosen["min_gru"].reason == "cell 'min_gru' is affine in its state, so all steps run in parallel"
-    assert chosen["lstm"].reason == "cell 'lstm' is not affine in its state (U_i multiplies the state)"
+    assert chosen["lstm"].reason == "cell 'lstm' is not affine in its state (U_o multiplies the state)"
     assert Recurrent(torch.nn.GRUCell(3, 4), 3, 4).choice.reason == (
         "'GRUCell' is a plain function, run one step after another"
     )
@@ -123,7 +123,8 @@ def test_which_cells_of_the_catalogue_are_scanned() -> None:
 
 @cell(state="h", inputs="a b")
 def every_operation(z, s):
-    return (2 - (s.h - z.a) / exp(z.b)) * 0.5 + z.a * -s.h + (z.b + s.h) - (s.h * z.a - 1) / 3 + torch.add(z.a, s.h)
+    chosen = where(z.a > 0, s.h, z.b)
+    return (2 - (s.h - z.a) / exp(z.b)) * 0.5 + z.a * -s.h + chosen - (s.h * z.a - 1) / 3 + torch.add(z.a, s.h, alpha=2)
 
 
 @cell(
@@ -136,7 +137,7 @@ def every_operation(z, s):
 )
 def several_fields(z, s, p):
     a = sigmoid(z.g.x)
-    return a * s.h + p.M @ z.g, s.c * p.k + p.v[:4] * z.g.b + norm(z.g), s.t + 1
+    return a * s.h + p.M @ z.g, s.c * p.k + split(p.v, 2)[1] * z.g.b + norm(z.g), s.t + 1
 
 
 @cell(state="h", inputs="g")
@@ -159,12 +160,12 @@ BODIES: dict[str, tuple[Any, str]] = {
     "a quotient": (lambda z, s: z.g / s.h, "it divides by the state"),
     "a quotient of states": (lambda z, s: (s.h + z.g) / s.h, "it divides by the state"),
     "tanh": (lambda z, s: tanh(s.h) + z.g, "it takes tanh of the state"),
-    "where": (lambda z, s: where(z.g > 0, s.h, z.g), "it takes where of the state"),
+    "where": (lambda z, s: where(s.h > 0, s.h, z.g), "it takes gt of the state"),
     "a comparison": (lambda z, s: z.g * (s.h > 0), "it takes gt of the state"),
-    "a method": (lambda z, s: s.h.clamp(0) + z.g, "it takes clamp of the state"),
-    "a root": (lambda z, s: sqrt(s.h**2 + 1) + z.g, "it takes pow of the state"),
-    "an index": (lambda z, s: s.h[:, :] + z.g, "it takes getitem of the state"),
-    "its parts": (lambda z, s: z.g / len(s.h), "its body asks of the state what cannot be traced"),
+    "a method": (lambda z, s: s.h.clamp(0) + z.g, "it takes lt of the state"),
+    "a root": (lambda z, s: sqrt(s.h + 1) + z.g, "it takes sqrt of the state"),
+    "an index": (lambda z, s: s.h[:, :] + z.g, "cannot be written down as a program (it takes getitem of a value)"),
+    "its parts": (lambda z, s: z.g / len(s.h), "cannot be written down as a program (it takes len of a value)"),
 }
 
 

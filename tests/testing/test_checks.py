@@ -1,5 +1,6 @@
 """Each check of the battery catches a cell that is wrong in its way, and says so in words."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -181,9 +182,13 @@ def branching(z, s):
     return tanh(z.h) if float(z.h.sum()) > 0 else torch.sin(z.h)
 
 
+TIMES = itertools.count()
+
+
 @cell(state="h", inputs="g")
-def mixing_inputs(z, s):
-    return 0.5 * s.h + z.g - z.g.mean(0)
+def minding_its_calls(z, s):
+    """It is written down as it is at one call, and is another at the next."""
+    return 0.5 * s.h + z.g * (next(TIMES) % 3)
 
 
 @cell(state="h", gates="h")
@@ -230,7 +235,7 @@ WRONG: dict[str, list[tuple[Cell, dict[str, Any], str]]] = {
     "second_gradients": [(with_a_backward_of_its_own, {}, "once_differentiable")],
     "forward_mode": [(with_a_backward_of_its_own, {}, "RuntimeError")],
     "vmapped": [(branching, {}, "RuntimeError"), (with_a_backward_of_its_own, {}, "RuntimeError")],
-    "backends": [(mixing_inputs, {}, "by 'scan', but")],
+    "backends": [(minding_its_calls, {}, "by 'scan', but")],
     "single_precision": [(losing_digits, {}, "in 32 bits, but"), (of_another_type, {}, "is torch.float64")],
     "reference": [
         (leaky, {"reference": hasty}, "output at step 0, row 0, unit 0 is"),

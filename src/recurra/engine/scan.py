@@ -1,163 +1,104 @@
 """Cells that are affine in their state, computed over all steps in parallel.
 
-Where a body's new state is `a ⊙ s + b`, with a and b made of the input alone, two steps in a row are one step of the
-same kind: `a_2 ⊙ (a_1 ⊙ s + b_1) + b_2 = (a_2 a_1) ⊙ s + (a_2 b_1 + b_2)`. That product is associative, so steps may be
-taken together in any grouping (Blelloch 1990; Martin & Cundy 2018). Whether a body is of this kind is found by running
-it once on an `Affine` in the state's place, which keeps account of a and b and refuses whatever else is done to it.
+Where the new state is `a ⊙ s + b`, with a and b made of the input alone, two steps in a row are one step of the same
+kind: `a_2 ⊙ (a_1 ⊙ s + b_1) + b_2 = (a_2 a_1) ⊙ s + (a_2 b_1 + b_2)`. That product is associative, so steps may be
+taken together in any grouping (Blelloch 1990; Martin & Cundy 2018).
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
 from recurra.cells.form import Cell
-from recurra.cells.terms import plain
-from recurra.engine.eager import CellStepper, State
+from recurra.engine.affine import affine
+from recurra.engine.eager import State
+from recurra.engine.interpret import compute
+from recurra.engine.program import Value
+from recurra.engine.trace import Step
 
 ENOUGH_WORK = 2048
 """Values of one step, rows times units, from which on a step is bound by arithmetic, not by calls (measured)."""
 
 
-class NotAffineError(RuntimeError):
-    """Something was done to a state that does not leave it affine."""
+GIVEN = ("x", "bias", "vector", "constant")
+"""Values that a step of such a cell begins with, the state aside."""
 
 
-class Affine:
-    """A value that is affine in the old state, `Σ a_k ⊙ s_k + b`, where a and b do not depend on the state.
+class Plan:
+    """How a cell's a and b are computed.
 
     Args:
-        slopes: a by field.
-        b: The rest.
+        cell: The cell.
+        step: Its step, written down.
+
+    Raises:
+        NotAffineError: It is not affine in its state.
     """
 
-    def __init__(self, slopes: Mapping[str, Any], b: Any = 0.0) -> None:
-        self.slopes, self.b = dict(slopes), b
+    def __init__(self, cell: Cell, step: Step) -> None:
+        self.cell, self.graph, self.old = cell, step.graph, step.old
+        forms = affine(step)
+        self.widths = [self.graph[old].width for old, _, _ in forms]
+        self.wanted = [i for _, *both in forms for i in both]
+        self.given = [i for i, value in enumerate(self.graph.values) if value.op in GIVEN]
+        self.order = self.graph.needed(self.wanted, self.given)
 
-    def plus(self, other: Any) -> "Affine":
-        """The sum with another value of this kind, or with one that does not depend on the state."""
-        if not isinstance(other, Affine):
-            return Affine(self.slopes, self.b + other)
-        shared = {key: a + other.slopes[key] for key, a in self.slopes.items() if key in other.slopes}
-        return Affine({**other.slopes, **self.slopes, **shared}, self.b + other.b)
+    def coefficients(self, weights: Mapping[str, Tensor], x: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """a and b of each state field at every step, (T, B, width) each.
 
-    def times(self, factor: Any) -> "Affine":
-        """The product with a value that does not depend on the state."""
-        if isinstance(factor, Affine):
-            raise NotAffineError("it multiplies the state with itself")
-        return Affine({key: a * factor for key, a in self.slopes.items()}, self.b * factor)
+        Args:
+            weights: Parameters by the names of `Cell.shapes`, and constants.
+            x: (T, B, I).
+        """
+        T, B, _ = x.shape
+        given = self._values(weights, x.flatten(0, 1))  # steps in the place of rows, since no step needs another one
+        values = compute(self.graph, self.order, self.wanted, given, lambda value, v: _product(weights, value, v))
+        parts = [
+            v.to(x.dtype).expand(T * B, width).unflatten(0, (T, B))
+            for v, width in zip(values, [w for w in self.widths for _ in "ab"], strict=True)
+        ]
+        fields, rest = [], iter(zip(parts[::2], parts[1::2], strict=True))
+        for f in self.cell.fields:
+            mine = [next(rest) for _ in self.old[f.name]]
+            one = (
+                mine[0]
+                if len(mine) == 1
+                else (torch.cat([a for a, _ in mine], -1), torch.cat([b for _, b in mine], -1))
+            )
+            fields.append(one)
+        return fields
 
-    def __add__(self, other: Any) -> "Affine":
-        return self.plus(plain(other))
-
-    __radd__ = __add__
-
-    def __sub__(self, other: Any) -> "Affine":
-        return self.plus(-plain(other))
-
-    def __rsub__(self, other: Any) -> "Affine":
-        return (-self).plus(plain(other))
-
-    def __mul__(self, other: Any) -> "Affine":
-        return self.times(plain(other))
-
-    __rmul__ = __mul__
-
-    def __truediv__(self, other: Any) -> "Affine":
-        if isinstance(other, Affine):
-            raise NotAffineError("it divides by the state")
-        return self.times(1 / plain(other))
-
-    def __rtruediv__(self, other: Any) -> "Affine":
-        raise NotAffineError("it divides by the state")
-
-    def __neg__(self) -> "Affine":
-        return self.times(-1.0)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        raise NotAffineError(f"it takes {name} of the state")
-
-    @classmethod
-    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """What a tensor's operators and PyTorch's functions do with such a value."""
-        if func in OPERATIONS and not kwargs and len(args) <= 2:
-            return OPERATIONS[func](*args)
-        raise NotAffineError(f"it takes {func.__name__.strip('_')} of the state")
+    def _values(self, weights: Mapping[str, Tensor], rows: Tensor) -> dict[int, Tensor]:
+        """The values that the step begins with."""
+        inputs, bias = self.cell.inputs, weights.get("bias", weights.get("bias_ih"))
+        projected = linear(rows, weights["weight_ih"], None if self.cell.biases == "apart" else bias)
+        x = dict(zip(inputs, projected.chunk(len(inputs), -1), strict=True))
+        b = {} if bias is None else dict(zip(inputs, bias.chunk(len(inputs)), strict=True))
+        found = {}
+        for i in self.given:
+            value = self.graph[i]
+            if value.op == "x":
+                found[i] = x[value.name]
+            elif value.op == "bias":
+                found[i] = b[value.name]
+            else:
+                found[i] = weights[value.name].narrow(0, value.part * value.width, value.width)
+        return found
 
 
-def _refuse(name: str) -> Callable[..., Any]:
-    def refuse(self: Affine, *others: Any) -> Any:
-        raise NotAffineError(f"it takes {name} of the state")
-
-    return refuse
-
-
-for _name in ("pow", "rpow", "mod", "rmod", "matmul", "rmatmul", "abs", "lt", "le", "gt", "ge", "getitem", "bool"):
-    setattr(Affine, f"__{_name}__", _refuse(_name))
-
-
-def _of(forward: str, backward: str) -> Callable[..., Any]:
-    """An operation of two values, one of which is affine in the state."""
-
-    def apply(first: Any, second: Any) -> Any:
-        if isinstance(first, Affine):
-            return getattr(first, forward)(second)
-        return getattr(second, backward)(first)
-
-    return apply
-
-
-OPERATIONS: dict[Any, Callable[..., Any]] = {
-    **dict.fromkeys((torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__), _of("__add__", "__radd__")),
-    **dict.fromkeys((torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__), _of("__mul__", "__rmul__")),
-    **dict.fromkeys((torch.sub, Tensor.sub, Tensor.__sub__), _of("__sub__", "__rsub__")),
-    **dict.fromkeys((torch.div, Tensor.div, Tensor.__truediv__), _of("__truediv__", "__rtruediv__")),
-    Tensor.__rsub__: _of("__rsub__", "__sub__"),
-    Tensor.__rtruediv__: _of("__rtruediv__", "__truediv__"),
-    torch.neg: Affine.__neg__,
-}
-"""What PyTorch's functions and a tensor's operators do with a value that is affine in the state."""
-
-
-def obstacle(cell: Cell, hidden_size: int) -> str | None:
-    """Why a cell cannot be computed by a scan, in words; None where it can."""
-    if cell.gates:
-        return f"U_{cell.gates[0]} multiplies the state"
-    shapes = cell.shapes(1, hidden_size)
-    weights = {name: torch.full(shape, 0.5) for name, shape in shapes.items()} | cell.constant_values(hidden_size)
-    try:
-        with torch.no_grad():
-            _coefficients(CellStepper(cell, cell.use(hidden_size), weights), torch.full((1, 1, 1), 0.5))
-    except NotAffineError as error:
-        return str(error)
-    except TypeError as error:  # what Python, not PyTorch, is asked to do with a state: an index, a number
-        return f"its body asks of the state what cannot be traced ({error})"
-    return None
-
-
-def _coefficients(step: CellStepper, x: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """a and b of each field at every step, (T, B, H) each, for x, (T, B, I)."""
-    T, B, _ = x.shape
-    rows = x.flatten(0, 1).unsqueeze(0)  # the steps in the place of the batch: no step needs another one
-    old: Any = tuple(Affine({f.name: 1.0}) for f in step.cell.fields)
-    found = []
-    for f, new in zip(step.cell.fields, step(step.prepare(rows)[0], old), strict=True):
-        slopes, b = (new.slopes, new.b) if isinstance(new, Affine) else ({}, new)
-        others = [name for name in slopes if name != f.name]
-        if others:
-            raise NotAffineError(f"its new {f.name} depends on the old {others[0]}")
-        width = step.cell.size(f.width, step.width)
-        a, b = (torch.as_tensor(v, dtype=x.dtype, device=x.device) for v in (slopes.get(f.name, 0.0), b))
-        found.append(tuple(v.expand(T * B, width).unflatten(0, (T, B)) for v in (a, b)))
-    return found
+def _product(weights: Mapping[str, Tensor], value: Value, operands: list[Tensor]) -> Tensor:
+    """The product with a further matrix; its parts are of one width, so each has as many rows of it."""
+    rows = weights[value.name].narrow(0, value.part * value.width, value.width)
+    return linear(torch.cat(operands, -1), rows)
 
 
 def run(
-    step: CellStepper,
+    plan: Plan,
+    weights: Mapping[str, Tensor],
     x: Tensor,
     state: State,
     initial: State,
@@ -168,7 +109,7 @@ def run(
     zoneout: float = 0.0,
     training: bool = False,
 ) -> tuple[State, State]:
-    """Run along time, as `recurra.engine.eager.run` does, for a cell without an `obstacle`.
+    """Run along time, as `recurra.engine.eager.run` does, for a cell that is affine in its state.
 
     Returns:
         The state after every step, each field (T, B, width), and the final state.
@@ -179,7 +120,7 @@ def run(
     if reset is not None and reverse:
         reset = torch.cat([reset[1:], torch.zeros_like(reset[:1])])
     states, final = [], []
-    for (a, b), f, begun, first in zip(_coefficients(step, x), step.cell.fields, state, initial, strict=True):
+    for (a, b), f, begun, first in zip(plan.coefficients(weights, x), plan.cell.fields, state, initial, strict=True):
         if zoneout and not f.is_bookkeeping:
             held = (torch.rand_like(b) < zoneout).to(b) if training else zoneout
             a, b = held + (1 - held) * a, (1 - held) * b

@@ -314,3 +314,14 @@ def _stepper(
 def _each(state: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """Every tensor of a state changed, be the state one tensor or several."""
     return change(state) if isinstance(state, Tensor) else tuple(change(v) for v in state)
+
+
+def cell_of(module: nn.Module) -> Cell | None:
+    """The cell that a drop-in runs; None for any other module."""
+    if isinstance(module, _Layers):
+        return _LSTM_PROJECTED[0](proj_size=module.proj_size) if module.proj_size else _OF_MODE[module.mode][0]
+    if isinstance(module, RNNCell):
+        return _OF_NONLINEARITY[module.nonlinearity][0]
+    if isinstance(module, (LSTMCell, GRUCell)):
+        return (_LSTM if isinstance(module, LSTMCell) else _GRU)[0]
+    return None

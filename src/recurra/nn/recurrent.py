@@ -13,7 +13,9 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from recurra.cells import find
 from recurra.cells.form import Cell, Start, StateField, Stateful, Use, state_fields
 from recurra.engine import eager, scan
+from recurra.engine.affine import NotAffineError
 from recurra.engine.eager import State
+from recurra.engine.trace import TraceError, trace
 from recurra.errors import unknown
 from recurra.nn.arguments import (
     Layout,
@@ -181,10 +183,14 @@ class Recurrent(nn.Module):
             return Choice("eager", f"{self.form.name!r} is a plain function, run one step after another")
         if self.backend == "eager":
             return Choice("eager", "backend='eager' asks for it: one step after another")
-        obstacle = scan.obstacle(self.cell, self._places[0].hidden_size)
-        if obstacle is None:
-            return Choice("scan", f"cell {self.cell.name!r} is affine in its state, so all steps run in parallel")
-        return Choice("eager", f"cell {self.cell.name!r} is not affine in its state ({obstacle})")
+        try:
+            for place in self._places:
+                place.plan = scan.Plan(self.cell, trace(self.cell, place.hidden_size))
+        except TraceError as error:
+            return Choice("eager", f"cell {self.cell.name!r} cannot be written down as a program ({error})")
+        except NotAffineError as error:
+            return Choice("eager", f"cell {self.cell.name!r} is not affine in its state ({error})")
+        return Choice("scan", f"cell {self.cell.name!r} is affine in its state, so all steps run in parallel")
 
     def _register(self, place: "_Place", factory: dict[str, Any]) -> None:
         """Make the parameters and constants of one layer and direction, still empty."""
@@ -349,12 +355,11 @@ class Recurrent(nn.Module):
     ) -> tuple[State, State]:
         """Run one layer and direction: the first so many fields at every step, (T, B, width) each, and the last."""
         how: Any = {**flags, "reverse": place.reverse, "zoneout": self.zoneout, "training": self.training}
-        step = self._stepper(place, x)
-        if self.choice.backend == "scan" and isinstance(step, eager.CellStepper):
-            states, final = scan.run(step, x, state, initial, **how)
+        if place.plan is not None:
+            states, final = scan.run(place.plan, self._weights(place), x, state, initial, **how)
             return states[:fields], final
         spared = [f.is_bookkeeping for f in self.form.fields]
-        along, final = eager.run(step, x, state, initial, spared=spared, **how)
+        along, final = eager.run(self._stepper(place, x), x, state, initial, spared=spared, **how)
         return _along_time(along, final, fields), final
 
     def _along_path(self, letter: str, v: Tensor, layers: Sequence[int]) -> Tensor:
@@ -482,6 +487,7 @@ class _Place:
     hidden_size: int
     widths: tuple[int, ...]
     use: Use | None = None
+    plan: scan.Plan | None = None
     names: list[str] = field(default_factory=list)
 
 

@@ -1,0 +1,104 @@
+"""`explain`: what a layer computes at a step, its derivative, and how it is run."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from recurra.cells import Cell
+from recurra.engine.adjoint import derive
+from recurra.engine.listing import listing
+from recurra.engine.trace import TraceError, trace
+from recurra.nn.dropin import cell_of
+from recurra.nn.recurrent import Choice, Recurrent
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What `explain` tells; it prints well.
+
+    Attributes:
+        cell: The cell, with its options.
+        backend: How the layer is run: "eager", one step after another, or "scan", all in parallel.
+        reason: Why, in words.
+        program: The step: a value a line, each computed once. h' is the old h, x_g the gate's W x + b. None where the
+            cell cannot be written down; `reason` says what stands against it.
+        adjoint: The derivative, likewise: δv is the loss's gradient by v; in front, the values of the step that are
+            kept for it. ⊗ is the product of columns and rows; += adds up over rows and steps.
+    """
+
+    cell: str
+    backend: str
+    reason: str
+    program: str | None
+    adjoint: str | None
+
+    def __str__(self) -> str:
+        lines = [self.cell, f"backend: {self.backend}", f"because {self.reason}"]
+        for title, text in (("step", self.program), ("derivative", self.adjoint)):
+            if text is not None:
+                lines += [f"{title}:", *(f"    {line}" for line in text.splitlines())]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+def explain(layer: nn.Module) -> Explanation:
+    """What a layer computes at a step, the derivative of that, and how it is run and why.
+
+    Args:
+        layer: A `Recurrent`, or one of the drop-ins (`recurra.LSTM`, …).
+
+    Raises:
+        TypeError: It is another module.
+
+    Example:
+        >>> print(explain(Recurrent("min_gru", 3, 4)))
+        min_gru()
+        backend: scan
+        because cell 'min_gru' is affine in its state, so all steps run in parallel
+        step:
+            v1 = sigmoid(x_z)
+            v2 = 1 - v1
+            v3 = h' * v2
+            v4 = x_n * v1
+            v5 = v3 + v4
+            h = v5
+        derivative:
+            kept: h'; x_n; v1 = sigmoid(x_z)
+            v2 = 1 - v1
+            v6 = v1 * δh
+            v7 = x_n * δh
+            v8 = v2 * δh
+            v9 = h' * δh
+            v10 = v7 - v9
+            v11 = v1 * v2
+            v12 = v10 * v11
+            δx_n = v6
+            δx_z = v12
+            δh' = v8
+    """
+    cell, size, choice = _what_it_runs(layer)
+    if not isinstance(cell, Cell):
+        return Explanation(getattr(cell, "__name__", type(cell).__name__), choice.backend, choice.reason, None, None)
+    try:
+        step = trace(cell, size)
+    except TraceError as error:
+        reason = choice.reason
+        if str(error) not in reason:
+            reason += f"; it cannot be written down as a program ({error})"
+        return Explanation(repr(cell), choice.backend, reason, None, None)
+    return Explanation(repr(cell), choice.backend, choice.reason, *listing(step, derive(step)))
+
+
+def _what_it_runs(layer: Any) -> tuple[Any, int, Choice]:
+    """The cell of a layer, or its function; hidden_size of the first layer; and how it is run."""
+    if isinstance(layer, Recurrent):
+        sizes = layer.hidden_size
+        return layer.cell, sizes if isinstance(sizes, int) else sizes[0], layer.choice
+    cell = cell_of(layer)
+    if cell is None:
+        raise TypeError(
+            f"a recurra.Recurrent or a drop-in such as recurra.LSTM is expected, not {type(layer).__name__}"
+        )
+    return cell, layer.hidden_size, Choice("eager", "a drop-in takes one step after another")
