@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from recurra.cells.form import cell
-from recurra.math import exp, sigmoid, sqrt
+from recurra.math import exp, log_sigmoid, sigmoid, sqrt, tanh
 
 
 @cell(state="h", inputs="z n", chrono="-z")
@@ -29,16 +29,18 @@ def min_gru(z, s):
 def min_lstm(z, s):
     """Minimal LSTM, whose gates do not see the state and are scaled to sum to one (Feng et al. 2024).
 
+    With r = log f - log i, f / (f + i) is σ(r) and i / (f + i) is σ(-r), also where f and i are both too small to be
+    divided.
+
     Formula:
-        f_t = σ(W_f x_t + b_f)
-        i_t = σ(W_i x_t + b_i)
+        r_t = log σ(W_f x_t + b_f) - log σ(W_i x_t + b_i)
         n_t = W_n x_t + b_n
-        h_t = f_t / (f_t + i_t) ⊙ h_(t-1) + i_t / (f_t + i_t) ⊙ n_t
+        h_t = σ(r_t) ⊙ h_(t-1) + σ(-r_t) ⊙ n_t
 
     Shapes: x_t (B, I); h_t (B, H); W_f (H, I); b_f (H,); likewise i, n.
     """
-    f, i = sigmoid(z.f), sigmoid(z.i)
-    return f / (f + i) * s.h + i / (f + i) * z.n
+    r = log_sigmoid(z.f) - log_sigmoid(z.i)
+    return sigmoid(r) * s.h + sigmoid(-r) * z.n
 
 
 def _decay_on_a_ring(shape: tuple[int, ...]) -> Tensor:
@@ -52,13 +54,16 @@ def linear_recurrence(z, s, p):
     """Diagonal linear recurrence, the linear recurrent unit with real eigenvalues (Orvieto et al. 2023).
 
     Each unit is a moving average of its input, which decays by a, 0 < a < 1, at a step; the factor before the input
-    keeps the state's size whatever a is. The paper's eigenvalues are complex, a e^(iθ); these have θ = 0.
+    keeps the state's size whatever a is: it is √(1 - a²), written so that no rounding of a to 1 makes it zero. The
+    paper's eigenvalues are complex, a e^(iθ); these have θ = 0.
 
     Formula:
         a = exp(-exp(nu_a))
-        h_t = a ⊙ h_(t-1) + √(1 - a ⊙ a) ⊙ (W_n x_t + b_n)
+        u = tanh(exp(nu_a))
+        h_t = a ⊙ h_(t-1) + √(2 u / (1 + u)) ⊙ (W_n x_t + b_n)
 
     Shapes: x_t (B, I); h_t (B, H); W_n (H, I); b_n (H,); nu_a (H,).
     """
     a = exp(-exp(p.nu_a))
-    return a * s.h + sqrt(1 - a * a) * z.n
+    u = tanh(exp(p.nu_a))
+    return a * s.h + sqrt(2 * u / (1 + u)) * z.n
