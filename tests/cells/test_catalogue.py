@@ -228,6 +228,7 @@ FAULTY = "from recurra.cells import cell\n@cell(state='', gates='a')\ndef f(z, s
     ("text", "name", "message"),
     [
         ("def leaky(x, h): return h", "FILE:leeky", "unknown cell in FILE 'leeky'; did you mean 'leaky'? Known: leaky"),
+        ("from recurra import cell\ndef own(x, h): return h", "FILE:sell", "unknown cell in FILE 'sell'. Known: own"),
         ("x = 3", "FILE:y", "unknown cell in FILE 'y'; there is none"),
         ("x = 3", "FILE:x", "'x' in FILE: a cell or a function (x, state) is expected, not int"),
         ("class A: pass", "FILE:A", "'A' in FILE: a cell or a function (x, state) is expected, not type"),

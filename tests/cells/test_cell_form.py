@@ -1,12 +1,13 @@
 """What the form of a cell says when a declaration or a body is wrong, and what a body may do with what it is given."""
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recurra import cells
 from recurra.cells import Cell, cell
@@ -37,8 +38,11 @@ WRONG_DECLARATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "vector and matrix": ({"vectors": "v", "matrices": {"v": ("H", "H")}}, "'v' is declared twice"),
     "vector and constant": ({"vectors": "v", "constants": {"v": torch.zeros}}, "'v' is declared twice"),
     "vector and field": ({"vectors": "h"}, "'h' is declared twice"),
-    "vector and U": ({"vectors": "U_h"}, "'U_h' is declared twice"),
-    "field and all biases": ({"state": "h b"}, "'b' is declared twice"),
+    "vector and U": ({"vectors": "U_h"}, "'U_h' is the name of a W, U or b of its net inputs; another one is needed"),
+    "field and all biases": (
+        {"state": "h b"},
+        "'b' is the name of a W, U or b of its net inputs; another one is needed",
+    ),
     "no identifier": ({"gates": "h 1st"}, "'1st' is not a name that Python allows for an attribute"),
     "keyword": ({"state": "h lambda"}, "'lambda' is not a name that Python allows for an attribute"),
     "underscore": ({"vectors": "_v"}, "'_v' is not a name that Python allows for an attribute"),
@@ -79,6 +83,14 @@ WRONG_DECLARATIONS: dict[str, tuple[dict[str, Any], str]] = {
         {"inputs": "g", "start": {"U_g": 1.0}},
         "start: unknown parameter or state field 'U_g'; did you mean 'W_g'? Known: U, U_h, W, W_g, W_h, b, b_g, b_h, h",
     ),
+    "start of U where no gate has one": (
+        {"gates": "", "inputs": "g", "start": {"U": 1.0}},
+        "start: unknown parameter or state field 'U'. Known: W, W_g, b, b_g, h",
+    ),
+    "start of b where there is none": (
+        {"biases": 0, "start": {"b_h": 1.0}},
+        "start: unknown parameter or state field 'b_h'; did you mean 'W_h'? Known: U, U_h, W, W_h, h",
+    ),
     "start by no way": (
         {"start": {"U": "orthogonl"}},
         "start of 'U': unknown initialisation 'orthogonl'; did you mean 'orthogonal'? "
@@ -96,6 +108,28 @@ WRONG_DECLARATIONS: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_declaration_that_contradicts_itself(declared: dict[str, Any], message: str) -> None:
     with pytest.raises(CellError, match=told(f"cell 'simple': {message}")):
         cell(**{"state": "h", "gates": "h", **declared})(simple)
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        ({"state": ["h"]}, "state: names in one text are expected, such as state='a b', not ['h']"),
+        ({"gates": ["i", "f"]}, "gates: names in one text are expected, such as gates='a b', not ['i', 'f']"),
+        ({"vectors": None}, "vectors: names in one text are expected, such as vectors='a b', not None"),
+        ({"gates": "i, f"}, "gates: names are separated by spaces, not commas: 'i, f'"),
+        ({"start": ["b"]}, "start: a mapping by name is expected, {name: …}, not ['b']"),
+        ({"matrices": "M"}, "matrices: a mapping by name is expected, {name: …}, not 'M'"),
+        ({"constants": "T"}, "constants: a mapping by name is expected, {name: …}, not 'T'"),
+    ],
+)
+def test_a_declaration_of_the_wrong_kind(declared: Any, message: str) -> None:
+    with pytest.raises(CellError, match=told(f"cell: {message}")):
+        cell(**{"state": "h", "gates": "h", **declared})
+
+
+def test_a_body_that_is_none() -> None:
+    with pytest.raises(CellError, match=told("cell: a function (z, s) or (z, s, p) is expected as its body, not 3")):
+        cell(state="h", gates="h")(3)  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize(
@@ -183,6 +217,7 @@ def optional(z, s, *, activation=tanh, bias=1.0, width=2, clip=False, how="ortho
         ),
         ({"bias": "1"}, "option 'bias': a number is expected, not '1'"),
         ({"bias": True}, "option 'bias': a number is expected, not True"),
+        ({"bias": math.nan}, "option 'bias': a number is expected, not nan"),
         ({"clip": 1}, "option 'clip': True or False is expected, not 1"),
         ({"how": 1}, "option 'how': a name is expected, not 1"),
         (
@@ -210,6 +245,8 @@ def test_options_that_can_be() -> None:
 # --- bodies ----------------------------------------------------------------------------------------------------------
 
 TWO = {"state": "h c", "gates": "i f"}
+MATRIX = "a matrix of a cell stands left of what it multiplies, `p.W @ v`, and can do nothing else"
+PARAMETRIC = nn.PReLU()
 
 
 def both(z):
@@ -326,7 +363,32 @@ WRONG_BODIES: dict[str, tuple[dict[str, Any], Callable[..., Any], str]] = {
     "matrix from the right": (
         {**TWO, "matrices": {"A": ("H", "H")}},
         lambda z, s, p: (both(z), s.c @ p.A),
-        " (LINE): TypeError: unsupported operand type(s) for @: 'Tensor' and 'LinearMap'",
+        f" (LINE): TypeError: {MATRIX}",
+    ),
+    "matrix unit by unit": (
+        {**TWO, "matrices": {"A": ("H", "H")}},
+        lambda z, s, p: (both(z), p.A * s.c),
+        f" (LINE): TypeError: {MATRIX}",
+    ),
+    "matrix turned": (
+        {**TWO, "matrices": {"A": ("H", "H")}},
+        lambda z, s, p: (both(z), p.A.T @ s.c),
+        f" (LINE): TypeError: {MATRIX}",
+    ),
+    "a condition": (
+        TWO,
+        lambda z, s: (both(z), s.c if z.i else z.f),
+        " (LINE): RuntimeError: Boolean value of Tensor with more than one value is ambiguous",
+    ),
+    "a function of numbers": (
+        TWO,
+        lambda z, s: (both(z), math.tanh(z.i) + z.f),
+        " (LINE): ValueError: only one element tensors can be converted to Python scalars",
+    ),
+    "an activation with parameters": (
+        TWO,
+        lambda z, s, *, activation=PARAMETRIC: (activation(both(z)), s.c),
+        ": option 'activation': PReLU has parameters, which would not be trained; declare `vectors`",
     ),
     "matrix of another width": (
         {**TWO, "matrices": {"A": ("H", 2)}},
@@ -570,7 +632,7 @@ APART: dict[str, tuple[dict[str, Any], Any, str]] = {
     "a matrix behind": (
         {"matrices": {"M": ("H", "H")}},
         lambda z, s, p: tanh(z.a) @ p.M,
-        "TypeError: unsupported operand type(s) for @: 'Tensor' and 'LinearMap'",
+        f"TypeError: {MATRIX}",
     ),
     "not apart": (
         {},

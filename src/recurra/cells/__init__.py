@@ -49,7 +49,9 @@ def find(name: str) -> Cell | Callable[..., Any]:
     module = _module(where)
     found = getattr(module, attribute, None)
     if found is None:
-        own = [key for key, value in vars(module).items() if isinstance(value, (Cell, FunctionType))]
+        functions = {k: v for k, v in vars(module).items() if isinstance(v, FunctionType)}
+        own = [k for k, v in vars(module).items() if isinstance(v, Cell)]
+        own += [k for k, v in functions.items() if v.__module__ == module.__name__]  # not what it imports
         raise CellError(unknown(f"cell in {where}", attribute, own))
     if isinstance(found, type) or not callable(found):
         raise CellError(

@@ -6,6 +6,7 @@ the engine knows which products each net input needs.
 """
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recurra.cells.terms import LinearMap, NetInput
 from recurra.errors import CellError, unknown
@@ -64,6 +65,22 @@ def fail(cell: str, text: str) -> NoReturn:
 # --- the declaration ------------------------------------------------------------------------------------------------
 
 
+def arguments(texts: Mapping[str, Any], mappings: Mapping[str, Any]) -> None:
+    """Check the kinds of what a cell is declared with.
+
+    Raises:
+        CellError: One is of another kind, a list of names instead of a text, say.
+    """
+    for name, value in texts.items():
+        if not isinstance(value, str):
+            raise CellError(f"cell: {name}: names in one text are expected, such as {name}='a b', not {value!r}")
+        if "," in value:
+            raise CellError(f"cell: {name}: names are separated by spaces, not commas: {value!r}")
+    for name, value in mappings.items():
+        if value is not None and not isinstance(value, Mapping):
+            raise CellError(f"cell: {name}: a mapping by name is expected, {{name: …}}, not {value!r}")
+
+
 def options(name: str, body: Callable[..., Any]) -> dict[str, Any]:
     """The options of a body: its keyword-only arguments and their defaults."""
     found = {}
@@ -101,6 +118,8 @@ def option(cell: "Cell", name: str, value: Any) -> Any:
         return ACTIVATIONS[value]
     if isinstance(default, tuple) and isinstance(value, (tuple, list)):
         return tuple(value)
+    if isinstance(value, float) and math.isnan(value):
+        fail(cell.name, f"option {name!r}: a number is expected, not nan")
     kinds = ((bool, "True or False"), ((int, float), "a number"), (str, "a name"), (tuple, "a tuple"))
     for kind, words in kinds:
         if isinstance(default, kind) and name not in cell.sizes:
@@ -138,9 +157,13 @@ def declaration(cell: "Cell") -> None:
     _check_names(cell.name, gates)
     letters = [*"WUb", *(f"{letter}_{gate}" for letter in "WUb" for gate in gates)]
     fields = [f.name for f in cell.fields]
-    _check_names(cell.name, [*letters, *further, *cell.constants, *fields])  # as `start` knows them
-    without_u = [f"U_{gate}" for gate in cell.inputs]
-    _check_start(cell, [name for name in (*letters, *further, *fields) if name not in without_u])
+    for name in (*further, *cell.constants, *fields):
+        if name in letters:  # which `start` would not know apart
+            fail(cell.name, f"{name!r} is the name of a W, U or b of its net inputs; another one is needed")
+    _check_names(cell.name, [*further, *cell.constants, *fields])
+    without_u = [f"U_{gate}" for gate in cell.inputs] + ([] if cell.gates else ["U"])
+    without_b = [] if cell.biases else [name for name in letters if name[0] == "b"]
+    _check_start(cell, [name for name in (*letters, *further, *fields) if name not in (*without_u, *without_b)])
 
     if positional(cell.body) not in (2, 3):
         fail(cell.name, "its body takes (z, s) or (z, s, p), and options as keyword-only arguments")
@@ -210,6 +233,11 @@ def _check_size(form: "Stateful", what: str, size: Any) -> None:
 def use(cell: "Cell", hidden_size: int) -> Use:
     """Run the body once on tensors of two rows and see how it takes its net inputs; see `Cell.use`."""
     H = hidden_size
+    for name, value in cell.options.items():
+        own = next(value.parameters(), None) if isinstance(value, nn.Module) else None
+        if own is not None:
+            kind = type(value).__name__
+            fail(cell.name, f"option {name!r}: {kind} has parameters, which would not be trained; declare `vectors`")
     state = cell.state_type(*(torch.full((2, width), 0.5) for width in cell.widths(H)))
     notes = _Notes(cell, state[0].shape[-1])
     values: dict[str, Any] = {v.name: torch.full((cell.size(v.width, H),), 0.5) for v in cell.vectors}

@@ -36,6 +36,7 @@ from torch import Tensor
 from recurra.cells import check
 from recurra.cells.check import Use
 from recurra.cells.terms import plain
+from recurra.errors import CellError
 
 Start = float | str | Callable[[tuple[int, ...]], Tensor]
 """How a parameter or state field begins: a number, the name of an option that holds it, a named initialisation, or a
@@ -318,7 +319,12 @@ def cell(
         CellError: A declaration that contradicts itself.
     """
 
+    texts = {"state": state, "gates": gates, "inputs": inputs, "vectors": vectors, "chrono": chrono}
+    check.arguments(texts, {"matrices": matrices, "constants": constants, "start": start})
+
     def declare(body: Callable[..., Any]) -> Cell:
+        if not callable(body):
+            raise CellError(f"cell: a function (z, s) or (z, s, p) is expected as its body, not {body!r}")
         name = body.__name__.strip("<>")  # of <lambda>
         starts, sizes = dict(start or {}), dict(matrices or {})
         fields = state_fields(state, starts)

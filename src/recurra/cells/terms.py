@@ -1,7 +1,7 @@
 """The terms of a cell's equations that are more than tensors: net inputs, `z.g`, and matrices, `p.W @ v`."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 from torch import Tensor
@@ -93,7 +93,9 @@ def _operator(name: str) -> Callable[..., Any]:
 for _name in (
     *("add", "sub", "mul", "truediv", "pow", "matmul"),
     *("radd", "rsub", "rmul", "rtruediv", "rpow", "rmatmul"),
+    *("mod", "rmod", "floordiv", "rfloordiv"),
     *("neg", "abs", "getitem", "eq", "ne", "lt", "le", "gt", "ge"),
+    *("bool", "float", "int", "len"),  # of which the tensor says why it has none
 ):
     setattr(NetInput, f"__{_name}__", _operator(f"__{_name}__"))
 
@@ -108,6 +110,16 @@ class LinearMap:
 
     def __matmul__(self, v: Any) -> Tensor:
         return linear(plain(v), self._weight)
+
+    def _refuse(self, *others: Any) -> NoReturn:
+        raise TypeError("a matrix of a cell stands left of what it multiplies, `p.W @ v`, and can do nothing else")
+
+    __rmatmul__ = __mul__ = __rmul__ = __add__ = __radd__ = __sub__ = __rsub__ = __truediv__ = __neg__ = _refuse
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        self._refuse()
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Tensor:
