@@ -248,7 +248,13 @@ def test_a_function_whose_state_cannot_be(state: str, message: str) -> None:
 
 @pytest.mark.parametrize(
     ("function", "shapes"),
-    [(lambda x, h: (h, h), "[(3, 4), (3, 4)]"), (lambda x, h: h[:, :2], "[(3, 2)]"), (lambda x, h: [], "[]")],
+    [
+        (lambda x, h: (h, h), "[(3, 4), (3, 4)]"),
+        (lambda x, h: h[:, :2], "[(3, 2)]"),
+        (lambda x, h: [], "[]"),
+        (lambda x, h: None, "a NoneType"),
+        (lambda x, h: {"h": h}, "a dict"),
+    ],
 )
 def test_a_function_that_returns_another_state(function: Any, shapes: str) -> None:
     layer = Recurrent(function, 4, 4)

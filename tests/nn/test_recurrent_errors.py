@@ -123,6 +123,19 @@ WRONG_STARTS: dict[str, tuple[dict[str, Any], str]] = {
     "value": ({"U": None}, "cell 'gru': init of 'U': a number or a named initialisation is expected, not None"),
     "flag": ({"U": True}, "cell 'gru': init of 'U': a number or a named initialisation is expected, not True"),
     "span": ({"chrono": 2}, "cell 'gru': init of 'chrono': a span of more than 2 steps is expected, not 2"),
+    "endless span": (
+        {"chrono": float("inf")},
+        "cell 'gru': init of 'chrono': a span of more than 2 steps is expected, not inf",
+    ),
+    "values of another shape": (
+        {"U": lambda shape: torch.ones(3)},
+        "<lambda> should make first values of shape (4, 4), not (3,)",
+    ),
+    "a function of a tensor": (
+        {"U_r": nn.init.orthogonal_},
+        "orthogonal_, which makes first values of shape (4, 4): AttributeError: 'tuple' object has no attribute "
+        "'ndimension'",
+    ),
     "no span": ({"chrono": "784"}, "cell 'gru': init of 'chrono': a span of more than 2 steps is expected, not '784'"),
 }  # fmt: skip
 

@@ -280,8 +280,11 @@ def test_shapes(steps: int, rows: int, size: list[int], bidirectional: bool, bat
         torch.tensor([2, 4, 0], dtype=torch.uint8),
         (2, 4, 0),
         np.array([2, 4, 0]),
+        np.array([0, 4, 2])[::-1],
+        torch.tensor([2, 4, 0], dtype=torch.uint16),
+        np.array([2, 4, 0], np.uint64),
     ],
-    ids=["int64", "int32", "uint8", "tuple", "numpy"],
+    ids=["int64", "int32", "uint8", "tuple", "numpy", "numpy, backward", "uint16", "numpy uint64"],
 )
 def test_lengths_of_any_kind_and_order(given_as: Any) -> None:
     layer, x = make("gru"), random(4, 3, INPUT)

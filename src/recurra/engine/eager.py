@@ -182,9 +182,14 @@ class FunctionStepper:
             CellError: The function returns another state than it was given.
         """
         new = self.function(prepared, state[0] if len(state) == 1 else state)
-        new = (new,) if isinstance(new, Tensor) else tuple(new)
-        if [v.shape for v in new] != [v.shape for v in state]:
-            found, expected = ([tuple(v.shape) for v in values] for values in (new, state))
+        new = (new,) if isinstance(new, Tensor) else new
+        expected = [tuple(v.shape) for v in state]
+        if not isinstance(new, (tuple, list)) or not all(isinstance(v, Tensor) for v in new):
+            kind = type(new).__name__
+            raise CellError(f"function {self.form.name!r}: a state of shapes {expected} is expected, not a {kind}")
+        new = tuple(new)
+        found = [tuple(v.shape) for v in new]
+        if found != expected:
             raise CellError(f"function {self.form.name!r}: a state of shapes {expected} is expected, not {found}")
         return new
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -47,6 +48,8 @@ class Layout:
 
 def within_lengths(lengths: Any, T: int, B: int, device: torch.device) -> Tensor:
     """(T, B), True at the steps within each sequence's length."""
+    if isinstance(lengths, np.ndarray):
+        lengths = lengths.tolist()  # of every type and layout, and not all of them are PyTorch's
     try:
         steps = torch.as_tensor(lengths, device=device)
     except (RuntimeError, TypeError, ValueError):
@@ -56,6 +59,7 @@ def within_lengths(lengths: Any, T: int, B: int, device: torch.device) -> Tensor
     counts = not (steps.is_floating_point() or steps.is_complex() or steps.dtype == torch.bool)
     if tuple(steps.shape) != (B,) or not (counts or B == 0):
         raise ValueError(f"lengths: {B} whole numbers are expected, not {steps.dtype} {tuple(steps.shape)}")
+    steps = steps.to(torch.int64)  # PyTorch compares only some unsigned types
     if B and is_readable(steps):
         low, high = int(steps.min()), int(steps.max())
         if low < 0 or high > T:

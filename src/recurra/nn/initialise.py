@@ -1,12 +1,13 @@
 """How parameters begin, by name and gate."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from recurra.cells.check import check_initialisation
+from recurra.cells.check import FAULTS_OF_CODE, check_initialisation
 from recurra.cells.form import Cell, Start
 from recurra.errors import CellError, unknown
 
@@ -52,7 +53,7 @@ def _further(cell: Cell) -> list[str]:
 
 
 def _check_chrono(cell: Cell, span: Any) -> None:
-    if not isinstance(span, (int, float)) or isinstance(span, bool) or not span > 2:
+    if not isinstance(span, (int, float)) or isinstance(span, bool) or not 2 < span < math.inf:
         raise CellError(f"cell {cell.name!r}: init of 'chrono': a span of more than 2 steps is expected, not {span!r}")
 
 
@@ -103,7 +104,7 @@ def fill(block: Tensor, start: Start) -> None:
     """
     vector = block.dim() == 1
     if callable(start):
-        block.copy_(start(tuple(block.shape)))
+        block.copy_(_made(start, block))
     elif not isinstance(start, str):
         block.fill_(start)
     elif start in ("zeros", "ones") or (vector and start == "identity"):
@@ -128,6 +129,24 @@ def fill(block: Tensor, start: Start) -> None:
         block.normal_(0.0, block.shape[-1] ** -0.5)
     else:
         raise ValueError(f"no initialisation is named {start!r}")
+
+
+def _made(start: Callable[[tuple[int, ...]], Tensor], block: Tensor) -> Tensor:
+    """What a function makes of a block's shape.
+
+    Raises:
+        CellError: It fails, or makes something of another shape.
+    """
+    name, shape = getattr(start, "__name__", repr(start)), tuple(block.shape)
+    try:
+        values = torch.as_tensor(start(shape))
+    except FAULTS_OF_CODE as error:
+        raise CellError(
+            f"{name}, which makes first values of shape {shape}: {type(error).__name__}: {error}"
+        ) from error
+    if values.shape not in ((), block.shape):
+        raise CellError(f"{name} should make first values of shape {shape}, not {tuple(values.shape)}")
+    return values
 
 
 def _start(cell: Cell, letter: str, gate: str, init: Mapping[str, Start] | None) -> Start:
