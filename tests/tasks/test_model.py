@@ -128,15 +128,22 @@ def test_first_values_and_a_deeper_input_from_a_recipe() -> None:
     assert layers.get_parameter("bias_l0")[5:10].tolist() == [3.0] * 5
 
 
+def test_one_name_for_every_first_value_from_a_recipe() -> None:
+    settings = ModelSettings(cell="lstm", hidden_size=5, init="zeros")
+    layers = SequenceModel(settings, 2, input_size=4).recurrent
+    assert not any(p.any() for p in layers.parameters())
+
+
 @pytest.mark.parametrize(
     ("cell", "init", "message"),
     [
+        ("gru", "zeroes", "model.init: cell 'gru': init of 'W': unknown initialisation 'zeroes'; did you mean 'zeros'"),
         ("lstm", {"b_q": 1.0}, "model.init: cell 'lstm': init: unknown parameter 'b_q'"),
         ("lstm", {"U": "identiti"}, "model.init: cell 'lstm': init of 'U': unknown initialisation 'identiti'; did you"),
         ("elman", {"chrono": 100.0}, "model.init: cell 'elman': init: it names no gates that keep its memory"),
     ],
 )
-def test_a_first_value_that_cannot_be(cell: str, init: dict[str, Any], message: str) -> None:
+def test_a_first_value_that_cannot_be(cell: str, init: Any, message: str) -> None:
     with pytest.raises(RecipeError, match="^" + re.escape(message)):
         SequenceModel(ModelSettings(cell=cell, init=init), 2, input_size=4)
 

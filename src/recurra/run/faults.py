@@ -129,6 +129,8 @@ def _bounds(schema: Schema) -> str:
 
 
 def _several(schema: Schema) -> str:
+    if "anyOf" in schema:
+        return " or ".join(_several(kind) for kind in schema["anyOf"])
     words = expected(schema)
     if words.startswith("a whole number"):
         return words.replace("a whole number", "whole numbers", 1)

@@ -53,10 +53,10 @@ class ModelSettings(BaseModel):
     input_layers: list[Width] = Field(
         default_factory=list, description="widths of feed-forward layers between the input and the recurrent layers"
     )
-    init: dict[str, float | str] = Field(
+    init: str | dict[str, float | str] = Field(
         default_factory=dict,
-        description='how parameters begin: U = "identity", b_f = 2.0, chrono = 784; keys and names on the page of '
-        "conventions",
+        description='how parameters begin: U = "identity", b_f = 2.0, chrono = 784, or one name for all of them; keys '
+        "and names on the page of conventions",
     )
     embedding_size: int = Field(default=100, ge=1, description="tokens: width of a symbol's vector")
     embedding_dropout: float = Field(
