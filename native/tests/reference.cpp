@@ -1,0 +1,103 @@
+// How far a vector function is from the exact result: float against double, double against long double.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+namespace {
+
+template <typename Wide>
+Wide exact(const std::string& name, Wide x) {
+  if (name == "exp") return std::exp(x);
+  if (name == "log") return std::log(x);
+  if (name == "tanh") return std::tanh(x);
+  if (name == "sigmoid") return x < 0 ? std::exp(x) / (1 + std::exp(x)) : 1 / (1 + std::exp(-x));
+  if (name == "log_sigmoid") return std::fmin(x, 0 * x) - std::log1p(std::exp(-std::fabs(x)));
+  if (name == "softplus") return x > 20 ? x : std::fmax(x, 0 * x) + std::log1p(std::exp(-std::fabs(x)));
+  if (name == "sqrt") return std::sqrt(x);
+  if (name == "rsqrt") return 1 / std::sqrt(x);
+  if (name == "floor") return std::floor(x);
+  return std::numeric_limits<Wide>::quiet_NaN();
+}
+
+bool has_exact(const std::string& name) {
+  static const char* const known[] = {"exp",      "log",  "tanh",  "sigmoid", "log_sigmoid",
+                                      "softplus", "sqrt", "rsqrt", "floor"};
+  return std::find(std::begin(known), std::end(known), name) != std::end(known);
+}
+
+// Units in the last place of T between what was computed and what is right; an infinity counts as the number after the
+// greatest one.
+template <typename T, typename Wide>
+double distance(T got, Wide right, bool zero_allowed) {
+  typedef std::numeric_limits<T> Limits;
+  const double far = std::numeric_limits<double>::infinity();
+  if (std::isnan(right) || std::isnan(got)) return std::isnan(right) && std::isnan(got) ? 0 : far;
+  if (zero_allowed && got == 0 && std::fabs(right) < Limits::min()) return 0;
+  if (std::signbit(got) != std::signbit(right)) return far;
+  const Wide beyond = std::ldexp(Wide(1), Limits::max_exponent);
+  const Wide a = std::min(std::fabs(Wide(got)), beyond), b = std::min(std::fabs(right), beyond);
+  const int exponent = b == 0 ? Limits::min_exponent : std::max(std::ilogb(b) + 1, Limits::min_exponent);
+  return double(std::ldexp(std::fabs(a - b), Limits::digits - exponent));
+}
+
+template <typename T>
+using Apply = int (*)(const char*, int, int64_t, T*, const T*, const T*);
+
+struct Worst {
+  double distance, at, got, right;
+};
+
+// The worst of `applies`, each under its own `flush`, over the count numbers that `number` gives.
+template <typename T, typename Wide, typename Number>
+int worst(const char* name, int ways, const Apply<T>* applies, const int* flush, int64_t count, Number number, Worst* found) {
+  constexpr int64_t BLOCK = 4096;
+  if (!has_exact(name)) return 0;
+  const bool may_flush = !std::strcmp(name, "sigmoid") || !std::strcmp(name, "log_sigmoid") || !std::strcmp(name, "softplus");
+  std::vector<T> x(BLOCK), got(BLOCK);
+  std::vector<Wide> right(BLOCK), flushed(BLOCK);
+  for (int w = 0; w < ways; ++w) found[w] = {-1, 0, 0, 0};
+  for (int64_t first = 0; first < count; first += BLOCK) {
+    const int64_t here = std::min(BLOCK, count - first);
+    for (int64_t i = 0; i < BLOCK; ++i) x[i] = number(first + std::min(i, here - 1));
+    for (int64_t i = 0; i < here; ++i) {
+      right[i] = flushed[i] = exact<Wide>(name, x[i]);
+      if (std::fpclassify(x[i]) == FP_SUBNORMAL) flushed[i] = exact<Wide>(name, std::copysign(Wide(0), Wide(x[i])));
+    }
+    for (int w = 0; w < ways; ++w) {
+      if (!applies[w](name, flush[w], BLOCK, got.data(), x.data(), x.data())) return 0;
+      for (int64_t i = 0; i < here; ++i) {
+        const Wide target = flush[w] ? flushed[i] : right[i];
+        const double d = distance<T, Wide>(got[i], target, may_flush || flush[w]);
+        if (d > found[w].distance) found[w] = {d, double(x[i]), double(got[i]), double(target)};
+      }
+    }
+  }
+  return 1;
+}
+
+}  // namespace
+
+extern "C" {
+
+// Over the floats whose bits are first, first + step, ...
+int worst_of_bits(const char* name, int ways, const Apply<float>* applies, const int* flush, uint32_t first, uint32_t step,
+                  int64_t count, Worst* found) {
+  const auto number = [=](int64_t i) {
+    const uint32_t bits = uint32_t(first + uint64_t(i) * step);
+    float x;
+    std::memcpy(&x, &bits, sizeof x);
+    return x;
+  };
+  return worst<float, double>(name, ways, applies, flush, count, number, found);
+}
+
+int worst_of_doubles(const char* name, int ways, const Apply<double>* applies, const int* flush, const double* x, int64_t count,
+                     Worst* found) {
+  return worst<double, long double>(name, ways, applies, flush, count, [=](int64_t i) { return x[i]; }, found);
+}
+}
