@@ -24,7 +24,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
             {"theory", "analysis"},
             {"nn", "learn"},
             {"engine"},
-            {"cells", "data"},
+            {"cells", "data", "_native"},
             {"math", "errors", "files", "version", "recipes"},
         ),
     )
