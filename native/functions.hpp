@@ -14,6 +14,9 @@
 // one for an instruction set that the machine does not have.
 #pragma once
 #include <cstdint>
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
 
 #ifndef RECURRA_ISA
 #define RECURRA_ISA generic
@@ -77,13 +80,15 @@ struct Format<double> {
 // What belongs to a vector of numbers: its format, and the vector of whole numbers with the same bits.
 template <typename V>
 struct Lane;
+typedef float Floats __attribute__((vector_size(RECURRA_VECTOR_BYTES)));
+typedef double Doubles __attribute__((vector_size(RECURRA_VECTOR_BYTES)));
 template <>
-struct Lane<float __attribute__((vector_size(RECURRA_VECTOR_BYTES)))> : Format<float> {
+struct Lane<Floats> : Format<float> {
   typedef float Number;
   typedef Whole Bits __attribute__((vector_size(RECURRA_VECTOR_BYTES)));
 };
 template <>
-struct Lane<double __attribute__((vector_size(RECURRA_VECTOR_BYTES)))> : Format<double> {
+struct Lane<Doubles> : Format<double> {
   typedef double Number;
   typedef Whole Bits __attribute__((vector_size(RECURRA_VECTOR_BYTES)));
 };
@@ -115,14 +120,39 @@ inline V with_sign(V magnitude, V x) {
   return (V)((B)magnitude | ((B)x & (B)all<V>(-0.0)));
 }
 
+// The second where the two are equal or one is NaN: what x86 has in one instruction, which GCC does not find by itself.
+#if defined(__SSE2__)
+#if RECURRA_VECTOR_BYTES == 64
+#define RECURRA_X86(name, type) _mm512_maskz_##name##_##type(-1, x, y)  // the form without mask sets off a GCC warning
+#elif RECURRA_VECTOR_BYTES == 32
+#define RECURRA_X86(name, type) _mm256_##name##_##type(x, y)
+#else
+#define RECURRA_X86(name, type) _mm_##name##_##type(x, y)
+#endif
+inline Floats larger(Floats x, Floats y) { return (Floats)RECURRA_X86(max, ps); }
+inline Floats smaller(Floats x, Floats y) { return (Floats)RECURRA_X86(min, ps); }
+inline Doubles larger(Doubles x, Doubles y) { return (Doubles)RECURRA_X86(max, pd); }
+inline Doubles smaller(Doubles x, Doubles y) { return (Doubles)RECURRA_X86(min, pd); }
+#undef RECURRA_X86
+#else
+template <typename V>
+inline V larger(V x, V y) {
+  return x > y ? x : y;
+}
+template <typename V>
+inline V smaller(V x, V y) {
+  return x < y ? x : y;
+}
+#endif
+
 // x brought into an interval; NaN stays.
 template <typename V>
 inline V at_least(V x, typename Lane<V>::Number least) {
-  return all<V>(least) > x ? all<V>(least) : x;
+  return larger(all<V>(least), x);
 }
 template <typename V>
 inline V at_most(V x, typename Lane<V>::Number most) {
-  return all<V>(most) < x ? all<V>(most) : x;
+  return smaller(all<V>(most), x);
 }
 
 // A polynomial, its coefficients from the highest power down.
@@ -279,17 +309,17 @@ inline V vsoftplus(V x) {
 
 template <typename V>
 inline V vrelu(V x) {
-  return x < 0 ? V{} : x;
+  return at_least(x, 0);
 }
 
 // NaN where either is; of two zeros, the second.
 template <typename V>
 inline V vmaximum(V x, V y) {
-  return x != x ? x : (x > y ? x : y);
+  return x != x ? x : larger(x, y);
 }
 template <typename V>
 inline V vminimum(V x, V y) {
-  return x != x ? x : (x < y ? x : y);
+  return x != x ? x : smaller(x, y);
 }
 
 // Those that are rare in cells: the C library's, lane by lane.
