@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.func import jacfwd, jacrev
 
 from recurra import cells
 from recurra.cells import CATALOGUE, cell
@@ -189,3 +190,18 @@ def test_a_field_that_reads_another_is_not_scanned() -> None:
 
 def test_the_scan_is_chosen_by_what_the_cell_is_not_by_its_name() -> None:
     assert re.search("affine", Recurrent(cells.integrator(activation="relu"), 3, 4).choice.reason)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # PyTorch's own
+@pytest.mark.parametrize("name", LINEAR)
+def test_second_derivatives_agree_whichever_way_they_are_taken(name: str) -> None:
+    layer, x = Recurrent(name, 2, 2, dtype=torch.float64), random(5, 1, 2)
+
+    def loss(x: Tensor) -> Tensor:
+        return layer(x)[0].sin().sum()
+
+    expected = jacrev(jacrev(loss))(x)
+    assert expected.any()
+    torch.testing.assert_close(jacfwd(jacrev(loss))(x), expected)
+    torch.testing.assert_close(jacrev(jacfwd(loss))(x), expected)
+    torch.testing.assert_close(jacfwd(jacfwd(loss))(x), expected)

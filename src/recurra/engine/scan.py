@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import TransformType, get_interpreter_stack
 from torch.nn.functional import linear
 
 from recurra.cells.form import Cell
@@ -151,11 +152,18 @@ def scan(a: Tensor, b: Tensor, start: Tensor, reverse: bool = False) -> Tensor:
         return b
     kind = torch.promote_types(torch.promote_types(a.dtype, b.dtype), start.dtype)
     a, b, start = a.to(kind), b.to(kind), start.to(kind)
-    if torch.compiler.is_compiling():  # the compiler refuses a function with a forward mode; it derives by itself
+    if torch.compiler.is_compiling() or _forward_modes() > 1:
+        # The compiler refuses a function with a forward mode, and PyTorch takes the derivative of such a forward mode
+        # in forward mode again for zero; both derive by themselves what is taken apart.
         return _either_way(a, b, start, reverse)
     states = _Scan.apply(a, b, start, reverse)
     assert isinstance(states, Tensor)
     return states
+
+
+def _forward_modes() -> int:
+    """How many forward modes of `torch.func` the caller is in, one inside the other."""
+    return sum(level.key() == TransformType.Jvp for level in get_interpreter_stack() or ())
 
 
 class _Scan(torch.autograd.Function):
