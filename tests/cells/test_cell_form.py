@@ -600,6 +600,24 @@ def test_a_tuple_may_come_as_a_list() -> None:
         cells.clockwork(periods=3)
 
 
+def test_what_is_no_declaration() -> None:
+    with pytest.raises(CellError, match=told('cell: it is called with a declaration, @cell(state="h", gates="h"), and '
+                                             "that with the body")):  # fmt: skip
+        cell(simple)
+    with pytest.raises(CellError, match=told("cell: constant 'T': a function (hidden_size, **options) is expected, not "
+                                             "Tensor")):  # fmt: skip
+        cell(state="h", gates="h", constants={"T": torch.ones(3)})  # type: ignore[dict-item]
+    with pytest.raises(CellError, match="recurrent says how U multiplies, and without gates there is none"):
+        cell(state="h", inputs="h", recurrent="diagonal")(simple)
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.bool])
+def test_a_new_state_of_another_type(kind: torch.dtype) -> None:
+    one = cell(state="h", gates="h")(lambda z, s: tanh(z.h).to(kind))
+    with pytest.raises(CellError, match=f"its new 'h' should be of the type of the old, torch.float32, but is {kind}"):
+        Recurrent(one, 3, 4)
+
+
 @pytest.mark.parametrize("periods", [(), (0, 1), (2, -1), (1.5,), ("a",)])
 def test_periods_that_cannot_be(periods: tuple[Any, ...]) -> None:
     message = f"periods: whole numbers above 0 are expected, not {periods}"

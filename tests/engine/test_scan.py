@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.func import jacfwd, jacrev
 
 from recurra import cells
 from recurra.cells import CATALOGUE, cell
@@ -146,6 +147,44 @@ def forgetting(z, s):
     return tanh(z.g)
 
 
+@cell(state="h c", inputs="f o n")
+def qrnn(z, s):
+    """QRNN with fo-pooling (Bradbury et al. 2017), its window one step."""
+    f = sigmoid(z.f)
+    c = f * s.c + (1 - f) * tanh(z.n)
+    return sigmoid(z.o) * c, c
+
+
+@cell(state="h c d", inputs="f r n", vectors="v_f", start={"d": 0.5})
+def sru(z, s, p):
+    """SRU as first published (Lei et al. 2018); d sees the old c as well as the new."""
+    f, r = sigmoid(z.f), sigmoid(z.r)
+    c = f * s.c + (1 - f) * z.n
+    return r * tanh(c) + (1 - r) * z.n, c, tanh(c - p.v_f * s.c)
+
+
+@pytest.mark.parametrize("one", [qrnn, sru])
+@pytest.mark.parametrize("how", ["plain", "lengths", "mask and reset"])
+@pytest.mark.parametrize("steps", [0, 1, 12])
+def test_what_no_step_reads_is_computed_from_what_is_scanned(one: Any, how: str, steps: int) -> None:
+    layer, twin = both(one, 3, 4, 2, bidirectional=True, zoneout=0.3)
+    x, begun = random(steps, 5, 3).requires_grad_(), [random(4, 5, 4).requires_grad_() for _ in one.fields]
+    flags: dict[str, Any] = {}
+    if how == "lengths":
+        flags["lengths"] = torch.randint(0, steps + 1, (5,))
+    if how == "mask and reset":
+        flags = {"mask": torch.rand(steps, 5) < 0.6, "reset": torch.rand(steps, 5) < 0.3}
+    ours, theirs = (each.eval()(x, begun, return_states=True, **flags) for each in (layer, twin))
+    found, expected = ((output, *final, *states) for output, final, states in (ours, theirs))
+    torch.testing.assert_close(found, expected)
+    weights = [torch.randn_like(v) for v in found]
+    gradients = []
+    for each, values in ((layer, found), (twin, expected)):
+        total = torch.stack([(v * w).sum() for v, w in zip(values, weights, strict=True)]).sum()
+        gradients.append(torch.autograd.grad(total, [x, *begun, *each.parameters()], materialize_grads=True))
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
 @pytest.mark.parametrize("one", [every_operation, several_fields, forgetting])
 def test_cells_of_ones_own_that_are_scanned(one: Any) -> None:
     layer, twin = both(one, 3, 4)
@@ -189,3 +228,18 @@ def test_a_field_that_reads_another_is_not_scanned() -> None:
 
 def test_the_scan_is_chosen_by_what_the_cell_is_not_by_its_name() -> None:
     assert re.search("affine", Recurrent(cells.integrator(activation="relu"), 3, 4).choice.reason)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # PyTorch's own
+@pytest.mark.parametrize("name", LINEAR)
+def test_second_derivatives_agree_whichever_way_they_are_taken(name: str) -> None:
+    layer, x = Recurrent(name, 2, 2, dtype=torch.float64), random(5, 1, 2)
+
+    def loss(x: Tensor) -> Tensor:
+        return layer(x)[0].sin().sum()
+
+    expected = jacrev(jacrev(loss))(x)
+    assert expected.any()
+    torch.testing.assert_close(jacfwd(jacrev(loss))(x), expected)
+    torch.testing.assert_close(jacrev(jacfwd(loss))(x), expected)
+    torch.testing.assert_close(jacfwd(jacfwd(loss))(x), expected)

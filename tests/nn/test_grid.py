@@ -407,7 +407,18 @@ def test_wrong_inputs_are_told() -> None:
         (x.float(), {}, "x: torch.float64 is expected, as the parameters are, not torch.float32"),
         (x, {"mask": x}, "mask: a boolean tensor is expected, not torch.float64"),
         (x, {"mask": x[0, ..., 0] > 0}, "mask: (3, 4, 2) is expected, not (4, 2)"),
-        (x, {"lengths": [1, 2, 3]}, "lengths: a pair is expected, rows and columns of each grid, not [1, 2, 3]"),
+        (
+            x,
+            {"lengths": [1, 2, 3]},
+            "lengths: a pair is expected, the rows of each grid and the columns of each, such as "
+            "([3, 5], [4, 4]), not [1, 2, 3]",
+        ),
+        (
+            x,
+            {"lengths": [1, 2]},
+            "lengths: a pair is expected, the rows of each grid and the columns of each, such as "
+            "([3, 5], [4, 4]), not [1, 2]",
+        ),
         (x, {"lengths": ([1, 4], [1, 1])}, "lengths: from 0 to T = 3 is expected, found 4"),
         (x, {"state": 3}, "state: a pair is expected, vertical and horizontal, not int"),
         (x, {"state": (field, None)}, "state.vertical: 2 field(s) are expected (h, c), not 1"),

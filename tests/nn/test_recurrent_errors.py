@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -59,6 +59,22 @@ WRONG_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
     "both directions and backward": (
         {"bidirectional": True, "reverse": True},
         "reverse: True cannot stand beside bidirectional=True, which runs both directions",
+    ),
+    **{
+        f"{name} by name": ({name: "no"}, f"{name}: True or False is expected, not 'no'")
+        for name in ("bidirectional", "reverse", "batch_first", "learn_initial_state")
+    },
+    "dtype by name": (
+        {"dtype": "float32"},
+        "dtype: a floating-point type such as torch.float32 is expected, not 'float32'",
+    ),
+    "whole dtype": (
+        {"dtype": torch.int64},
+        "dtype: a floating-point type such as torch.float32 is expected, not torch.int64",
+    ),
+    "a layer as a cell": (
+        {"cell": nn.LSTM(3, 4)},
+        "cell: what takes one step is expected, such as 'lstm'; LSTM runs whole sequences itself",
     ),
     "input layers": ({"input_layers": 5}, "input_layers: a list of widths is expected, such as [64, 32], not 5"),
     "output layers": ({"output_layers": [3, 0]}, "output_layers: a whole number above 0 is expected, not 0"),
@@ -170,6 +186,15 @@ WRONG_INPUTS: dict[str, tuple[Call, str]] = {
         "x: torch.float32 is expected, as the parameters are, not torch.float64",
     ),
     "x whole": (lambda layer: layer(X.long()), "x: torch.float32 is expected, as the parameters are, not torch.int64"),
+    "x sparse": (
+        lambda layer: layer(X.to_sparse()),
+        "x: a dense tensor is expected; sequences of several lengths are padded or packed",
+    ),
+    "x elsewhere": (
+        lambda layer: layer(X.to("meta")),
+        "x: it lies on meta, but the parameters on cpu",
+    ),
+    "x_t an array": (lambda layer: layer.step(cast(Any, X[0].numpy())), "x_t: a tensor is expected, not ndarray"),
     "x an array": (lambda layer: layer(X.numpy()), "x: a tensor is expected, not ndarray"),
     **{
         f"x packed beside {name}": (

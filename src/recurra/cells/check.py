@@ -79,6 +79,10 @@ def arguments(texts: Mapping[str, Any], mappings: Mapping[str, Any]) -> None:
     for name, value in mappings.items():
         if value is not None and not isinstance(value, Mapping):
             raise CellError(f"cell: {name}: a mapping by name is expected, {{name: …}}, not {value!r}")
+    for name, value in (mappings.get("constants") or {}).items():
+        if not callable(value):
+            kind = type(value).__name__
+            raise CellError(f"cell: constant {name!r}: a function (hidden_size, **options) is expected, not {kind}")
 
 
 def options(name: str, body: Callable[..., Any]) -> dict[str, Any]:
@@ -171,6 +175,8 @@ def declaration(cell: "Cell") -> None:
         fail(cell.name, f"biases is 0, 1, 2 or 'apart', not {cell.biases!r}")
     if not callable(cell.recurrent) and cell.recurrent not in KINDS_OF_U:
         fail(cell.name, unknown("kind of U", str(cell.recurrent), KINDS_OF_U))
+    if cell.recurrent != "dense" and not cell.gates:
+        fail(cell.name, "recurrent says how U multiplies, and without gates there is none")
     if cell.recurrent == "blocks":
         _check_size(cell, "recurrent='blocks'", "heads")
     for v in cell.vectors:
@@ -311,6 +317,10 @@ def _check_new_state(cell: "Cell", old: Any, new: tuple[Any, ...]) -> None:
         if found != tuple(before.shape):
             width = before.shape[-1]
             fail(cell.name, f"its new {f.name!r} should be (B, {width}), here (2, {width}), but is {found}")
+        if value.dtype != before.dtype:
+            fail(
+                cell.name, f"its new {f.name!r} should be of the type of the old, {before.dtype}, but is {value.dtype}"
+            )
 
 
 class _MisuseError(RuntimeError):

@@ -281,8 +281,10 @@ class Cell(Stateful):
 
 
 def cell(
+    body: Callable[..., Any] | None = None,
+    /,
     *,
-    state: str,
+    state: str = "",
     gates: str = "",
     inputs: str = "",
     vectors: str = "",
@@ -318,7 +320,8 @@ def cell(
     Raises:
         CellError: A declaration that contradicts itself.
     """
-
+    if body is not None:
+        raise CellError('cell: it is called with a declaration, @cell(state="h", gates="h"), and that with the body')
     texts = {"state": state, "gates": gates, "inputs": inputs, "vectors": vectors, "chrono": chrono}
     check.arguments(texts, {"matrices": matrices, "constants": constants, "start": start})
 

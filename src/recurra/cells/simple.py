@@ -123,9 +123,11 @@ def _slower_or_equal(hidden_size: int, *, periods: tuple[int, ...]) -> Tensor:
 def clockwork(z, s, p, *, periods=(1, 2, 4, 8)):
     """Clockwork RNN: groups of units that move at every T-th step only (Koutník et al. 2014).
 
-    Units are shared out evenly among `periods`, in order. A unit reads units of its own period or a longer one: U is
-    zero elsewhere. t counts the steps since the state began, modulo the least common multiple of the periods, and is
-    part of the state, so that it stays right where a state is carried on, reset or padded. At t = 0 every unit moves.
+    Units are shared out evenly among `periods`, in order (with fewer units than periods, some periods have none). A
+    unit reads units of its own period or a longer one: U is zero elsewhere. t counts the steps since the state began,
+    modulo the least common multiple of the periods, and is part of the state, so that it stays right where a state is
+    carried on, reset or padded. At t = 0 every unit moves. t is a number of the state's type, so in 16 bits that
+    multiple may be 256 at the most (bfloat16; float16: 2048).
 
     Formula:
         a_t = tanh(W_h x_t + U_h h_(t-1) + b_h)

@@ -160,7 +160,7 @@ def _given(graph: Graph, i: int, d: int) -> Iterator[tuple[int, int]]:
         case "floor" | "sign" | "lt" | "le" | "gt" | "ge" | "eq" | "ne":
             return
         case _:
-            raise NotImplementedError(op)
+            raise AssertionError(f"{op} has no derivative here")
 
 
 # --- what is kept ----------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Which cells are affine in their state, read from their programs.
 
 Where the new state is `a ⊙ s + b`, with a and b made of the input alone, all steps can be computed at once
-(`recurra.engine.scan`). The program of such a cell says what a and b are.
+(`recurra.engine.scan`). The program of such a cell says what a and b are. Only what a later step reads need be so.
 """
 
 from dataclasses import dataclass
@@ -27,21 +27,29 @@ class Affine:
     rest: int
 
 
-def affine(step: Step) -> list[tuple[int, int, int]]:
-    """For each part of the state: the old value s, and a and b of the new one, as values of the step's graph.
+def affine(step: Step) -> dict[str, list[tuple[int, int]] | None]:
+    """For each state field a and b, for each of its parts; None for a field that no step reads.
+
+    What no step reads can be anything made of the others, h = o ⊙ tanh(c), say: it is computed once those are known.
 
     Raises:
-        NotAffineError: The step is not affine in its state, or one value of the state depends on another.
+        NotAffineError: A field that a later step reads is not affine in itself alone.
     """
     graph, memo = step.graph, {}
-    found = []
+    read = set(graph.needed(i for parts in step.new.values() for i in parts))
+    found: dict[str, list[tuple[int, int]] | None] = {}
     for name, parts in step.new.items():
-        for old, new in zip(step.old[name], parts, strict=True):
-            form = _affine(graph, new, memo)
+        olds = step.old[name]
+        if not read & {*olds} and any(graph[i].op == "old" for i in graph.needed(parts)):
+            found[name] = None
+            continue
+        forms = [_affine(graph, new, memo) for new in parts]
+        for old, form in zip(olds, forms, strict=True):
             others = [i for i in form.slopes if i != old]
             if others:
                 raise NotAffineError(f"its new {name} depends on the old {graph[others[0]].name}")
-            found.append((old, form.slopes.get(old, graph.number(0)), form.rest))
+        zero = graph.number(0)
+        found[name] = [(form.slopes.get(old, zero), form.rest) for old, form in zip(olds, forms, strict=True)]
     return found
 
 

@@ -8,17 +8,7 @@ every row, as a parameter is.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
-
-UNARY = (
-    *("neg", "abs", "sign", "floor", "exp", "log", "sqrt", "rsqrt", "sin", "cos"),
-    *("tanh", "sigmoid", "relu", "softplus", "log_sigmoid"),
-)
-BINARY = ("add", "sub", "mul", "div", "pow", "remainder", "maximum", "minimum", "lt", "le", "gt", "ge", "eq", "ne")
-TERNARY = ("where", "fma")
-POINTWISE = frozenset((*UNARY, *BINARY, *TERNARY))
-"""Operations on each number of a row by itself. fma(a, b, c) is a b + c."""
 
 PRODUCTS = frozenset(("U", "Ut", "M", "Mt"))
 """Products with U of a gate, with a further matrix, and with their transposes."""
@@ -32,7 +22,8 @@ class Value(NamedTuple):
     """One value of a program.
 
     Attributes:
-        op: The operation.
+        op: The operation: one on each number of a row by itself (`recurra.engine.interpret.OPERATIONS`), a product, a
+            "row_sum", or one of the leaves.
         args: The values that it is made of, by number.
         name: The gate, state field or parameter that it concerns.
         part: Which part of a parameter that is wider than hidden_size.
@@ -149,24 +140,3 @@ ARITHMETIC: dict[str, Callable[..., float]] = {
     "sqrt": lambda a: math.sqrt(a) if a >= 0 else math.nan,
 }
 """Operations on numbers alone that are done beforehand."""
-
-
-@dataclass(frozen=True)
-class Program:
-    """A list of values to be computed in order, and what of them is handed on.
-
-    Attributes:
-        graph: The graph that the values belong to.
-        order: The values to compute, leaves left out.
-        outputs: What is handed on, by name.
-    """
-
-    graph: Graph
-    order: tuple[int, ...]
-    outputs: dict[str, int]
-
-    def leaves(self) -> list[int]:
-        """The values that the program reads and does not compute."""
-        computed = set(self.order)
-        read = {i for index in self.order for i in self.graph[index].args} | set(self.outputs.values())
-        return sorted(read - computed)

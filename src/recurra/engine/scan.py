@@ -6,11 +6,12 @@ taken together in any grouping (Blelloch 1990; Martin & Cundy 2018).
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import TransformType, get_interpreter_stack
 from torch.nn.functional import linear
 
 from recurra.cells.form import Cell
@@ -24,12 +25,14 @@ ENOUGH_WORK = 2048
 """Values of one step, rows times units, from which on a step is bound by arithmetic, not by calls (measured)."""
 
 
+Pair = tuple[Tensor, Tensor]
+
 GIVEN = ("x", "bias", "vector", "constant")
 """Values that a step of such a cell begins with, the state aside."""
 
 
 class Plan:
-    """How a cell's a and b are computed.
+    """How the steps of a cell are computed at once.
 
     Args:
         cell: The cell.
@@ -40,49 +43,82 @@ class Plan:
     """
 
     def __init__(self, cell: Cell, step: Step) -> None:
-        self.cell, self.graph, self.old = cell, step.graph, step.old
-        forms = affine(step)
-        self.widths = [self.graph[old].width for old, _, _ in forms]
-        self.wanted = [i for _, *both in forms for i in both]
+        self.cell, self.graph, self.old, self.new = cell, step.graph, step.old, step.new
+        self.names = [f.name for f in cell.fields]
+        self.forms = affine(step)
+        widths = {name: [step.graph[i].width for i in parts] for name, parts in step.old.items()}
+        self.wanted = [
+            (i, w)
+            for name, form in self.forms.items()
+            if form is not None
+            for both, w in zip(form, widths[name], strict=True)
+            for i in both
+        ]
         self.given = [i for i, value in enumerate(self.graph.values) if value.op in GIVEN]
-        self.order = self.graph.needed(self.wanted, self.given)
+        self.order = self.graph.needed([i for i, _ in self.wanted], self.given)
+        unread = [name for name, form in self.forms.items() if form is None]
+        self.read_out = [both for name in unread for both in zip(step.new[name], widths[name], strict=True)]
+        olds = [i for parts in step.old.values() for i in parts]
+        self.order_of_read_out = self.graph.needed([i for i, _ in self.read_out], [*self.given, *olds])
 
-    def coefficients(self, weights: Mapping[str, Tensor], x: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """a and b of each state field at every step, (T, B, width) each.
+    def coefficients(self, given: dict[int, Tensor], weights: Mapping[str, Tensor], like: Tensor) -> dict[str, Pair]:
+        """a and b of the fields that are affine, at every step, (T, B, width) each.
 
         Args:
+            given: What `values` gives.
             weights: Parameters by the names of `Cell.shapes`, and constants.
-            x: (T, B, I).
+            like: The input, (T, B, I).
         """
-        T, B, _ = x.shape
-        given = self._values(weights, x.flatten(0, 1))  # steps in the place of rows, since no step needs another one
-        values = compute(self.graph, self.order, self.wanted, given, lambda value, v: _product(weights, value, v))
-        parts = [
-            v.to(x.dtype).expand(T * B, width).unflatten(0, (T, B))
-            for v, width in zip(values, [w for w in self.widths for _ in "ab"], strict=True)
-        ]
-        fields, rest = [], iter(zip(parts[::2], parts[1::2], strict=True))
-        for f in self.cell.fields:
-            mine = [next(rest) for _ in self.old[f.name]]
-            one = (
-                mine[0]
-                if len(mine) == 1
-                else (torch.cat([a for a, _ in mine], -1), torch.cat([b for _, b in mine], -1))
-            )
-            fields.append(one)
-        return fields
+        values = iter(self._computed(self.order, self.wanted, given, weights, like))
+        found = {}
+        for name, form in self.forms.items():
+            if form is not None:
+                both = [(next(values), next(values)) for _ in form]
+                found[name] = _side_by_side([a for a, _ in both]), _side_by_side([b for _, b in both])
+        return found
 
-    def _values(self, weights: Mapping[str, Tensor], rows: Tensor) -> dict[int, Tensor]:
-        """The values that the step begins with."""
+    def read_outs(
+        self,
+        given: dict[int, Tensor],
+        weights: Mapping[str, Tensor],
+        like: Tensor,
+        before: Mapping[str, Tensor],
+    ) -> dict[str, Tensor]:
+        """The other fields at every step, from the states before each, (T, B, width)."""
+        old = {}
+        for name, state in before.items():
+            parts = state.flatten(0, 1).split([self.graph[i].width for i in self.old[name]], -1)
+            old |= dict(zip(self.old[name], parts, strict=True))
+        values = iter(self._computed(self.order_of_read_out, self.read_out, {**given, **old}, weights, like))
+        names = [name for name, form in self.forms.items() if form is None]
+        return {name: _side_by_side([next(values) for _ in self.new[name]]) for name in names}
+
+    def _computed(
+        self,
+        order: Sequence[int],
+        wanted: Sequence[tuple[int, int]],
+        given: dict[int, Tensor],
+        weights: Mapping[str, Tensor],
+        like: Tensor,
+    ) -> list[Tensor]:
+        """Values of these widths at every step, (T, B, width) each."""
+        T, B, _ = like.shape
+        numbers = [i for i, _ in wanted]
+        found = compute(self.graph, order, numbers, given, lambda value, v: _product(weights, value, v))
+        return [v.to(like.dtype).expand(T * B, w).unflatten(0, (T, B)) for v, (_, w) in zip(found, wanted, strict=True)]
+
+    def values(self, weights: Mapping[str, Tensor], x: Tensor) -> dict[int, Tensor]:
+        """The values that steps begin with, the state aside; x is (T, B, I)."""
+        rows = x.flatten(0, 1)  # steps in the place of rows, since no step needs another one
         inputs, bias = self.cell.inputs, weights.get("bias", weights.get("bias_ih"))
         projected = linear(rows, weights["weight_ih"], None if self.cell.biases == "apart" else bias)
-        x = dict(zip(inputs, projected.chunk(len(inputs), -1), strict=True))
+        z = dict(zip(inputs, projected.chunk(len(inputs), -1), strict=True))
         b = {} if bias is None else dict(zip(inputs, bias.chunk(len(inputs)), strict=True))
         found = {}
         for i in self.given:
             value = self.graph[i]
             if value.op == "x":
-                found[i] = x[value.name]
+                found[i] = z[value.name]
             elif value.op == "bias":
                 found[i] = b[value.name]
             else:
@@ -119,9 +155,13 @@ def run(
         x = torch.where(mask.unsqueeze(-1), x, x.new_zeros(()))
     if reset is not None and reverse:
         reset = torch.cat([reset[1:], torch.zeros_like(reset[:1])])
-    states, final = [], []
-    for (a, b), f, begun, first in zip(plan.coefficients(weights, x), plan.cell.fields, state, initial, strict=True):
-        if zoneout and not f.is_bookkeeping:
+    given = plan.values(weights, x)
+    after: dict[str, Tensor] = {}
+
+    def computed(name: str, a: Tensor, b: Tensor) -> Tensor:
+        """A field at every step, from its a and b before masks, resets and zoneout."""
+        k = plan.names.index(name)
+        if zoneout and not plan.cell.fields[k].is_bookkeeping:
             held = (torch.rand_like(b) < zoneout).to(b) if training else zoneout
             a, b = held + (1 - held) * a, (1 - held) * b
         if mask is not None:
@@ -129,11 +169,27 @@ def run(
             a, b = torch.where(taken, a, 1.0), torch.where(taken, b, 0.0)
         if reset is not None:
             anew = reset.unsqueeze(-1)
-            a, b = torch.where(anew, 0.0, a), torch.where(anew, a * first + b, b)
-        after = scan(a, b, begun, reverse)
-        states.append(after)
-        final.append(begun if T == 0 else after[0] if reverse else after[-1])
-    return tuple(states), tuple(final)
+            a, b = torch.where(anew, 0.0, a), torch.where(anew, a * initial[k] + b, b)
+        return scan(a, b, state[k], reverse)
+
+    for name, (a, b) in plan.coefficients(given, weights, x).items():
+        after[name] = computed(name, a, b)
+    if plan.read_out:
+        before = {}
+        for name, states in after.items():
+            k = plan.names.index(name)
+            before[name] = _earlier(states, state[k], reverse)
+            if reset is not None:
+                before[name] = torch.where(reset.unsqueeze(-1), initial[k], before[name])
+        for name, value in plan.read_outs(given, weights, x, before).items():
+            after[name] = computed(name, torch.zeros_like(value), value)
+    every = tuple(after[name] for name in plan.names)
+    last = 0 if reverse else -1
+    return every, tuple(v[last] if T else begun for v, begun in zip(every, state, strict=True))
+
+
+def _side_by_side(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
 
 def scan(a: Tensor, b: Tensor, start: Tensor, reverse: bool = False) -> Tensor:
@@ -151,11 +207,18 @@ def scan(a: Tensor, b: Tensor, start: Tensor, reverse: bool = False) -> Tensor:
         return b
     kind = torch.promote_types(torch.promote_types(a.dtype, b.dtype), start.dtype)
     a, b, start = a.to(kind), b.to(kind), start.to(kind)
-    if torch.compiler.is_compiling():  # the compiler refuses a function with a forward mode; it derives by itself
+    if torch.compiler.is_compiling() or _forward_modes() > 1:
+        # The compiler refuses a function with a forward mode, and PyTorch takes the derivative of such a forward mode
+        # in forward mode again for zero; both derive by themselves what is taken apart.
         return _either_way(a, b, start, reverse)
     states = _Scan.apply(a, b, start, reverse)
     assert isinstance(states, Tensor)
     return states
+
+
+def _forward_modes() -> int:
+    """How many forward modes of `torch.func` the caller is in, one inside the other."""
+    return sum(level.key() == TransformType.Jvp for level in get_interpreter_stack() or ())
 
 
 class _Scan(torch.autograd.Function):
@@ -198,7 +261,7 @@ class _Scan(torch.autograd.Function):
 def _earlier(states: Tensor, start: Tensor, reverse: bool) -> Tensor:
     """What each step began with."""
     first = start.unsqueeze(0)
-    return torch.cat([states[1:], first]) if reverse else torch.cat([first, states[:-1]])
+    return torch.cat([states[1:], first] if reverse else [first, states[:-1]])[: len(states)]
 
 
 def _later(a: Tensor, reverse: bool) -> Tensor:

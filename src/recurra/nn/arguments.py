@@ -100,6 +100,19 @@ def activation(value: Any) -> Any:
     return value
 
 
+def flag(name: str, value: Any) -> bool:
+    """True or False, and no text that says so."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name}: True or False is expected, not {value!r}")
+    return bool(value)
+
+
+def check_dtype(dtype: Any) -> None:
+    """Parameters are real numbers."""
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ValueError(f"dtype: a floating-point type such as torch.float32 is expected, not {dtype!r}")
+
+
 def check_share(name: str, value: Any) -> None:
     """A share is a number from 0 to 1."""
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1:

@@ -11,7 +11,7 @@ from torch.nn.functional import linear
 from recurra.cells import Cell, find
 from recurra.engine.eager import CellStepper, State
 from recurra.errors import unknown
-from recurra.nn.arguments import Layout, whole, within_lengths
+from recurra.nn.arguments import Layout, flag, whole, within_lengths
 from recurra.nn.initialise import fill, initialise
 
 DIMENSIONS = ("vertical", "horizontal")
@@ -108,7 +108,7 @@ class Grid(nn.Module):
         self.origins = _origins(origins)
         if priority is not None and priority not in DIMENSIONS:
             raise ValueError("priority: " + unknown("dimension", str(priority), DIMENSIONS))
-        self.tied, self.priority, self.batch_first = bool(tied), priority, bool(batch_first)
+        self.tied, self.priority, self.batch_first = flag("tied", tied), priority, flag("batch_first", batch_first)
         self.widths = self.cell.widths(self.hidden_size)
         self.output_size = 2 * self.widths[0] * len(self.origins)
         self._use = self.cell.use(self.hidden_size)
@@ -284,8 +284,10 @@ class Grid(nn.Module):
                 raise ValueError(f"mask: {expected} is expected, not {tuple(mask.shape)}")
             valid = (mask.permute(1, 2, 0) if self.batch_first else mask).to(x.device)
         if lengths is not None:
-            if not isinstance(lengths, (tuple, list)) or len(lengths) != 2:
-                raise ValueError(f"lengths: a pair is expected, rows and columns of each grid, not {lengths!r}")
+            pair = isinstance(lengths, (tuple, list)) and len(lengths) == 2
+            if not pair or any(isinstance(each, int) for each in lengths):
+                told = "a pair is expected, the rows of each grid and the columns of each, such as ([3, 5], [4, 4])"
+                raise ValueError(f"lengths: {told}, not {lengths!r}")
             rows, columns = lengths
             inside = within_lengths(rows, R, B, x.device).unsqueeze(1) & within_lengths(columns, C, B, x.device)
             valid = inside if valid is None else valid & inside
@@ -371,7 +373,7 @@ class DepthGrid(nn.Module):
     ) -> None:
         super().__init__()
         self.input_size, self.depth = whole("input_size", input_size), whole("depth", depth)
-        self.shared, self.batch_first = bool(shared), bool(batch_first)
+        self.shared, self.batch_first = flag("shared", shared), flag("batch_first", batch_first)
         factory: Any = {"device": device, "dtype": dtype}
         grids = [
             Grid(cell, 0, hidden_size, tied=tied, priority=priority, **factory) for _ in range(1 if shared else depth)

@@ -20,7 +20,9 @@ from recurra.errors import unknown
 from recurra.nn.arguments import (
     Layout,
     activation,
+    check_dtype,
     check_share,
+    flag,
     is_autocast,
     sizes_of_layers,
     whole,
@@ -122,7 +124,9 @@ class Recurrent(nn.Module):
         self.input_size, self.num_layers = whole("input_size", input_size), whole("num_layers", num_layers)
         sizes = sizes_of_layers(hidden_size, self.num_layers)
         self.hidden_size = sizes if isinstance(hidden_size, Sequence) else sizes[0]
-        self.bidirectional, self.batch_first, self.reverse = bool(bidirectional), bool(batch_first), bool(reverse)
+        self.bidirectional, self.reverse = flag("bidirectional", bidirectional), flag("reverse", reverse)
+        self.batch_first = flag("batch_first", batch_first)
+        check_dtype(dtype)
         if bidirectional and reverse:
             raise ValueError("reverse: True cannot stand beside bidirectional=True, which runs both directions")
         self.dropout, self.input_dropout, self.recurrent_dropout = dropout, input_dropout, recurrent_dropout
@@ -133,7 +137,8 @@ class Recurrent(nn.Module):
             raise ValueError(unknown("skip", str(skip), SKIPS))
         if backend not in BACKENDS:
             raise ValueError(unknown("backend", str(backend), BACKENDS))
-        self.skip, self.backend, self.learn_initial_state = skip, backend, bool(learn_initial_state)
+        self.skip, self.backend = skip, backend
+        self.learn_initial_state = flag("learn_initial_state", learn_initial_state)
         self.input_layers = widths_of_path("input_layers", input_layers)
         self.output_layers = widths_of_path("output_layers", output_layers)
         self.path_activation = activation(path_activation)
@@ -382,6 +387,8 @@ class Recurrent(nn.Module):
             raise ValueError("a bidirectional layer reads the future, so it cannot take one step at a time")
         if self.reverse:
             raise ValueError("a layer with reverse=True begins with the last step, so it cannot take one at a time")
+        if not isinstance(x_t, Tensor):
+            raise ValueError(f"x_t: a tensor is expected, not {type(x_t).__name__}")
         if x_t.dim() not in (1, 2):
             raise ValueError(f"x_t: (B, I) or (I,) is expected, not {tuple(x_t.shape)}")
         time = 1 if self.batch_first and x_t.dim() == 2 else 0
@@ -391,14 +398,18 @@ class Recurrent(nn.Module):
     def _checked_layout(self, x: Tensor) -> "Layout":
         if not isinstance(x, Tensor):
             raise ValueError(f"x: a tensor is expected, not {type(x).__name__}")
+        if x.is_nested or x.layout != torch.strided:
+            raise ValueError("x: a dense tensor is expected; sequences of several lengths are padded or packed")
         if x.dim() not in (2, 3):
             raise ValueError(f"x: (T, B, I), (B, T, I) or (T, I) is expected, not {tuple(x.shape)}")
         if x.shape[-1] != self.input_size:
             raise ValueError(f"x: input_size is {self.input_size}, but {tuple(x.shape)} ends with {x.shape[-1]}")
-        if isinstance(self.cell, Cell) and not is_autocast(x.device.type):
-            expected = self._weights(self._places[0])["weight_ih"].dtype
-            if x.dtype != expected:
-                raise ValueError(f"x: {expected} is expected, as the parameters are, not {x.dtype}")
+        if isinstance(self.cell, Cell):
+            weight = self._weights(self._places[0])["weight_ih"]
+            if x.device != weight.device:
+                raise ValueError(f"x: it lies on {x.device}, but the parameters on {weight.device}")
+            if x.dtype != weight.dtype and not is_autocast(x.device.type):
+                raise ValueError(f"x: {weight.dtype} is expected, as the parameters are, not {x.dtype}")
         return Layout(single=x.dim() == 2, rows_first=self.batch_first)
 
     def _stepper(self, place: "_Place", x: Tensor) -> eager.Stepper:
@@ -504,6 +515,9 @@ def _form_of(cell: Any) -> Stateful:
         return cell
     if isinstance(cell, type) or not callable(cell):
         raise ValueError(f"cell: a cell, its name or a function f(x_t, state) is expected, not {cell!r}")
+    if isinstance(cell, (nn.RNNBase, Recurrent)):
+        kind = type(cell).__name__
+        raise ValueError(f"cell: what takes one step is expected, such as 'lstm'; {kind} runs whole sequences itself")
     declared = getattr(cell, "state", None)
     state = declared if isinstance(declared, str) else "h c" if isinstance(cell, nn.LSTMCell) else "h"
     name = getattr(cell, "__name__", type(cell).__name__).strip("<>")

@@ -7,7 +7,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from recurra.cells import find
+from recurra.cells import CATALOGUE, find
 from recurra.cells.check import FAULTS_OF_CODE
 from recurra.cells.form import Cell
 from recurra.data.sequences import PADDING, Schema, Sequences
@@ -24,7 +24,7 @@ class ModelSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    cell: str = Field(default="gru", description="name of a cell, or file.py:name for one of your own")
+    cell: str = Field(default="gru", description=f"a cell, {', '.join(CATALOGUE)}, or file.py:name for one of your own")
     options: dict[str, Any] = Field(
         default_factory=dict, description="the cell's options, such as forget_bias or activation"
     )
