@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from recurra.engine import native
 from recurra.version import __version__
 
 CHECKOUT = Path(__file__).parents[2]
@@ -26,7 +27,13 @@ def run(*words: str | Path, cwd: Path, **environment: str) -> str:
 
 def build(kind: str, source: Path, into: Path) -> Path:
     """Build the wheel or the sdist of `source` with the build backend installed here; its path."""
-    run(sys.executable, "-m", "build", f"--{kind}", "--no-isolation", "--outdir", into, source, cwd=into)
+    # What lies in an archive does not depend on how well the core is compiled, and for how many instruction sets.
+    quick = (
+        "-Ccmake.build-type=Debug",
+        "-Ccmake.define.RECURRA_INSTRUCTION_SETS=baseline",
+        f"-Cbuild-dir={into}-build",
+    )
+    run(sys.executable, "-m", "build", f"--{kind}", "--no-isolation", *quick, "--outdir", into, source, cwd=into)
     (built,) = into.iterdir()
     return built
 
@@ -71,13 +78,15 @@ def test_the_wheel_holds_the_package_and_all_that_it_reads(wheel: Path) -> None:
     held = set(zipfile.ZipFile(wheel).namelist())
     source = CHECKOUT / "src"
     files = {path for path in (source / "recurra").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
-    assert {str(path.relative_to(source)) for path in files} <= held
+    cores = {path for path in files if path.match("_native*.so")}  # the checkout's own
+    assert {str(path.relative_to(source)) for path in files - cores} <= held
+    assert len([name for name in held if name.startswith("recurra/_native.") and name.endswith(".so")]) == len(cores)
     assert any(name.endswith("/recipes/digits.toml") for name in held)
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in held)
-    assert not [name for name in held if name.startswith(("tests/", "docs/"))]
+    assert not [name for name in held if name.startswith(("tests/", "docs/", "native/"))]
 
 
-def test_the_source_archive_holds_tests_and_documentation(unpacked: Path) -> None:
+def test_the_source_archive_holds_the_core_tests_and_documentation(unpacked: Path) -> None:
     for name in (
         "Makefile",
         "constraints.txt",
@@ -88,9 +97,20 @@ def test_the_source_archive_holds_tests_and_documentation(unpacked: Path) -> Non
         "LICENSE",
     ):
         assert (unpacked / name).is_file(), name
-    for name in ("tests/house/test_packaging.py", "tests/conftest.py", "docs/index.md", "src/recurra/data/sets.toml"):
+    for name in (
+        "tests/house/test_packaging.py",
+        "tests/conftest.py",
+        "docs/index.md",
+        "src/recurra/data/sets.toml",
+        "src/recurra/_native.pyi",
+    ):
         assert (unpacked / name).is_file(), name
+    sources = CHECKOUT / "native"
+    files = {path.relative_to(CHECKOUT) for path in sources.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    assert files
+    assert {path for path in files if not (unpacked / path).is_file()} == set()
     assert not [path for path in unpacked.rglob("*") if path.name in ("__pycache__", ".venv", "runs", "site")]
+    assert not list(unpacked.rglob("*.so"))
 
 
 def test_the_command_runs_outside_the_checkout(environment: Path, tmp_path: Path) -> None:
@@ -99,6 +119,15 @@ def test_the_command_runs_outside_the_checkout(environment: Path, tmp_path: Path
     listed = run(command, "recipes", cwd=tmp_path)
     assert "digits" in listed
     assert 'task = "classify"' in run(command, "recipes", "digits", cwd=tmp_path)
+
+
+def test_the_core_of_the_wheel_runs(environment: Path, tmp_path: Path) -> None:
+    script = "from recurra.engine import native; print(native.why_not() or native.core().__file__)"
+    printed = run(environment / "bin" / "python", "-c", script, cwd=tmp_path)
+    if native.why_not() is None:
+        assert printed.startswith(str(environment))
+    else:
+        assert "no C++ compiler" in printed
 
 
 def test_every_module_can_be_imported_outside_the_checkout(environment: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from recurra.errors import MissingExtraError, RecipeError
 
 _NOT_BUILT = (
     "Recurra was installed without its compiled core, because there was no C++ compiler. "
-    "With g++ or clang++ in PATH, install it again (in a checkout: make clean setup)"
+    "With g++ or clang++ in PATH, or another one named by CXX, install it again (in a checkout: make clean setup)"
 )
 
 
