@@ -89,7 +89,8 @@ def _given(graph: Graph, i: int, d: int) -> Iterator[tuple[int, int]]:
 
     if op in ("U", "M"):
         for k, operand in enumerate(args):
-            yield operand, graph.product("Ut" if op == "U" else "Mt", value.name, (d,), graph[operand].width, part=k)
+            width = graph[operand].width
+            yield operand, graph.product(f"{op}t", value.name, (d,), width, part=k, rows=value.part)
         return
     if op == "row_sum":
         for operand in args:

@@ -69,9 +69,18 @@ class Graph:
         """A value that a step begins with."""
         return self.add(Value(op, name=name, part=part, width=width, fixed=fixed))
 
-    def product(self, op: str, name: str, operand: Sequence[int], width: int, part: int = 0) -> int:
-        """The product of U (of a gate), of a matrix, or of the transpose of either, with values side by side."""
-        return self.add(Value(op, tuple(operand), name, part, width=width))
+    def product(self, op: str, name: str, operand: Sequence[int], width: int, part: int = 0, rows: int = 0) -> int:
+        """The product of U (of a gate), of a matrix, or of the transpose of either, with values side by side.
+
+        Args:
+            op: "U", "Ut", "M" or "Mt".
+            name: The gate or the matrix.
+            operand: The values that it multiplies.
+            width: Numbers in a row of the product.
+            part: Which part of a product that is wider than hidden_size.
+            rows: Of a transpose: which part of the matrix's rows.
+        """
+        return self.add(Value(op, tuple(operand), name, part, number=float(rows), width=width))
 
     def row_sum(self, args: Sequence[int]) -> int:
         """The sum over a row of one value, or of several side by side."""

@@ -1,0 +1,73 @@
+#include "program.hpp"
+
+#include <algorithm>
+
+#include "instruction_sets.hpp"
+#include "threads.hpp"
+
+namespace recurra {
+namespace {
+
+template <typename T>
+void run_as(const Program& program, const Call& call) {
+  Job job{};
+  job.steps = call.steps;
+  job.rows = call.rows;
+  job.from_the_end = call.from_the_end;
+  job.backward = program.backward;
+  job.instructions = program.instructions.data();
+  job.instruction_count = int32_t(program.instructions.size());
+  job.slots = program.slots.data();
+  job.slot_count = int32_t(program.slots.size());
+  job.arrays = call.arrays.data();
+  job.matrices = call.matrices.data();
+  job.fields = program.fields.data();
+  job.field_count = int32_t(program.fields.size());
+  job.sums = program.sums.data();
+  job.sum_count = int32_t(program.sums.size());
+  job.valid = call.valid;
+  job.resets = call.resets;
+  job.cleared = program.cleared.data();
+
+  size_t width = 0;
+  for (const Sum& sum : program.sums) width += sum.width;
+  const int threads = std::max(1, std::min(call.threads, call.rows));
+  std::vector<std::vector<T>> sums(threads, std::vector<T>(width, T(0)));
+  const auto run_rows = sizeof(T) == 4 ? kernels().run_f32 : kernels().run_f64;
+  const int each = (call.rows + threads - 1) / threads;
+  in_parallel(threads, [&](int k) {
+    const int first = std::min(k * each, int(call.rows)), last = std::min(first + each, int(call.rows));
+    if (first < last) run_rows(job, first, last, sums[k].data());
+  });
+  size_t offset = 0;
+  for (const Sum& sum : program.sums) {
+    T* out = static_cast<T*>(call.arrays[sum.array]);
+    for (int32_t i = 0; i < sum.width; ++i) {
+      T total = T(0);
+      for (const auto& one : sums) total += one[offset + i];
+      out[i] = total;
+    }
+    offset += sum.width;
+  }
+}
+
+}  // namespace
+
+void run(const Program& program, const Call& call) {
+  if (program.is_double)
+    run_as<double>(program, call);
+  else
+    run_as<float>(program, call);
+}
+
+int64_t packed_size(bool is_double, int32_t rows, int32_t columns, bool transposed) {
+  const int64_t panel = is_double ? kernels().panel_f64 : kernels().panel_f32;
+  const int64_t width = transposed ? columns : rows, operand = transposed ? rows : columns;
+  return (width + panel - 1) / panel * panel * operand;
+}
+
+void pack(bool is_double, const void* matrix, int32_t rows, int32_t columns, int32_t stride, bool transposed, void* panels) {
+  (is_double ? kernels().pack_f64 : kernels().pack_f32)(matrix, rows, columns, stride, transposed, panels);
+}
+
+}  // namespace recurra

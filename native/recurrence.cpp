@@ -1,0 +1,450 @@
+// The recurrence for one instruction set; compiled with other flags for each (see recurrence.hpp).
+#include "recurrence.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <vector>
+
+#include "functions.hpp"
+
+#ifndef RECURRA_ISA
+#define RECURRA_ISA generic
+#endif
+#ifndef RECURRA_VECTOR_BYTES
+#define RECURRA_VECTOR_BYTES 16
+#endif
+#define RECURRA_TEXT_(x) #x
+#define RECURRA_TEXT(x) RECURRA_TEXT_(x)
+
+namespace recurra {
+namespace RECURRA_ISA {
+
+template <typename T>
+struct Lanes;
+template <>
+struct Lanes<float> {
+  typedef float vector __attribute__((vector_size(RECURRA_VECTOR_BYTES)));
+  typedef float loose __attribute__((vector_size(RECURRA_VECTOR_BYTES), aligned(4), may_alias));
+};
+template <>
+struct Lanes<double> {
+  typedef double vector __attribute__((vector_size(RECURRA_VECTOR_BYTES)));
+  typedef double loose __attribute__((vector_size(RECURRA_VECTOR_BYTES), aligned(8), may_alias));
+};
+
+template <typename T>
+constexpr int kLanes = RECURRA_VECTOR_BYTES / sizeof(T);
+constexpr int kVectors = 2;  // vectors in a row of a panel
+template <typename T>
+constexpr int kPanel = kVectors * kLanes<T>;
+constexpr int kTile = RECURRA_VECTOR_BYTES == 64 ? 12 : 6;  // rows whose sums fill the registers
+constexpr int kChunk = 512;  // numbers that an instruction is run over before the next one
+
+template <typename T>
+using Vector = typename Lanes<T>::vector;
+
+template <typename T>
+inline Vector<T> load(const T* p) {
+  return *reinterpret_cast<const typename Lanes<T>::loose*>(p);
+}
+template <typename T>
+inline void store(T* p, Vector<T> v) {
+  *reinterpret_cast<typename Lanes<T>::loose*>(p) = v;
+}
+template <typename T>
+inline Vector<T> spread(T x) {
+  return x - Vector<T>{};
+}
+
+// --- products -------------------------------------------------------------------------------------------------------
+
+// A matrix in panels of kPanel columns, each panel a row after another, filled up with zeros: what the product reads one
+// number after another. With `transposed`, of the matrix's transpose.
+template <typename T>
+void pack(const void* matrix, int32_t rows, int32_t columns, int32_t stride, bool transposed, void* panels) {
+  const T* W = static_cast<const T*>(matrix);
+  T* out = static_cast<T*>(panels);
+  const int width = transposed ? columns : rows, operand = transposed ? rows : columns;
+  for (int j = 0; j < width; j += kPanel<T>)
+    for (int k = 0; k < operand; ++k)
+      for (int n = j; n < j + kPanel<T>; ++n)
+        *out++ = n >= width ? T(0) : transposed ? W[size_t(k) * stride + n] : W[size_t(n) * stride + k];
+}
+
+// M rows of A times P panels. With few rows, several panels at a time keep as many sums under way.
+template <typename T, int M, int P>
+inline void multiply(const T* A, int a_stride, const T* panels, size_t panel, int operand, T* C, int c_stride, const T* added,
+                     int count) {
+  constexpr int N = P * kVectors;
+  Vector<T> sums[M][N];
+  const bool whole = count == P * kPanel<T>;
+  for (int m = 0; m < M; ++m)
+    for (int v = 0; v < N; ++v) sums[m][v] = added && whole ? load(added + m * c_stride + v * kLanes<T>) : Vector<T>{};
+  for (int k = 0; k < operand; ++k)
+    for (int p = 0; p < P; ++p)
+      for (int v = 0; v < kVectors; ++v) {
+        const Vector<T> column = load(panels + p * panel + size_t(k) * kPanel<T> + v * kLanes<T>);
+        for (int m = 0; m < M; ++m) sums[m][p * kVectors + v] += spread(A[m * a_stride + k]) * column;
+      }
+  if (whole) {
+    for (int m = 0; m < M; ++m)
+      for (int v = 0; v < N; ++v) store(C + m * c_stride + v * kLanes<T>, sums[m][v]);
+    return;
+  }
+  T row[P * kPanel<T>];
+  for (int m = 0; m < M; ++m) {
+    for (int v = 0; v < N; ++v) store(row + v * kLanes<T>, sums[m][v]);
+    for (int n = 0; n < count; ++n) C[m * c_stride + n] = added ? row[n] + added[m * c_stride + n] : row[n];
+  }
+}
+
+template <typename T, int M>
+void product_of_rows(const T* A, int a_stride, const T* panels, int operand, int width, T* C, int c_stride, const T* added) {
+  const size_t panel = size_t(operand) * kPanel<T>;
+  constexpr int several = M <= 1 ? 4 : M <= 3 ? 4 : M <= 6 && kTile > 6 ? 2 : 1;
+  int j = 0;
+  if constexpr (several > 1)
+    for (; j + several * kPanel<T> <= width; j += several * kPanel<T>)
+      multiply<T, M, several>(A, a_stride, panels + j / kPanel<T> * panel, panel, operand, C + j, c_stride,
+                              added ? added + j : nullptr, several * kPanel<T>);
+  for (; j < width; j += kPanel<T>)
+    multiply<T, M, 1>(A, a_stride, panels + j / kPanel<T> * panel, panel, operand, C + j, c_stride, added ? added + j : nullptr,
+                      std::min(kPanel<T>, width - j));
+}
+
+template <typename T, int M = kTile>
+void product(int rows, const T* A, int a_stride, const T* panels, int operand, int width, T* C, int c_stride, const T* added) {
+  if constexpr (M > 1) {
+    if (rows < M) return product<T, M - 1>(rows, A, a_stride, panels, operand, width, C, c_stride, added);
+  }
+  product_of_rows<T, M>(A, a_stride, panels, operand, width, C, c_stride, added);
+}
+
+// --- instructions on each number --------------------------------------------------------------------------------------
+
+template <typename T, typename F>
+inline void each(int count, T* d, const T* a, F f) {
+  for (int i = 0; i < count; i += kLanes<T>) store(d + i, f(load(a + i)));
+}
+template <typename T, typename F>
+inline void each(int count, T* d, const T* a, const T* b, F f) {
+  for (int i = 0; i < count; i += kLanes<T>) store(d + i, f(load(a + i), load(b + i)));
+}
+
+template <typename T>
+void pointwise(Op op, int count, T* d, const T* a, const T* b, const T* c) {
+  using V = Vector<T>;
+  const V zero = spread(T(0)), one = spread(T(1));
+  switch (op) {
+    case Op::add: return each(count, d, a, b, [](V x, V y) { return x + y; });
+    case Op::sub: return each(count, d, a, b, [](V x, V y) { return x - y; });
+    case Op::mul: return each(count, d, a, b, [](V x, V y) { return x * y; });
+    case Op::div: return each(count, d, a, b, [](V x, V y) { return x / y; });
+    case Op::neg: return each(count, d, a, [](V x) { return -x; });
+    case Op::abs: return each(count, d, a, [](V x) { return vabs(x); });
+    case Op::sign: return each(count, d, a, [](V x) { return vsign(x); });
+    case Op::floor: return each(count, d, a, [](V x) { return vfloor(x); });
+    case Op::exp: return each(count, d, a, [](V x) { return vexp(x); });
+    case Op::log: return each(count, d, a, [](V x) { return vlog(x); });
+    case Op::sqrt: return each(count, d, a, [](V x) { return vsqrt(x); });
+    case Op::rsqrt: return each(count, d, a, [one](V x) { return one / vsqrt(x); });
+    case Op::sin: return each(count, d, a, [](V x) { return vsin(x); });
+    case Op::cos: return each(count, d, a, [](V x) { return vcos(x); });
+    case Op::tanh: return each(count, d, a, [](V x) { return vtanh(x); });
+    case Op::sigmoid: return each(count, d, a, [](V x) { return vsigmoid(x); });
+    case Op::relu: return each(count, d, a, [](V x) { return vrelu(x); });
+    case Op::softplus: return each(count, d, a, [](V x) { return vsoftplus(x); });
+    case Op::log_sigmoid: return each(count, d, a, [](V x) { return vlog_sigmoid(x); });
+    case Op::pow: return each(count, d, a, b, [](V x, V y) { return vpow(x, y); });
+    case Op::remainder: return each(count, d, a, b, [](V x, V y) { return vremainder(x, y); });
+    case Op::maximum: return each(count, d, a, b, [](V x, V y) { return vmaximum(x, y); });
+    case Op::minimum: return each(count, d, a, b, [](V x, V y) { return vminimum(x, y); });
+    case Op::lt: return each(count, d, a, b, [=](V x, V y) { return x < y ? one : zero; });
+    case Op::le: return each(count, d, a, b, [=](V x, V y) { return x <= y ? one : zero; });
+    case Op::gt: return each(count, d, a, b, [=](V x, V y) { return x > y ? one : zero; });
+    case Op::ge: return each(count, d, a, b, [=](V x, V y) { return x >= y ? one : zero; });
+    case Op::eq: return each(count, d, a, b, [=](V x, V y) { return x == y ? one : zero; });
+    case Op::ne: return each(count, d, a, b, [=](V x, V y) { return x != y ? one : zero; });
+    case Op::where:
+      for (int i = 0; i < count; i += kLanes<T>) {
+        const V x = load(b + i), y = load(c + i);
+        store(d + i, load(a + i) != zero ? x : y);
+      }
+      return;
+    case Op::fma:
+      for (int i = 0; i < count; i += kLanes<T>) store(d + i, load(a + i) * load(b + i) + load(c + i));
+      return;
+    case Op::fnma:
+      for (int i = 0; i < count; i += kLanes<T>) store(d + i, load(c + i) - load(a + i) * load(b + i));
+      return;
+    case Op::copy: std::memmove(d, a, size_t(count) * sizeof(T)); return;
+    default: return;
+  }
+}
+
+// --- a tile of rows ---------------------------------------------------------------------------------------------------
+
+template <typename T>
+class Tiles {
+ public:
+  Tiles(const Job& job, int first, int last, T* sums) : job_(job), first_(first), last_(last), pointers_(job.slot_count) {
+    size_t total = 0;
+    std::vector<size_t> places(job.slot_count);
+    for (int s = 0; s < job.slot_count; ++s) {
+      places[s] = total;
+      const Slot& slot = job.slots[s];
+      const size_t count = slot.kind == Kind::number ? size_t(kChunk) : size_t(kTile) * slot.width;
+      if (slot.kind != Kind::stream && slot.kind != Kind::carry) total += (count + 2 * kLanes<T> - 1) / kLanes<T> * kLanes<T>;
+    }
+    own_.assign(total + kLanes<T>, T(0));
+    for (int s = 0; s < job.slot_count; ++s) {
+      T* place = own_.data() + places[s];
+      const Slot& slot = job.slots[s];
+      pointers_[s] = place;
+      if (slot.kind == Kind::number) std::fill_n(place, kChunk + kLanes<T> - 1, T(slot.number));
+      if (slot.kind == Kind::vector)
+        for (int m = 0; m < kTile; ++m) std::copy_n(array(slot.array), slot.width, place + size_t(m) * slot.width);
+    }
+    old_ = pointers_;  // where the old state is put together, if some rows of it are reset
+    size_t offset = 0;
+    for (int k = 0; k < job.sum_count; ++k) {
+      sums_.push_back(sums + offset);
+      offset += job.sums[k].width;
+    }
+    for (int f = 0; f < job.field_count; ++f) held_.emplace_back(size_t(kTile) * job.fields[f].width);
+  }
+
+  void run() {
+    const bool down = job_.from_the_end != job_.backward;
+    for (int n = 0; n < job_.steps; ++n) {
+      const int t = down ? job_.steps - 1 - n : n;
+      for (int row = first_; row < last_; row += kTile) tile(t, row, std::min(kTile, last_ - row));
+    }
+  }
+
+ private:
+  const Job& job_;
+  const int first_, last_;
+  std::vector<T*> pointers_, old_, sums_;
+  std::vector<T> own_;
+  std::vector<std::vector<T>> held_;
+
+  T* array(int k) const { return static_cast<T*>(job_.arrays[k]); }
+  T* at(int k, int t, int row, int width) const { return array(k) + (size_t(t) * job_.rows + row) * width; }
+  bool is_first(int t) const { return t == (job_.from_the_end ? job_.steps - 1 : 0); }
+  bool is_valid(int t, int row) const { return !job_.valid || job_.valid[size_t(t) * job_.rows + row]; }
+
+  // A reset belongs to the step before which the state is set; running from the end, to the step that is left.
+  bool is_reset(int t, int row) const {
+    if (!job_.resets) return false;
+    const int crossed = job_.from_the_end ? t + 1 : t;
+    return crossed < job_.steps && job_.resets[size_t(crossed) * job_.rows + row];
+  }
+
+  const T* before(const Slot& slot, int t, int row) const {
+    if (is_first(t)) return array(slot.first) + size_t(row) * slot.width;
+    return at(slot.array, job_.from_the_end ? t + 1 : t - 1, row, slot.width);
+  }
+
+  void tile(int t, int row, int rows) {
+    int taken = 0, resets = 0;
+    for (int m = 0; m < rows; ++m) {
+      taken += is_valid(t, row + m);
+      resets += is_reset(t, row + m);
+    }
+    for (int s = 0; s < job_.slot_count; ++s) {
+      const Slot& slot = job_.slots[s];
+      if (slot.kind == Kind::stream) pointers_[s] = at(slot.array, t, row, slot.width);
+      if (slot.kind == Kind::carry) pointers_[s] = array(slot.array) + size_t(row) * slot.width;
+      if (slot.kind == Kind::old) pointers_[s] = const_cast<T*>(before(slot, t, row));
+    }
+    if (resets) begin_anew(t, row, rows);
+    if (job_.backward) {
+      take_what_is_given(t, row, rows);
+      if (taken < rows) hold(t, row, rows);
+      if (taken) program(rows);
+      if (taken < rows) give_back(t, row, rows);
+      if (resets) hand_over(t, row, rows);
+    } else {
+      if (taken) program(rows);
+      if (taken < rows) keep(t, row, rows);
+    }
+  }
+
+  // The old state, with the initial one in the rows that are reset.
+  void begin_anew(int t, int row, int rows) {
+    for (int f = 0; f < job_.field_count; ++f) {
+      const Field& field = job_.fields[f];
+      if (field.old_slot < 0) continue;
+      const int w = field.width;
+      T* place = old_[field.old_slot];
+      for (int m = 0; m < rows; ++m) {
+        const T* from = is_reset(t, row + m) ? array(field.initial) + size_t(row + m) * w : pointers_[field.old_slot] + size_t(m) * w;
+        std::copy_n(from, w, place + size_t(m) * w);
+      }
+      pointers_[field.old_slot] = place;
+    }
+  }
+
+  // Forward: rows whose step is not taken keep their state.
+  void keep(int t, int row, int rows) {
+    for (int f = 0; f < job_.field_count; ++f) {
+      const Field& field = job_.fields[f];
+      const int w = field.width;
+      for (int m = 0; m < rows; ++m)
+        if (!is_valid(t, row + m)) std::copy_n(pointers_[field.old_slot] + size_t(m) * w, w, at(field.states, t, row + m, w));
+    }
+  }
+
+  void take_what_is_given(int t, int row, int rows) {
+    for (int f = 0; f < job_.field_count; ++f) {
+      const Field& field = job_.fields[f];
+      if (field.given < 0) continue;
+      T* carry = array(field.carry) + size_t(row) * field.width;
+      const T* given = at(field.given, t, row, field.width);
+      for (int i = 0; i < rows * field.width; ++i) carry[i] += given[i];
+    }
+  }
+
+  // Backward: the gradient of rows whose step is not taken is laid aside, and given back behind the step.
+  void hold(int t, int row, int rows) {
+    for (int f = 0; f < job_.field_count; ++f) {
+      const int w = job_.fields[f].width;
+      T* carry = array(job_.fields[f].carry) + size_t(row) * w;
+      std::copy_n(carry, size_t(rows) * w, held_[f].data());
+      for (int m = 0; m < rows; ++m)
+        if (!is_valid(t, row + m)) std::fill_n(carry + size_t(m) * w, w, T(0));
+    }
+  }
+
+  void give_back(int t, int row, int rows) {
+    for (int f = 0; f < job_.field_count; ++f) {
+      const int w = job_.fields[f].width;
+      T* carry = array(job_.fields[f].carry) + size_t(row) * w;
+      for (int m = 0; m < rows; ++m)
+        if (!is_valid(t, row + m)) std::copy_n(held_[f].data() + size_t(m) * w, w, carry + size_t(m) * w);
+    }
+    for (const int32_t* s = job_.cleared; *s >= 0; ++s) {
+      const Slot& slot = job_.slots[*s];
+      for (int m = 0; m < rows; ++m)
+        if (!is_valid(t, row + m)) std::fill_n(at(slot.array, t, row + m, slot.width), slot.width, T(0));
+    }
+  }
+
+  // Backward: what went into a state that a reset set is the initial state's.
+  void hand_over(int t, int row, int rows) {
+    for (int f = 0; f < job_.field_count; ++f) {
+      const Field& field = job_.fields[f];
+      const int w = field.width;
+      for (int m = 0; m < rows; ++m) {
+        if (!is_reset(t, row + m)) continue;
+        T* carry = array(field.carry) + size_t(row + m) * w;
+        T* whole = array(field.of_reset) + size_t(row + m) * w;
+        for (int i = 0; i < w; ++i) whole[i] += carry[i];
+        std::fill_n(carry, w, T(0));
+      }
+    }
+  }
+
+  void program(int rows) {
+    const Instruction* const end = job_.instructions + job_.instruction_count;
+    for (const Instruction* i = job_.instructions; i < end;) {
+      if (i->op >= Op::broadcast) {
+        on_rows(*i++, rows);
+        continue;
+      }
+      const int width = job_.slots[i->d].width;
+      const Instruction* stop = i + 1;
+      while (stop < end && stop->op < Op::broadcast && job_.slots[stop->d].width == width) ++stop;
+      on_numbers(i, stop, rows * width);
+      i = stop;
+    }
+  }
+
+  // Instructions on each number, one after another over a chunk that stays in the first-level cache.
+  void on_numbers(const Instruction* begin, const Instruction* end, int count) {
+    for (int start = 0; start < count; start += kChunk) {
+      const int length = std::min(kChunk, count - start), whole = length / kLanes<T> * kLanes<T>;
+      for (const Instruction* i = begin; i < end; ++i) {
+        T *d = place(i->d, start), *a = place(i->a, start), *b = place(i->b, start), *c = place(i->c, start);
+        if (whole) pointwise(i->op, whole, d, a, b, c);
+        if (whole < length) rest(i->op, length - whole, d + whole, shifted(i->a, a, whole), shifted(i->b, b, whole), shifted(i->c, c, whole));
+      }
+    }
+  }
+
+  T* place(int slot, int start) const {
+    if (slot < 0) return nullptr;
+    return job_.slots[slot].kind == Kind::number ? pointers_[slot] : pointers_[slot] + start;
+  }
+  const T* shifted(int slot, const T* p, int by) const { return slot < 0 || job_.slots[slot].kind == Kind::number ? p : p + by; }
+
+  // Fewer numbers than a vector holds: through a buffer, since what lies behind them is another row's.
+  void rest(Op op, int count, T* d, const T* a, const T* b, const T* c) {
+    T buffer[4][kLanes<T>];
+    const T* from[3] = {a, b, c};
+    for (int k = 0; k < 3; ++k) {
+      std::fill_n(buffer[k], kLanes<T>, T(1));
+      if (from[k]) std::copy_n(from[k], count, buffer[k]);
+    }
+    pointwise(op, kLanes<T>, buffer[3], buffer[0], buffer[1], buffer[2]);
+    std::copy_n(buffer[3], count, d);
+  }
+
+  void on_rows(const Instruction& i, int rows) {
+    switch (i.op) {
+      case Op::broadcast: {
+        const int w = job_.slots[i.d].width;
+        for (int m = 0; m < rows; ++m) std::fill_n(pointers_[i.d] + size_t(m) * w, w, pointers_[i.a][m]);
+        return;
+      }
+      case Op::row_sum: {
+        const int w = job_.slots[i.a].width;
+        for (int m = 0; m < rows; ++m) {
+          const T* v = pointers_[i.a] + size_t(m) * w;
+          const T sum = total(v, w);
+          pointers_[i.d][m] = i.aux ? pointers_[i.d][m] + sum : sum;
+        }
+        return;
+      }
+      case Op::accumulate: {
+        const int w = job_.slots[i.a].width;
+        T* sum = sums_[i.aux];
+        for (int m = 0; m < rows; ++m) {
+          const T* v = pointers_[i.a] + size_t(m) * w;
+          for (int k = 0; k < w; ++k) sum[k] += v[k];
+        }
+        return;
+      }
+      default: {
+        const Matrix& matrix = job_.matrices[i.aux];
+        const int blocks = matrix.blocks, K = matrix.operand / blocks, N = matrix.width / blocks;
+        const size_t size = size_t(K) * ((N + kPanel<T> - 1) / kPanel<T> * kPanel<T>);
+        for (int k = 0; k < blocks; ++k)
+          product<T>(rows, pointers_[i.a] + k * K, matrix.operand, static_cast<const T*>(matrix.panels) + k * size, K, N,
+                     pointers_[i.d] + k * N, matrix.width, i.c < 0 ? nullptr : pointers_[i.c] + k * N);
+      }
+    }
+  }
+
+  static T total(const T* v, int count) {
+    T parts[8] = {};
+    int i = 0;
+    for (; i + 8 <= count; i += 8)
+      for (int k = 0; k < 8; ++k) parts[k] += v[i + k];
+    for (; i < count; ++i) parts[0] += v[i];
+    return ((parts[0] + parts[1]) + (parts[2] + parts[3])) + ((parts[4] + parts[5]) + (parts[6] + parts[7]));
+  }
+};
+
+template <typename T>
+void run(const Job& job, int32_t first, int32_t last, void* sums) {
+  Tiles<T>(job, first, last, static_cast<T*>(sums)).run();
+}
+
+extern const Kernels kernels;
+const Kernels kernels{RECURRA_TEXT(RECURRA_ISA), kPanel<float>, kPanel<double>, run<float>, run<double>, pack<float>, pack<double>};
+
+}  // namespace RECURRA_ISA
+}  // namespace recurra

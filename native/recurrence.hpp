@@ -1,0 +1,97 @@
+// What runs a cell's program along time: the same for every cell, every number type and every instruction set.
+//
+// A program is a list of instructions on slots. A slot is a block of rows of one value: scratch, a step of an array, a
+// state, a parameter. Each thread takes some rows of the batch through all steps, a tile of rows at a time, so no thread
+// ever waits for another; and what an instruction writes is still in the first-level cache when the next one reads it.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace recurra {
+
+enum class Op : int32_t {
+  // on each number of a row by itself
+  add, sub, mul, div, neg, abs, sign, floor, exp, log, sqrt, rsqrt, sin, cos, tanh, sigmoid, relu, softplus, log_sigmoid,
+  pow, remainder, maximum, minimum, lt, le, gt, ge, eq, ne, where, fma, fnma, copy,
+  // on whole rows
+  broadcast,   // d, of any width, from a, of width 1
+  row_sum,     // d, of width 1: the sum over a row of a, and of d before where aux is 1
+  accumulate,  // the sum over rows and steps of a is added to sum number aux
+  product,     // d = a times matrix number aux, and c where it is given
+};
+
+struct Instruction {
+  Op op;
+  int32_t d, a, b, c;  // slots; -1 for none
+  int32_t aux;
+};
+
+enum class Kind : int32_t {
+  scratch,
+  stream,  // one step of an array (T, B, width)
+  old,     // the step before, of an array (T, B, width); before the first step, an array (B, width)
+  carry,   // an array (B, width) that goes from step to step
+  number,
+  vector,  // an array (width,), the same for every row
+};
+
+struct Slot {
+  Kind kind;
+  int32_t width;
+  int32_t array;  // which array
+  int32_t first;  // old: which array holds what stands before the first step
+  double number;
+};
+
+// A matrix in panels (see pack): (columns of the operand, width of the result), in as many blocks along the diagonal.
+struct Matrix {
+  const void* panels;
+  int32_t operand, width, blocks;
+};
+
+// One field of the state, for masks and resets.
+struct Field {
+  int32_t width;
+  int32_t states;    // array (T, B, width) of the new state; forward only
+  int32_t initial;   // array (B, width): what a reset sets the state to
+  int32_t old_slot;  // the slot of the old state, or -1
+  int32_t carry;     // array (B, width) of the gradient that is carried; backward only
+  int32_t given;     // array (T, B, width) of the gradient given at every step, or -1; backward only
+  int32_t of_reset;  // array (B, width) to which the gradient of what resets set is added; backward only
+};
+
+struct Sum {
+  int32_t width;
+  int32_t array;  // array (width,)
+};
+
+struct Job {
+  int32_t steps, rows;
+  bool from_the_end;  // time runs from the last step to the first
+  bool backward;      // the program is a derivative: steps are taken in the opposite order
+  const Instruction* instructions;
+  int32_t instruction_count;
+  const Slot* slots;
+  int32_t slot_count;
+  void* const* arrays;
+  const Matrix* matrices;
+  const Field* fields;
+  int32_t field_count;
+  const Sum* sums;
+  int32_t sum_count;
+  const uint8_t* valid;   // (T, B), 0 where a step is not taken; or null
+  const uint8_t* resets;  // (T, B), 1 where the state is set anew before a step; or null
+  const int32_t* cleared;  // backward: the arrays (T, B, width) that are zero where a step is not taken, -1 at the end
+};
+
+// What is compiled once for each instruction set.
+struct Kernels {
+  const char* name;
+  int32_t panel_f32, panel_f64;  // columns of a panel
+  void (*run_f32)(const Job&, int32_t first_row, int32_t last_row, void* sums);
+  void (*run_f64)(const Job&, int32_t first_row, int32_t last_row, void* sums);
+  void (*pack_f32)(const void* matrix, int32_t rows, int32_t columns, int32_t stride, bool transposed, void* panels);
+  void (*pack_f64)(const void* matrix, int32_t rows, int32_t columns, int32_t stride, bool transposed, void* panels);
+};
+
+}  // namespace recurra
