@@ -13,19 +13,19 @@ namespace {
 class Flushing {
  public:
   explicit Flushing(bool wanted) : before_(control()) {
-    if (wanted) set_control(before_ | FLUSH);
+    if (wanted) set_control(before_ | kFlush);
   }
   ~Flushing() { set_control(before_); }
 
  private:
 #if defined(__SSE__)
   typedef unsigned Control;
-  static constexpr Control FLUSH = 0x8040;  // flush to zero, denormals are zeros
+  static constexpr Control kFlush = 0x8040;  // flush to zero, denormals are zeros
   static Control control() { return _mm_getcsr(); }
   static void set_control(Control c) { _mm_setcsr(c); }
 #elif defined(__aarch64__)
   typedef uint64_t Control;
-  static constexpr Control FLUSH = 1 << 24;
+  static constexpr Control kFlush = 1 << 24;
   static Control control() { return __builtin_aarch64_get_fpcr64(); }
   static void set_control(Control c) { __builtin_aarch64_set_fpcr64(c); }
 #endif
@@ -43,7 +43,8 @@ void each(F f, int64_t count, T* out, const T* a, const More*... more) {
   typedef typename VectorOf<T>::Vector V;
   typedef typename VectorOf<T>::Loose Loose;
   constexpr int64_t width = sizeof(V) / sizeof(T);
-  for (int64_t i = 0; i < count; i += width) *(Loose*)(out + i) = f(V(*(const Loose*)(a + i)), V(*(const Loose*)(more + i))...);
+  for (int64_t i = 0; i < count; i += width)
+    *(Loose*)(out + i) = f(V(*(const Loose*)(a + i)), V(*(const Loose*)(more + i))...);
 }
 
 template <typename T>
@@ -69,10 +70,12 @@ int apply(const char* name, bool flush, int64_t count, T* out, const T* a, const
 #define JOIN(a, b) JOIN_(a, b)
 extern "C" {
 // out = name(a) or name(a, b), `count` numbers, a whole number of vectors; 0 where there is no function of this name.
-int JOIN(float32_, RECURRA_ISA)(const char* name, int flush, int64_t count, float* out, const float* a, const float* b) {
+int JOIN(float32_, RECURRA_ISA)(const char* name, int flush, int64_t count, float* out, const float* a,
+                                const float* b) {
   return recurra::RECURRA_ISA::apply(name, flush, count, out, a, b);
 }
-int JOIN(float64_, RECURRA_ISA)(const char* name, int flush, int64_t count, double* out, const double* a, const double* b) {
+int JOIN(float64_, RECURRA_ISA)(const char* name, int flush, int64_t count, double* out, const double* a,
+                                const double* b) {
   return recurra::RECURRA_ISA::apply(name, flush, count, out, a, b);
 }
 }

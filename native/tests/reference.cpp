@@ -5,7 +5,6 @@
 #include <cstring>
 #include <limits>
 #include <string>
-#include <type_traits>
 #include <vector>
 
 namespace {
@@ -16,8 +15,10 @@ Wide exact(const std::string& name, Wide x) {
   if (name == "log") return std::log(x);
   if (name == "tanh") return std::tanh(x);
   if (name == "sigmoid") return x < 0 ? std::exp(x) / (1 + std::exp(x)) : 1 / (1 + std::exp(-x));
-  if (name == "log_sigmoid") return std::fmin(x, 0 * x) - std::log1p(std::exp(-std::fabs(x)));
-  if (name == "softplus") return x > 20 ? x : std::fmax(x, 0 * x) + std::log1p(std::exp(-std::fabs(x)));
+  if (name == "log_sigmoid") return (x < 0 ? x : 0) - std::log1p(std::exp(-std::fabs(x)));
+  if (name == "softplus") return x > 20 ? x : (x > 0 ? x : 0) + std::log1p(std::exp(-std::fabs(x)));
+  if (name == "sin") return std::sin(x);
+  if (name == "cos") return std::cos(x);
   if (name == "sqrt") return std::sqrt(x);
   if (name == "rsqrt") return 1 / std::sqrt(x);
   if (name == "floor") return std::floor(x);
@@ -25,8 +26,8 @@ Wide exact(const std::string& name, Wide x) {
 }
 
 bool has_exact(const std::string& name) {
-  static const char* const known[] = {"exp",      "log",  "tanh",  "sigmoid", "log_sigmoid",
-                                      "softplus", "sqrt", "rsqrt", "floor"};
+  static const char* const known[] = {"exp", "log", "tanh", "sigmoid", "log_sigmoid", "softplus",
+                                      "sin", "cos", "sqrt", "rsqrt",   "floor"};
   return std::find(std::begin(known), std::end(known), name) != std::end(known);
 }
 
@@ -54,26 +55,28 @@ struct Worst {
 
 // The worst of `applies`, each under its own `flush`, over the count numbers that `number` gives.
 template <typename T, typename Wide, typename Number>
-int worst(const char* name, int ways, const Apply<T>* applies, const int* flush, int64_t count, Number number, Worst* found) {
-  constexpr int64_t BLOCK = 4096;
+int worst(const char* name, int ways, const Apply<T>* applies, const int* flush, int64_t count, Number number,
+          Worst* found) {
+  constexpr int64_t kBlock = 4096;
   if (!has_exact(name)) return 0;
-  const bool may_flush = !std::strcmp(name, "sigmoid") || !std::strcmp(name, "log_sigmoid") || !std::strcmp(name, "softplus");
-  std::vector<T> x(BLOCK), got(BLOCK);
-  std::vector<Wide> right(BLOCK), flushed(BLOCK);
+  const std::string function = name;
+  const bool may_flush = function == "sigmoid" || function == "log_sigmoid" || function == "softplus";
+  std::vector<T> x(kBlock), got(kBlock);
+  std::vector<Wide> right(kBlock), flushed(kBlock);
   for (int w = 0; w < ways; ++w) found[w] = {-1, 0, 0, 0};
-  for (int64_t first = 0; first < count; first += BLOCK) {
-    const int64_t here = std::min(BLOCK, count - first);
-    for (int64_t i = 0; i < BLOCK; ++i) x[i] = number(first + std::min(i, here - 1));
+  for (int64_t first = 0; first < count; first += kBlock) {
+    const int64_t here = std::min(kBlock, count - first);
+    for (int64_t i = 0; i < kBlock; ++i) x[i] = number(first + std::min(i, here - 1));
     for (int64_t i = 0; i < here; ++i) {
-      right[i] = flushed[i] = exact<Wide>(name, x[i]);
-      if (std::fpclassify(x[i]) == FP_SUBNORMAL) flushed[i] = exact<Wide>(name, std::copysign(Wide(0), Wide(x[i])));
+      right[i] = flushed[i] = exact<Wide>(function, x[i]);
+      if (std::fpclassify(x[i]) == FP_SUBNORMAL) flushed[i] = exact<Wide>(function, std::copysign(Wide(0), Wide(x[i])));
     }
     for (int w = 0; w < ways; ++w) {
-      if (!applies[w](name, flush[w], BLOCK, got.data(), x.data(), x.data())) return 0;
+      if (!applies[w](name, flush[w], kBlock, got.data(), x.data(), x.data())) return 0;
       for (int64_t i = 0; i < here; ++i) {
-        const Wide target = flush[w] ? flushed[i] : right[i];
-        const double d = distance<T, Wide>(got[i], target, may_flush || flush[w]);
-        if (d > found[w].distance) found[w] = {d, double(x[i]), double(got[i]), double(target)};
+        double d = distance<T, Wide>(got[i], right[i], may_flush || flush[w]);
+        if (flush[w]) d = std::min(d, distance<T, Wide>(got[i], flushed[i], true));
+        if (d > found[w].distance) found[w] = {d, double(x[i]), double(got[i]), double(right[i])};
       }
     }
   }
@@ -85,8 +88,8 @@ int worst(const char* name, int ways, const Apply<T>* applies, const int* flush,
 extern "C" {
 
 // Over the floats whose bits are first, first + step, ...
-int worst_of_bits(const char* name, int ways, const Apply<float>* applies, const int* flush, uint32_t first, uint32_t step,
-                  int64_t count, Worst* found) {
+int worst_of_bits(const char* name, int ways, const Apply<float>* applies, const int* flush, uint32_t first,
+                  uint32_t step, int64_t count, Worst* found) {
   const auto number = [=](int64_t i) {
     const uint32_t bits = uint32_t(first + uint64_t(i) * step);
     float x;
@@ -96,8 +99,13 @@ int worst_of_bits(const char* name, int ways, const Apply<float>* applies, const
   return worst<float, double>(name, ways, applies, flush, count, number, found);
 }
 
-int worst_of_doubles(const char* name, int ways, const Apply<double>* applies, const int* flush, const double* x, int64_t count,
-                     Worst* found) {
+int worst_of_floats(const char* name, int ways, const Apply<float>* applies, const int* flush, const float* x,
+                    int64_t count, Worst* found) {
+  return worst<float, double>(name, ways, applies, flush, count, [=](int64_t i) { return x[i]; }, found);
+}
+
+int worst_of_doubles(const char* name, int ways, const Apply<double>* applies, const int* flush, const double* x,
+                     int64_t count, Worst* found) {
   return worst<double, long double>(name, ways, applies, flush, count, [=](int64_t i) { return x[i]; }, found);
 }
 }
