@@ -21,12 +21,12 @@ NATIVE = ROOT / "native"
 SOURCES = (NATIVE / "functions.hpp", NATIVE / "tests" / "functions.cpp", NATIVE / "tests" / "reference.cpp")
 FLAGS = ("-std=c++17", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-Wall", "-Wextra", "-Werror")
 SETS = {  # bytes in a vector, flags, what /proc/cpuinfo must name
-    "generic": (16, (), set()),
-    "avx2": (32, ("-mavx2", "-mfma"), {"avx2", "fma"}),
+    "generic": (16, (), ()),
+    "avx2": (32, ("-mavx2", "-mfma"), ("avx2", "fma")),
     "avx512": (
         64,
         ("-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", "-mfma"),
-        {"avx512f", "avx512dq", "avx512vl", "avx512bw", "fma"},
+        ("avx512f", "avx512dq", "avx512vl", "avx512bw", "fma"),
     ),
 }
 LIMITS = {  # units in the last place
@@ -57,7 +57,7 @@ def instruction_sets() -> list[str]:
     if platform.machine() != "x86_64":
         return ["generic"]
     words = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
-    return [name for name, (_, _, needed) in SETS.items() if needed <= words]
+    return [name for name, (_, _, needed) in SETS.items() if words.issuperset(needed)]
 
 
 def compiled(compiler: str, folder: Path) -> Path:
