@@ -63,9 +63,9 @@ test-all: checks ## the same, long tests included
 sanitize: $(TOOLS) ## the core's own tests, with the compiler's checks of addresses, undefined behaviour and threads
 	@for kind in address,undefined thread; do \
 	  echo "the core's tests with -fsanitize=$$kind"; \
-	  build=build/sanitize-$${kind%%,*}; \
+	  build=build/sanitize-$${kind%%,*}; mkdir -p build; \
 	  { $(VENV)/bin/cmake -S native -B $$build -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(VENV)/bin/ninja \
-	      -DCMAKE_BUILD_TYPE=RelWithDebInfo -DRECURRA_STRICT=ON -DRECURRA_SANITIZE=$$kind && \
+	      -DRECURRA_STRICT=ON -DRECURRA_SANITIZE=$$kind && \
 	    $(VENV)/bin/cmake --build $$build; } >$$build.log 2>&1 || { cat $$build.log >&2; exit 1; }; \
 	  $(VENV)/bin/ctest --test-dir $$build --output-on-failure --no-tests=error; \
 	done

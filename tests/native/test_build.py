@@ -78,9 +78,9 @@ def loaded(**environment: str) -> str:
 # --- the core of this checkout ----------------------------------------------------------------------------------------
 
 
+@needs_compiler
 def test_the_core_is_there_wherever_there_is_a_compiler() -> None:
-    why = native.why_not()
-    assert (why is None) == (COMPILER is not None), why or "there is a core, and nothing that could have built it"
+    assert native.why_not() is None
 
 
 @needs_compiler
