@@ -130,11 +130,22 @@ class Functions:
             assert 0 <= worst.distance <= LIMITS[name], told
 
 
-@pytest.fixture(scope="module", params=["g++", "clang++"])
+COMPILERS = ("g++", "clang++")
+
+
+@pytest.fixture(scope="module", params=COMPILERS)
 def functions(request: pytest.FixtureRequest) -> Functions:
     if shutil.which(request.param) is None:
         pytest.skip(f"there is no {request.param} here")
     return Functions(compiled(request.param, ROOT / "build" / "functions"))
+
+
+@pytest.fixture(scope="module")
+def of_first_compiler() -> Functions:
+    compiler = next(filter(shutil.which, COMPILERS), None)
+    if compiler is None:
+        pytest.skip(f"there is no C++ compiler here, of {' and '.join(COMPILERS)}")
+    return Functions(compiled(compiler, ROOT / "build" / "functions"))
 
 
 def edges(dtype: type) -> np.ndarray:
@@ -167,11 +178,11 @@ def test_a_sample_of_all_floats_is_near_the_exact_result(functions: Functions, n
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", LIMITS)
-def test_every_float_is_near_the_exact_result(functions: Functions, name: str) -> None:
+def test_every_float_is_near_the_exact_result(of_first_compiler: Functions, name: str) -> None:
     parts = [range(k, k + 2**28) for k in range(0, 2**32, 2**28)]
     with ThreadPoolExecutor(2) as pool:  # the library is called without the interpreter's lock
-        for found in pool.map(lambda bits: functions.worst(name, bits), parts):
-            functions.check(name, found)
+        for found in pool.map(lambda bits: of_first_compiler.worst(name, bits), parts):
+            of_first_compiler.check(name, found)
 
 
 @pytest.mark.parametrize("name", LIMITS)
