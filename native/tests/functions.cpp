@@ -26,8 +26,12 @@ class Flushing {
 #elif defined(__aarch64__)
   typedef uint64_t Control;
   static constexpr Control kFlush = 1 << 24;
-  static Control control() { return __builtin_aarch64_get_fpcr64(); }
-  static void set_control(Control c) { __builtin_aarch64_set_fpcr64(c); }
+  static Control control() {
+    Control c;
+    asm volatile("mrs %0, fpcr" : "=r"(c));
+    return c;
+  }
+  static void set_control(Control c) { asm volatile("msr fpcr, %0" : : "r"(c)); }
 #endif
   Control before_;
 };
