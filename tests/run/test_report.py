@@ -640,8 +640,8 @@ class TestSeeds:
 
 class TestHeavyContent:
     def test_is_quick_and_light(self, tmp_path: Path) -> None:
-        """A long run on long sequences with a wide state and many classes: under 1.5 MB, and in seven times what a plain
-        report takes at the most (three are usual; a plain one takes 0.8 s), since a busy machine makes seconds longer.
+        """A long run on long sequences with a wide state and many classes: under 1.5 MB, and in at most seven times
+        what a plain report takes (three are usual; a plain one takes 0.8 s), since a busy machine makes seconds longer.
         """
         generator = np.random.default_rng(0)
         classes = [f"{CHINESE} {i}" for i in range(120)]
