@@ -67,6 +67,7 @@ def test_an_ensemble(name: str) -> None:
 @pytest.mark.parametrize("name", CELLS)
 def test_one_compiled_or_exported_graph(name: str) -> None:
     """For the numbers of steps that it is made with; masks and resets may have any values."""
+    torch.compiler.reset()  # each cell is compiled anew, and only so many versions of one function are allowed
     layer = make(name)
     x = random(STEPS, ROWS, INPUT)
     compiled = torch.compile(layer, fullgraph=True, backend="eager")

@@ -640,7 +640,9 @@ class TestSeeds:
 
 class TestHeavyContent:
     def test_is_quick_and_light(self, tmp_path: Path) -> None:
-        """A long run on long sequences with a wide state and many classes: under 6 s and under 1.5 MB."""
+        """A long run on long sequences with a wide state and many classes: under 1.5 MB, and in at most seven times
+        what a plain report takes (three are usual; a plain one takes 0.8 s), since a busy machine makes seconds longer.
+        """
         generator = np.random.default_rng(0)
         classes = [f"{CHINESE} {i}" for i in range(120)]
         result = classified(classes, items=10_000, lean=5.0)
@@ -657,9 +659,12 @@ class TestHeavyContent:
             states=[StateTrace("a", generator.normal(size=(5000, 512)), values=generator.normal(size=(5000, 64)))] * 3
             + [StateTrace("b", generator.normal(size=(5000, 512)), tokens=long)],
         )
+        (tmp_path / "plain").mkdir()
         began = time.process_time()
+        page(tmp_path / "plain", digits())
+        between = time.process_time()
         found = page(tmp_path, content)
-        assert time.process_time() - began < 6
+        assert time.process_time() - between < 7 * (between - began)
         assert len(found.source.encode()) < 1_500_000
         assert "shown are the 64 of 512 that vary most" in found.said("states")
 
