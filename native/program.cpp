@@ -20,13 +20,15 @@ void run_as(const Program& program, const Call& call) {
   job.slots = program.slots.data();
   job.slot_count = int32_t(program.slots.size());
   job.arrays = call.arrays.data();
-  job.matrices = call.matrices.data();
+  job.matrices = program.matrices.data();
+  job.panels = call.panels.data();
   job.fields = program.fields.data();
   job.field_count = int32_t(program.fields.size());
   job.sums = program.sums.data();
   job.sum_count = int32_t(program.sums.size());
   job.valid = call.valid;
   job.resets = call.resets;
+  job.more_resets = call.more_resets;
   job.cleared = program.cleared.data();
 
   size_t width = 0;
@@ -41,11 +43,11 @@ void run_as(const Program& program, const Call& call) {
   });
   size_t offset = 0;
   for (const Sum& sum : program.sums) {
-    T* out = static_cast<T*>(call.arrays[sum.array]);
+    T* out = static_cast<T*>(call.arrays[sum.array].data);
     for (int32_t i = 0; i < sum.width; ++i) {
       T total = T(0);
       for (const auto& one : sums) total += one[offset + i];
-      out[i] = total;
+      out[i] += total;
     }
     offset += sum.width;
   }
@@ -66,8 +68,13 @@ int64_t packed_size(bool is_double, int32_t rows, int32_t columns, bool transpos
   return (width + panel - 1) / panel * panel * operand;
 }
 
-void pack(bool is_double, const void* matrix, int32_t rows, int32_t columns, int32_t stride, bool transposed, void* panels) {
-  (is_double ? kernels().pack_f64 : kernels().pack_f32)(matrix, rows, columns, stride, transposed, panels);
+void pack(bool is_double, const std::vector<Packing>& all, int32_t threads) {
+  const auto pack_one = is_double ? kernels().pack_f64 : kernels().pack_f32;
+  threads = std::max(1, std::min(threads, int32_t(all.size())));
+  in_parallel(threads, [&](int k) {
+    for (size_t i = k; i < all.size(); i += threads)
+      pack_one(all[i].matrix, all[i].rows, all[i].columns, all[i].stride, all[i].transposed, all[i].panels);
+  });
 }
 
 }  // namespace recurra

@@ -13,8 +13,10 @@ class Program {
   std::vector<Instruction> instructions;
   std::vector<Slot> slots;
   std::vector<Field> fields;
+  std::vector<Matrix> matrices;
   std::vector<Sum> sums;
   std::vector<int32_t> cleared;  // slots, -1 at the end
+  int32_t array_count = 0;
   bool backward = false;
   bool is_double = false;
 };
@@ -22,17 +24,26 @@ class Program {
 struct Call {
   int32_t steps, rows, threads;
   bool from_the_end;
-  std::vector<void*> arrays;
-  std::vector<Matrix> matrices;
+  std::vector<Array> arrays;
+  std::vector<const void*> panels;  // of each matrix
   const uint8_t* valid;
   const uint8_t* resets;
+  bool more_resets;
 };
 
-// Runs a program; its sums are added up over all threads and written to their arrays.
+// Runs a program; its sums, over all threads, are added to their arrays.
 void run(const Program& program, const Call& call);
 
 // The numbers that a matrix takes in panels, and the panels themselves.
 int64_t packed_size(bool is_double, int32_t rows, int32_t columns, bool transposed);
-void pack(bool is_double, const void* matrix, int32_t rows, int32_t columns, int32_t stride, bool transposed, void* panels);
+
+struct Packing {
+  const void* matrix;
+  int32_t rows, columns, stride;
+  bool transposed;
+  void* panels;
+};
+
+void pack(bool is_double, const std::vector<Packing>& all, int32_t threads);
 
 }  // namespace recurra

@@ -75,12 +75,12 @@ void pack(const void* matrix, int32_t rows, int32_t columns, int32_t stride, boo
 // M rows of A times P panels. With few rows, several panels at a time keep as many sums under way.
 template <typename T, int M, int P>
 inline void multiply(const T* A, int a_stride, const T* panels, size_t panel, int operand, T* C, int c_stride, const T* added,
-                     int count) {
+                     int added_stride, int count) {
   constexpr int N = P * kVectors;
   Vector<T> sums[M][N];
   const bool whole = count == P * kPanel<T>;
   for (int m = 0; m < M; ++m)
-    for (int v = 0; v < N; ++v) sums[m][v] = added && whole ? load(added + m * c_stride + v * kLanes<T>) : Vector<T>{};
+    for (int v = 0; v < N; ++v) sums[m][v] = added && whole ? load(added + m * added_stride + v * kLanes<T>) : Vector<T>{};
   for (int k = 0; k < operand; ++k)
     for (int p = 0; p < P; ++p)
       for (int v = 0; v < kVectors; ++v) {
@@ -95,30 +95,32 @@ inline void multiply(const T* A, int a_stride, const T* panels, size_t panel, in
   T row[P * kPanel<T>];
   for (int m = 0; m < M; ++m) {
     for (int v = 0; v < N; ++v) store(row + v * kLanes<T>, sums[m][v]);
-    for (int n = 0; n < count; ++n) C[m * c_stride + n] = added ? row[n] + added[m * c_stride + n] : row[n];
+    for (int n = 0; n < count; ++n) C[m * c_stride + n] = added ? row[n] + added[m * added_stride + n] : row[n];
   }
 }
 
 template <typename T, int M>
-void product_of_rows(const T* A, int a_stride, const T* panels, int operand, int width, T* C, int c_stride, const T* added) {
+void product_of_rows(const T* A, int a_stride, const T* panels, int operand, int width, T* C, int c_stride, const T* added,
+                     int added_stride) {
   const size_t panel = size_t(operand) * kPanel<T>;
   constexpr int several = M <= 1 ? 4 : M <= 3 ? 4 : M <= 6 && kTile > 6 ? 2 : 1;
   int j = 0;
   if constexpr (several > 1)
     for (; j + several * kPanel<T> <= width; j += several * kPanel<T>)
       multiply<T, M, several>(A, a_stride, panels + j / kPanel<T> * panel, panel, operand, C + j, c_stride,
-                              added ? added + j : nullptr, several * kPanel<T>);
+                              added ? added + j : nullptr, added_stride, several * kPanel<T>);
   for (; j < width; j += kPanel<T>)
     multiply<T, M, 1>(A, a_stride, panels + j / kPanel<T> * panel, panel, operand, C + j, c_stride, added ? added + j : nullptr,
-                      std::min(kPanel<T>, width - j));
+                      added_stride, std::min(kPanel<T>, width - j));
 }
 
 template <typename T, int M = kTile>
-void product(int rows, const T* A, int a_stride, const T* panels, int operand, int width, T* C, int c_stride, const T* added) {
+void product(int rows, const T* A, int a_stride, const T* panels, int operand, int width, T* C, int c_stride, const T* added,
+                     int added_stride) {
   if constexpr (M > 1) {
-    if (rows < M) return product<T, M - 1>(rows, A, a_stride, panels, operand, width, C, c_stride, added);
+    if (rows < M) return product<T, M - 1>(rows, A, a_stride, panels, operand, width, C, c_stride, added, added_stride);
   }
-  product_of_rows<T, M>(A, a_stride, panels, operand, width, C, c_stride, added);
+  product_of_rows<T, M>(A, a_stride, panels, operand, width, C, c_stride, added, added_stride);
 }
 
 // --- instructions on each number --------------------------------------------------------------------------------------
@@ -217,9 +219,14 @@ class Tiles {
 
   void run() {
     const bool down = job_.from_the_end != job_.backward;
+    const int rows = last_ - first_, tiles = (rows + kTile - 1) / kTile;  // as even as can be: a tile of one row is dear
     for (int n = 0; n < job_.steps; ++n) {
       const int t = down ? job_.steps - 1 - n : n;
-      for (int row = first_; row < last_; row += kTile) tile(t, row, std::min(kTile, last_ - row));
+      for (int k = 0, row = first_; k < tiles; ++k) {
+        const int next = first_ + rows * (k + 1) / tiles;
+        tile(t, row, next - row);
+        row = next;
+      }
     }
   }
 
@@ -230,8 +237,9 @@ class Tiles {
   std::vector<T> own_;
   std::vector<std::vector<T>> held_;
 
-  T* array(int k) const { return static_cast<T*>(job_.arrays[k]); }
-  T* at(int k, int t, int row, int width) const { return array(k) + (size_t(t) * job_.rows + row) * width; }
+  T* array(int k) const { return static_cast<T*>(job_.arrays[k].data); }
+  T* at(int k, int t, int row) const { return array(k) + t * job_.arrays[k].step + row * job_.arrays[k].row; }
+  T* at(const Slot& slot, int t, int row) const { return at(slot.array, t, row) + slot.column; }
   bool is_first(int t) const { return t == (job_.from_the_end ? job_.steps - 1 : 0); }
   bool is_valid(int t, int row) const { return !job_.valid || job_.valid[size_t(t) * job_.rows + row]; }
 
@@ -239,12 +247,12 @@ class Tiles {
   bool is_reset(int t, int row) const {
     if (!job_.resets) return false;
     const int crossed = job_.from_the_end ? t + 1 : t;
-    return crossed < job_.steps && job_.resets[size_t(crossed) * job_.rows + row];
+    return crossed < job_.steps + job_.more_resets && job_.resets[size_t(crossed) * job_.rows + row];
   }
 
   const T* before(const Slot& slot, int t, int row) const {
     if (is_first(t)) return array(slot.first) + size_t(row) * slot.width;
-    return at(slot.array, job_.from_the_end ? t + 1 : t - 1, row, slot.width);
+    return at(slot.array, job_.from_the_end ? t + 1 : t - 1, row);
   }
 
   void tile(int t, int row, int rows) {
@@ -255,7 +263,7 @@ class Tiles {
     }
     for (int s = 0; s < job_.slot_count; ++s) {
       const Slot& slot = job_.slots[s];
-      if (slot.kind == Kind::stream) pointers_[s] = at(slot.array, t, row, slot.width);
+      if (slot.kind == Kind::stream) pointers_[s] = at(slot, t, row);
       if (slot.kind == Kind::carry) pointers_[s] = array(slot.array) + size_t(row) * slot.width;
       if (slot.kind == Kind::old) pointers_[s] = const_cast<T*>(before(slot, t, row));
     }
@@ -293,17 +301,19 @@ class Tiles {
       const Field& field = job_.fields[f];
       const int w = field.width;
       for (int m = 0; m < rows; ++m)
-        if (!is_valid(t, row + m)) std::copy_n(pointers_[field.old_slot] + size_t(m) * w, w, at(field.states, t, row + m, w));
+        if (!is_valid(t, row + m)) std::copy_n(pointers_[field.old_slot] + size_t(m) * w, w, at(field.states, t, row + m));
     }
   }
 
   void take_what_is_given(int t, int row, int rows) {
     for (int f = 0; f < job_.field_count; ++f) {
       const Field& field = job_.fields[f];
-      if (field.given < 0) continue;
-      T* carry = array(field.carry) + size_t(row) * field.width;
-      const T* given = at(field.given, t, row, field.width);
-      for (int i = 0; i < rows * field.width; ++i) carry[i] += given[i];
+      if (!array(field.given)) continue;
+      for (int m = 0; m < rows; ++m) {
+        T* carry = array(field.carry) + size_t(row + m) * field.width;
+        const T* given = at(field.given, t, row + m);
+        for (int i = 0; i < field.width; ++i) carry[i] += given[i];
+      }
     }
   }
 
@@ -328,7 +338,7 @@ class Tiles {
     for (const int32_t* s = job_.cleared; *s >= 0; ++s) {
       const Slot& slot = job_.slots[*s];
       for (int m = 0; m < rows; ++m)
-        if (!is_valid(t, row + m)) std::fill_n(at(slot.array, t, row + m, slot.width), slot.width, T(0));
+        if (!is_valid(t, row + m)) std::fill_n(at(slot, t, row + m), slot.width, T(0));
     }
   }
 
@@ -399,6 +409,11 @@ class Tiles {
         for (int m = 0; m < rows; ++m) std::fill_n(pointers_[i.d] + size_t(m) * w, w, pointers_[i.a][m]);
         return;
       }
+      case Op::move: {
+        const int w = job_.slots[i.d].width, d = row_of(i.d), a = row_of(i.a);
+        for (int m = 0; m < rows; ++m) std::copy_n(pointers_[i.a] + size_t(m) * a, w, pointers_[i.d] + size_t(m) * d);
+        return;
+      }
       case Op::row_sum: {
         const int w = job_.slots[i.a].width;
         for (int m = 0; m < rows; ++m) {
@@ -410,10 +425,18 @@ class Tiles {
       }
       case Op::accumulate: {
         const int w = job_.slots[i.a].width;
+        const T* v = pointers_[i.a];
         T* sum = sums_[i.aux];
-        for (int m = 0; m < rows; ++m) {
-          const T* v = pointers_[i.a] + size_t(m) * w;
-          for (int k = 0; k < w; ++k) sum[k] += v[k];
+        int k = 0;
+        for (; k + kLanes<T> <= w; k += kLanes<T>) {  // the rows first, so that a long sum is one of short sums
+          Vector<T> part = load(v + k);
+          for (int m = 1; m < rows; ++m) part += load(v + size_t(m) * w + k);
+          store(sum + k, load(sum + k) + part);
+        }
+        for (; k < w; ++k) {
+          T part = v[k];
+          for (int m = 1; m < rows; ++m) part += v[size_t(m) * w + k];
+          sum[k] += part;
         }
         return;
       }
@@ -422,10 +445,16 @@ class Tiles {
         const int blocks = matrix.blocks, K = matrix.operand / blocks, N = matrix.width / blocks;
         const size_t size = size_t(K) * ((N + kPanel<T> - 1) / kPanel<T> * kPanel<T>);
         for (int k = 0; k < blocks; ++k)
-          product<T>(rows, pointers_[i.a] + k * K, matrix.operand, static_cast<const T*>(matrix.panels) + k * size, K, N,
-                     pointers_[i.d] + k * N, matrix.width, i.c < 0 ? nullptr : pointers_[i.c] + k * N);
+          product<T>(rows, pointers_[i.a] + k * K, row_of(i.a), static_cast<const T*>(job_.panels[i.aux]) + k * size, K, N,
+                     pointers_[i.d] + k * N, row_of(i.d), i.c < 0 ? nullptr : pointers_[i.c] + k * N, i.c < 0 ? 0 : row_of(i.c));
       }
     }
+  }
+
+  // From one row of a slot to the next.
+  int row_of(int s) const {
+    const Slot& slot = job_.slots[s];
+    return slot.kind == Kind::stream ? int(job_.arrays[slot.array].row) : slot.width;
   }
 
   static T total(const T* v, int count) {

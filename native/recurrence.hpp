@@ -15,6 +15,7 @@ enum class Op : int32_t {
   pow, remainder, maximum, minimum, lt, le, gt, ge, eq, ne, where, fma, fnma, copy,
   // on whole rows
   broadcast,   // d, of any width, from a, of width 1
+  move,        // d = a, whatever lies between their rows
   row_sum,     // d, of width 1: the sum over a row of a, and of d before where aux is 1
   accumulate,  // the sum over rows and steps of a is added to sum number aux
   product,     // d = a times matrix number aux, and c where it is given
@@ -28,7 +29,7 @@ struct Instruction {
 
 enum class Kind : int32_t {
   scratch,
-  stream,  // one step of an array (T, B, width)
+  stream,  // one step of an array (T, B, width), or some columns of it
   old,     // the step before, of an array (T, B, width); before the first step, an array (B, width)
   carry,   // an array (B, width) that goes from step to step
   number,
@@ -40,12 +41,19 @@ struct Slot {
   int32_t width;
   int32_t array;  // which array
   int32_t first;  // old: which array holds what stands before the first step
+  int32_t column;  // stream: the first of its columns
   double number;
+};
+
+// An array as it is handed over. Numbers of a row lie side by side; where the next row does not follow at once, only
+// `move` and `product` may read or write it.
+struct Array {
+  void* data;
+  int64_t step, row;  // from one step, and from one row, to the next, in numbers
 };
 
 // A matrix in panels (see pack): (columns of the operand, width of the result), in as many blocks along the diagonal.
 struct Matrix {
-  const void* panels;
   int32_t operand, width, blocks;
 };
 
@@ -56,7 +64,7 @@ struct Field {
   int32_t initial;   // array (B, width): what a reset sets the state to
   int32_t old_slot;  // the slot of the old state, or -1
   int32_t carry;     // array (B, width) of the gradient that is carried; backward only
-  int32_t given;     // array (T, B, width) of the gradient given at every step, or -1; backward only
+  int32_t given;     // array (T, B, width) of the gradient given at every step, or of nothing; backward only
   int32_t of_reset;  // array (B, width) to which the gradient of what resets set is added; backward only
 };
 
@@ -73,14 +81,16 @@ struct Job {
   int32_t instruction_count;
   const Slot* slots;
   int32_t slot_count;
-  void* const* arrays;
+  const Array* arrays;
   const Matrix* matrices;
+  const void* const* panels;  // of each matrix
   const Field* fields;
   int32_t field_count;
   const Sum* sums;
   int32_t sum_count;
   const uint8_t* valid;   // (T, B), 0 where a step is not taken; or null
   const uint8_t* resets;  // (T, B), 1 where the state is set anew before a step; or null
+  bool more_resets;       // whether those of one more step follow: time goes on behind the last step
   const int32_t* cleared;  // backward: the arrays (T, B, width) that are zero where a step is not taken, -1 at the end
 };
 

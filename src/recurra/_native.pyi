@@ -9,3 +9,46 @@ def chosen() -> str:
     Raises:
         ValueError: `RECURRA_ISA` names a set that was not built, or that this processor does not have.
     """
+
+class Program:
+    """A program, made once for a cell, a hidden_size and a type of numbers.
+
+    Raises:
+        ValueError: It names a slot, array, matrix or sum that is not there.
+    """
+
+    def __init__(
+        self,
+        instructions: list[tuple[int, int, int, int, int, int]],
+        slots: list[tuple[int, int, int, int, int, float]],
+        fields: list[tuple[int, int, int, int, int, int, int]],
+        matrices: list[tuple[int, int, int]],
+        sums: list[tuple[int, int]],
+        cleared: list[int],
+        arrays: int,
+        backward: bool,
+        is_double: bool,
+    ) -> None: ...
+    def run(
+        self,
+        steps: int,
+        rows: int,
+        threads: int,
+        from_the_end: bool,
+        arrays: list[int],
+        panels: list[int],
+        valid: int,
+        resets: int,
+        more_resets: bool,
+    ) -> None:
+        """Runs it. An array is three numbers: its address, and how far its steps and its rows lie apart.
+
+        Raises:
+            ValueError: Another number of arrays or matrices than the program has.
+        """
+
+def packed_size(is_double: bool, rows: int, columns: int, transposed: bool) -> int:
+    """The numbers that a matrix, or its transpose, takes in panels."""
+
+def pack(is_double: bool, all: list[tuple[int, int, int, int, bool, int]], threads: int) -> None:
+    """Puts matrices into panels: (address, rows, columns, numbers from row to row, transposed, address of the panels)."""

@@ -301,6 +301,90 @@ def data(
     _say(describe(source, made.data, task=made.task).to_text())
 
 
+@app.command()
+def bench(
+    suites: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="SUITE...", help=f"What to measure; all when left out. Known: {', '.join(SUITES)}."),
+    ] = None,
+    cells: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,...", help="Cells of the catalogue, made_up, or your own as file.py:NAME."),
+    ] = None,
+    shapes: Annotated[
+        str | None, typer.Option(metavar="NAME,...", help="Sizes by name (rows, small, ...) or as B32T50I8H32.")
+    ] = None,
+    peers: Annotated[
+        str | None, typer.Option(metavar="NAME,...", help=f"Whom to measure against: {', '.join(PEERS)}.")
+    ] = None,
+    threads: Annotated[
+        int, typer.Option(metavar="N", parser=_whole, help="Threads that ours and every peer may use.")
+    ] = 2,
+    seconds: Annotated[
+        float | None, typer.Option(metavar="S", help="Time for each cell and shape; 10 when left out.")
+    ] = None,
+    repeats: Annotated[
+        int | None, typer.Option(metavar="N", parser=_whole, help="Rounds for each cell and shape, instead of a time.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A first look: few shapes, few rounds.")] = False,
+    json_: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write every sample, the machine and versions.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the ratios: .png, .svg or .pdf.")] = None,
+    force: Force = False,
+) -> int:
+    """Measure speed and memory beside PyTorch, JAX and others.
+
+    Everybody is timed in turn in this process, with the same weights and inputs. First it is checked that ours gives
+    what the cells' equations give, and each peer what ours gives; where ours does not, nothing is timed, and the exit
+    status is 1. Peers that are not installed are left out: pip install 'recurra[bench]'.
+    """
+    from recurra.bench.plot import KINDS
+    from recurra.bench.run import Settings
+    from recurra.bench.run import bench as measured
+    from recurra.files import check_place
+
+    for path in (json_, plot):
+        if path is not None:
+            check_place(path, force)
+    if plot is not None and plot.suffix.removeprefix(".") not in KINDS:
+        raise RunError(f"--plot: {plot}: a name that ends with .{', .'.join(KINDS)} is expected")
+    chosen = {"cells": cells, "shapes": shapes, "peers": peers}
+    named = {key: None if text is None else text.split(",") for key, text in chosen.items()}
+    settings = Settings(
+        suites=suites or (), **named, threads=threads, seconds=seconds, repeats=repeats, quick=quick
+    )
+    console = Console(stderr=True)
+    with console.status("making ready") as status:
+        report = measured(settings, _Watching(status))
+    if json_ is not None:
+        report.write_json(json_)
+    if plot is not None and report.figures:
+        report.write_plot(plot)
+    wide = Console() if sys.stdout.isatty() else Console(width=WIDTH_OF_A_FILE)
+    if report.figures:
+        wide.print(report.heading(), highlight=False, soft_wrap=True)
+    for table in report.tables():
+        wide.print()
+        wide.print(table)
+    for fault in report.faults:
+        _say(f"error: {fault}", err=True)
+    return 1 if report.faults else 0
+
+
+class _Watching:
+    """Shows how a benchmark goes: on a terminal what is done now; what is worth telling, everywhere."""
+
+    def __init__(self, status: Status) -> None:
+        self.status = status
+
+    def began(self, what: str) -> None:
+        self.status.update(what)
+
+    def told(self, text: str) -> None:
+        _say(f"note: {text}", err=True)
+
+
 def _say(text: str, err: bool = False) -> None:
     """Print lines; on a terminal they break between words."""
     if not (sys.stderr if err else sys.stdout).isatty():

@@ -51,8 +51,8 @@ class CellStepper:
         self.single = [g for g in self.every if g not in self.shared]
         self.weight_ih = weights["weight_ih"]
         self.width = len(self.weight_ih) // len(self.every)
-        self.bias, self.second_bias = _biases(cell, use, weights)
-        self.bias_apart = _bias_apart(cell, weights)
+        self.bias, self.second_bias = biases(cell, use, weights)
+        self.bias_apart = biases_apart(cell, weights)
         self.product = _product(cell, weights, self.shared) if self.shared else None
         called = [g for g in cell.gates if g in use.called]
         self.products = {g: self._caller(_product(cell, weights, [g]), g) for g in called}
@@ -106,7 +106,7 @@ class CellStepper:
         return self.cell.step(net_inputs, self.cell.state_type(*state), self.p)
 
 
-def _biases(cell: Cell, use: Use, weights: Mapping[str, Tensor]) -> tuple[Tensor | None, dict[str, Tensor]]:
+def biases(cell: Cell, use: Use, weights: Mapping[str, Tensor]) -> tuple[Tensor | None, dict[str, Tensor]]:
     """What the projected input is added to, and by gate the second biases that belong to `z.g.h` alone."""
     first, second = weights.get("bias", weights.get("bias_ih")), weights.get("bias_hh")
     if cell.biases == "apart":
@@ -123,7 +123,7 @@ def _biases(cell: Cell, use: Use, weights: Mapping[str, Tensor]) -> tuple[Tensor
     return torch.cat(pieces), alone
 
 
-def _bias_apart(cell: Cell, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def biases_apart(cell: Cell, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """By gate, the biases that the body adds itself."""
     if cell.biases != "apart":
         return {}

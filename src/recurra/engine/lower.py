@@ -2,6 +2,24 @@
 
 What the core knows (native/recurrence.hpp): slots, each a block of rows of one value, and instructions on them. Arrays,
 matrices and sums go by keys here; who calls the core puts tensors in their places.
+
+Keys of arrays, T steps and B rows each where nothing else is said:
+    ("z",)              W x + b of all gates side by side, where it is computed beforehand
+    ("input",)          x, where the core projects it
+    ("states", f, k)    part k of field f
+    ("begun", f, k)     (B, width), the state before the first step
+    ("initial", f, k)   (B, width), what a reset sets it to
+    ("kept", i)         value i of the step, kept for the derivative
+    ("dz",)             δ of W x + b of all gates side by side
+    ("dproduct", i)     δ of product i, where it is no gate's δ
+    ("operand", i)      value i, which a product multiplies
+    ("dinput",)         δ of x, where the core computes it
+    ("carry", f, k)     (B, width), δ of the state, from step to step
+    ("given", f, k)     δ of the state at every step that stands for itself
+    ("of_reset", f, k)  (B, width), δ of what resets set the state to
+    ("sum", …)          (width,), what is added up over rows and steps
+    ("vector", name, part), ("constant", …), ("bias", …), ("fixed", i), ("diagonal", gate), ("input_bias", gate)
+                        (width,), the same for every row
 """
 
 from collections import Counter, defaultdict
@@ -9,7 +27,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from recurra.cells.form import Cell
 from recurra.engine.adjoint import Adjoint
 from recurra.engine.interpret import OPERATIONS
 from recurra.engine.program import PRODUCTS, Graph
@@ -22,22 +39,56 @@ ON_NUMBERS = (
 )
 """The core's operations on each number by itself, in its order."""
 
-OPS = {name: i for i, name in enumerate((*ON_NUMBERS, "broadcast", "row_sum", "accumulate", "product"))}
+ON_ROWS = ("broadcast", "move", "row_sum", "accumulate", "product")
+OPS = {name: i for i, name in enumerate((*ON_NUMBERS, *ON_ROWS))}
 KINDS = {name: i for i, name in enumerate(("scratch", "stream", "old", "carry", "number", "vector"))}
 
 assert {*OPERATIONS} <= {*ON_NUMBERS}
 
 Key = tuple[str | int, ...]
-"""What an array is: ("x", gate), ("states", field, part), …"""
+"""What an array is: ("z",), ("states", field, part), …"""
 
 
 class MatrixKey(NamedTuple):
-    """A part of U of a gate or of a further matrix, or of the transpose of either."""
+    """A part of a matrix or of its transpose: of W or U of a gate, or of a further one.
 
+    Attributes:
+        letter: "W", "U" or "M".
+        name: The gate, or the further matrix.
+        rows: Which part of its rows, of hidden_size each; of a further matrix alone.
+        columns: Which of the operands side by side it multiplies.
+        transposed: Whether it is the transpose.
+    """
+
+    letter: str
     name: str
     rows: int
     columns: int
     transposed: bool
+
+
+class Place(NamedTuple):
+    """Where a value lies that is not scratch."""
+
+    kind: str
+    array: Key
+    first: Key | None = None
+    column: int = 0
+
+
+@dataclass(frozen=True)
+class Form:
+    """What of a cell the core has to know beside its step.
+
+    Attributes:
+        gates: Gates and inputs, as their rows of W are stacked.
+        has_bias: Whether W x is added to something before the first step.
+        is_diagonal: Whether U multiplies each number by itself.
+    """
+
+    gates: tuple[str, ...]
+    has_bias: bool
+    is_diagonal: bool
 
 
 @dataclass
@@ -46,18 +97,18 @@ class Lowered:
 
     Attributes:
         instructions: (op, d, a, b, c, aux).
-        slots: (kind, width, array, first, number).
+        slots: (kind, width, array, first, column, number).
         arrays: What each array is.
         matrices: What each matrix is.
-        sums: What is added up over rows and steps: values that are the same for every row, by number.
+        sums: What is added up over rows and steps, each an array ("sum", *key), with its width.
         cleared: Slots of streams that are zero where a step is not taken.
     """
 
     instructions: list[tuple[int, int, int, int, int, int]] = field(default_factory=list)
-    slots: list[tuple[int, int, int, int, float]] = field(default_factory=list)
+    slots: list[tuple[int, int, int, int, int, float]] = field(default_factory=list)
     arrays: list[Key] = field(default_factory=list)
     matrices: list[MatrixKey] = field(default_factory=list)
-    sums: list[int] = field(default_factory=list)
+    sums: dict[Key, int] = field(default_factory=dict)
     cleared: list[int] = field(default_factory=list)
 
     def array(self, key: Key) -> int:
@@ -71,42 +122,78 @@ class _Builder:
     """Puts instructions together for values of a graph.
 
     Args:
-        cell: The cell.
+        form: The cell's.
         graph: The graph.
-        places: Where values lie that are not scratch: (kind, array, array of the first).
+        places: Where values lie that are not scratch.
+        projects: Whether W x + b is computed here, from the input's width; else it is read.
     """
 
-    def __init__(self, cell: Cell, graph: Graph, places: dict[int, tuple[str, Key, Key | None]]) -> None:
-        self.cell, self.graph, self.places = cell, graph, places
+    def __init__(self, form: Form, graph: Graph, places: dict[int, Place], projects: int = 0) -> None:
+        self.form, self.graph, self.places, self.projects = form, graph, places, projects
         self.out = Lowered()
         self.slot_of: dict[int, int] = {}
         self.free: dict[int, list[int]] = defaultdict(list)
         self.wide: dict[tuple[int, int], int] = {}
+        self.input: int | None = None
 
-    def slot(self, kind: str, width: int, array: Key | None = None, first: Key | None = None, number: float = 0.0) -> int:
+    def slot(
+        self,
+        kind: str,
+        width: int,
+        array: Key | None = None,
+        first: Key | None = None,
+        column: int = 0,
+        number: float = 0.0,
+    ) -> int:
         """A new slot."""
         a, b = (-1 if key is None else self.out.array(key) for key in (array, first))
-        self.out.slots.append((KINDS[kind], width, a, b, number))
+        self.out.slots.append((KINDS[kind], width, a, b, column, number))
         return len(self.out.slots) - 1
+
+    def scratch(self, width: int) -> int:
+        """A slot of scratch that is free."""
+        spare = self.free[width]
+        return spare.pop() if spare else self.slot("scratch", width)
 
     def of(self, i: int) -> int:
         """The slot of a value."""
         if i not in self.slot_of:
             value = self.graph[i]
-            if i in self.places:
-                kind, array, first = self.places[i]
-                self.slot_of[i] = self.slot(kind, value.width, array, first)
-            elif value.op == "number":
+            place = self.places.get(i)
+            if value.op == "number":
                 self.slot_of[i] = self.slot("number", 1, number=value.number)
+            elif place is None:
+                self.slot_of[i] = self.scratch(value.width)
             else:
-                spare = self.free[value.width]
-                self.slot_of[i] = spare.pop() if spare else self.slot("scratch", value.width)
+                self.slot_of[i] = self.slot(place.kind, value.width, place.array, place.first, place.column)
+            if value.op == "x" and self.form.gates and (place is None or place.array[0] == "kept"):
+                self._project(value.name, self.slot_of[i], value.width)
         return self.slot_of[i]
+
+    def _project(self, gate: str, d: int, width: int) -> None:
+        """W x + b of a gate: computed, or fetched from where it stands among the others."""
+        if not self.projects:
+            self.emit("move", d, [self.z(gate, width)])
+            return
+        if self.input is None:
+            self.input = self.slot("stream", self.projects, ("input",))
+        added = self.slot("vector", width, ("input_bias", gate)) if self.form.has_bias else -1
+        self.emit("product", d, [self.input, -1, added], self.matrix(MatrixKey("W", gate, 0, 0, False)))
+
+    def z(self, gate: str, width: int) -> int:
+        """W x + b of a gate where it stands among the others; only some instructions can read it there."""
+        return self.slot("stream", width, ("z",), column=self.form.gates.index(gate) * width)
 
     def emit(self, op: str, d: int, args: Sequence[int] = (), aux: int = 0) -> None:
         """An instruction."""
         a, b, c = (*args, -1, -1, -1)[:3]
         self.out.instructions.append((OPS[op], d, a, b, c, aux))
+
+    def matrix(self, key: MatrixKey) -> int:
+        """The number of a matrix."""
+        if key not in self.out.matrices:
+            self.out.matrices.append(key)
+        return self.out.matrices.index(key)
 
     def as_wide(self, i: int, width: int) -> int:
         """The slot of a value, one number a row brought to as many as are needed."""
@@ -117,6 +204,20 @@ class _Builder:
             self.wide[i, width] = self.slot("scratch", width)
             self.emit("broadcast", self.wide[i, width], [self.of(i)])
         return self.wide[i, width]
+
+    def as_rows(self, i: int, width: int) -> int:
+        """Likewise, and a number as rows of it: for instructions on rows."""
+        if self.graph[i].op != "number":
+            return self.as_wide(i, width)
+        if (i, width) not in self.wide:
+            self.wide[i, width] = self.slot("scratch", width)
+            self.emit("copy", self.wide[i, width], [self.of(i)])
+        return self.wide[i, width]
+
+    def add_up(self, key: Key, source: int, width: int) -> None:
+        """Add a value up over rows and steps."""
+        self.out.sums.setdefault(key, width)
+        self.emit("accumulate", -1, [source], aux=list(self.out.sums).index(key))
 
     def run(self, order: Iterable[int], needed_later: Iterable[int]) -> None:
         """The instructions that compute these values."""
@@ -166,131 +267,174 @@ class _Builder:
         return steps[::-1]
 
     def _is_diagonal(self, i: int) -> bool:
-        return self.graph[i].op in ("U", "Ut") and self.cell.recurrent == "diagonal"
+        return self.graph[i].op in ("U", "Ut") and self.form.is_diagonal
 
     def _step(self, op: str, i: int, args: tuple[int, ...]) -> None:
         value = self.graph[i]
         if op == "product":
             *operands, added, product = args
-            self._product(i, product, operands, self.as_wide(added, value.width))
+            self._product(i, product, operands, self._added(added, value.width))
         elif op in PRODUCTS:
             self._product(i, i, args, -1)
         elif op == "row_sum":
+            sources = [self.as_rows(a, self.graph[a].width) for a in args]
             d = self.of(i)
-            for k, a in enumerate(args):
-                self.emit("row_sum", d, [self.of(a)], aux=min(k, 1))
-        else:
+            for k, source in enumerate(sources):
+                self.emit("row_sum", d, [source], aux=min(k, 1))
+        elif op != "x":  # which is projected or fetched when it is first asked for
             sources = [self.as_wide(a, value.width) for a in args]
             self.emit(op, self.of(i), sources)
 
+    def _added(self, i: int, width: int) -> int:
+        """What a product is added to: W x where it stands, if nobody else asks for it by itself."""
+        value = self.graph[i]
+        if value.op == "x" and not self.projects and i not in self.slot_of and i not in self.places:
+            return self.z(value.name, width)
+        return self.as_wide(i, width)
+
     def _product(self, i: int, product: int, operands: Sequence[int], added: int) -> None:
-        value, d = self.graph[product], self.of(i)
+        value = self.graph[product]
         if self._is_diagonal(product):
             diagonal = self.slot("vector", value.width, ("diagonal", value.name))
-            self.emit("mul", d, [self.as_wide(operands[0], value.width), diagonal])
+            source = self.as_wide(operands[0], value.width)
+            self.emit("mul", self.of(i), [source, diagonal])
             return
         for k, operand in enumerate(operands):
+            letter = value.op[0]
             if value.op.endswith("t"):
-                key = MatrixKey(value.name, int(value.number), value.part, True)
-                width = self._rows(value.name)
+                key = MatrixKey(letter, value.name, int(value.number), value.part, True)
+                width = next(v.width for v in self.graph.values if v.op == letter and v.name == value.name)
             else:
-                key, width = MatrixKey(value.name, value.part, k, False), self.graph[operand].width
-            if key not in self.out.matrices:
-                self.out.matrices.append(key)
-            source = self.as_wide(operand, width)
-            self.emit("product", d, [source, -1, d if k else added], self.out.matrices.index(key))
-
-    def _rows(self, name: str) -> int:
-        """The width of the products with a matrix, which its transpose multiplies."""
-        return next(v.width for v in self.graph.values if v.op in ("U", "M") and v.name == name)
+                key, width = MatrixKey(letter, value.name, value.part, k, False), self.graph[operand].width
+            source = self.as_rows(operand, width)
+            self.emit("product", self.of(i), [source, -1, self.of(i) if k else added], self.matrix(key))
 
 
 def fixed_values(step: Step) -> list[int]:
     """Values that are the same for every row and computed from others that are: once, before the first step."""
     graph = step.graph
-    order = graph.needed(i for parts in step.new.values() for i in parts)
-    read = {a for i in order if not graph[i].fixed for a in graph[i].args} | {
-        i for parts in step.new.values() for i in parts
-    }
+    new = {i for parts in step.new.values() for i in parts}
+    order = graph.needed(new)
+    read = {a for i in order if not graph[i].fixed for a in graph[i].args} | new
     return [i for i in order if graph[i].fixed and i in read and graph[i].args]
 
 
-def _fixed_places(graph: Graph, computed: Iterable[int]) -> dict[int, tuple[str, Key, Key | None]]:
-    places: dict[int, tuple[str, Key, Key | None]] = {}
+def _places(graph: Graph, fixed: Iterable[int]) -> dict[int, Place]:
+    """Where values lie that are given at every step."""
+    places = {}
     for i, value in enumerate(graph.values):
         if value.op in ("vector", "constant", "bias"):
-            places[i] = ("vector", (value.op, value.name, value.part), None)
-        elif value.op == "x":
-            places[i] = ("stream", ("x", value.name), None)
+            places[i] = Place("vector", (value.op, value.name, value.part))
         elif value.op == "old":
-            places[i] = ("old", ("states", value.name, value.part), ("begun", value.name, value.part))
-    for i in computed:
-        places[i] = ("vector", ("fixed", i), None)
-    return places
+            places[i] = Place("old", ("states", value.name, value.part), ("begun", value.name, value.part))
+    return places | {i: Place("vector", ("fixed", i)) for i in fixed}
 
 
-def forward(cell: Cell, step: Step, keep: Sequence[int]) -> Lowered:
-    """The step: it writes the new states, and what is kept for the derivative."""
+def forward(form: Form, step: Step, keep: Sequence[int], projects: int = 0) -> Lowered:
+    """The step: it writes the new states, and what is kept for the derivative.
+
+    Args:
+        form: The cell's.
+        step: The step.
+        keep: The values to be kept.
+        projects: The width of x where the core is to project it; 0 where that was done beforehand.
+    """
     graph, fixed = step.graph, fixed_values(step)
-    places = _fixed_places(graph, fixed)
+    places = _places(graph, fixed)
+    given = [*places]
     new = [(name, k, i) for name, parts in step.new.items() for k, i in enumerate(parts)]
     copies = []
     for name, k, i in new:
-        if i in places or graph[i].op == "number" or graph[i].fixed:
+        if i in places or graph[i].op in ("number", "x") or graph[i].fixed:
             copies.append((i, ("states", name, k), graph[step.old[name][k]].width))
         else:
-            places[i] = ("stream", ("states", name, k), None)
+            places[i] = Place("stream", ("states", name, k))
     for i in keep:
         if i not in places:
-            places[i] = ("stream", ("kept", i), None)
-    build = _Builder(cell, graph, places)
-    order = [i for i in graph.needed([i for *_, i in new], [i for i in places if graph[i].op in ("x", "old")] + fixed)]
+            places[i] = Place("stream", ("kept", i))
+    build = _Builder(form, graph, places, projects)
+    order = graph.needed([*(i for *_, i in new), *keep], given)
     build.run([i for i in order if not graph[i].fixed], [*keep, *(i for *_, i in new)])
+    for i in keep:
+        build.of(i)
     for i, key, width in copies:
         build.emit("copy", build.slot("stream", width, key), [build.as_wide(i, width)])
     return build.out
 
 
-def backward(cell: Cell, step: Step, adjoint: Adjoint, keep: Sequence[int]) -> Lowered:
-    """The derivative: it writes δ of the net inputs and of the products, and carries δ of the state."""
+def backward(form: Form, step: Step, adjoint: Adjoint, keep: Sequence[int], projects: int = 0) -> Lowered:
+    """The derivative: it writes δ of the net inputs and of the products, and carries δ of the state.
+
+    Args:
+        form: The cell's.
+        step: The step.
+        adjoint: Its derivative.
+        keep: The values that were kept.
+        projects: The width of x where the core is to compute δ of x as well.
+    """
     graph, fixed = step.graph, fixed_values(step)
-    places = _fixed_places(graph, fixed)
-    states = {i: (name, k) for name, parts in step.new.items() for k, i in enumerate(parts)}
+    places = _places(graph, fixed)
+    states = {i: (name, k) for name, parts in step.new.items() for k, i in enumerate(parts) if graph[i].op != "x"}
     for i in keep:
         if i not in places:
-            places[i] = ("stream", ("states", *states[i]) if i in states else ("kept", i), None)
+            places[i] = Place("stream", ("states", *states[i]) if i in states else ("kept", i))
     given = [*places]
     for i, value in enumerate(graph.values):
         if value.op == "gradient":
-            places[i] = ("carry", ("carry", value.name, value.part), None)
+            places[i] = Place("carry", ("carry", value.name, value.part))
             given.append(i)
-    wanted: list[tuple[int, Key, int]] = [
-        *((i, ("dx", gate), _width_of(graph, "x", gate)) for gate, i in adjoint.of_x.items()),
-        *((d, ("dproduct", i), graph[i].width) for i, d in adjoint.of_product.items() if d not in adjoint.of_x.values()),
-        *((a, ("operand", a), graph[a].width) for i in adjoint.of_product for a in graph[i].args if graph[a].op != "old"),
+    of_gates = set(adjoint.of_x.values())
+    operands = {a for i in adjoint.of_product for a in graph[i].args if graph[a].op != "old"}
+    wanted = [
+        *((d, ("dproduct", i), graph[i].width) for i, d in adjoint.of_product.items() if d not in of_gates),
+        *((a, ("operand", a), graph[a].width) for a in sorted(operands)),
     ]
-    order = graph.needed([*adjoint.outputs(), *(i for i, *_ in wanted)], given)
-    order = [i for i in order if not graph[i].fixed]
-    streams: list[tuple[int, Key, int]] = []
-    for i, key, width in dict.fromkeys(wanted):
+    if form.is_diagonal:
+        wanted = []
+    outputs = [*adjoint.outputs(), *(i for i, *_ in wanted), *operands]
+    order = [i for i in graph.needed(outputs, given) if not graph[i].fixed]
+    streams = []
+    for i, key, width in wanted:
         if i in places or graph[i].op == "number" or graph[i].width != width or graph[i].fixed:
             streams.append((i, key, width))
         else:
-            places[i] = ("stream", key, None)
-    build = _Builder(cell, graph, places)
-    build.run(order, [*adjoint.outputs(), *(i for i, *_ in wanted)])
+            places[i] = Place("stream", key)
+    build = _Builder(form, graph, places)
+    build.form = Form((), form.has_bias, form.is_diagonal)  # what is kept of W x is read, not projected anew
+    build.run(order, outputs)
     for i, key, width in streams:
-        if key[0] == "operand" and i in places:
-            continue  # it is kept, or an input, as it stands
-        build.emit("copy", build.slot("stream", width, key), [build.as_wide(i, width)])
-    for value, i in adjoint.of_fixed.items():
-        build.out.sums.append(value)
-        build.emit("accumulate", -1, [build.as_wide(i, graph[value].width)], aux=len(build.out.sums) - 1)
+        if not (key[0] == "operand" and i in places):  # else it is kept, as it stands
+            build.emit("copy", build.slot("stream", width, key), [build.as_wide(i, width)])
+    _of_gates(build, form, adjoint, projects)
+    if form.is_diagonal:
+        for i, d in adjoint.of_product.items():
+            width = graph[i].width
+            product = build.scratch(width)
+            build.emit("mul", product, [build.as_wide(d, width), build.as_wide(graph[i].args[0], width)])
+            build.add_up(("diagonal", graph[i].name), product, width)
+            build.free[width].append(product)
+    for i, d in adjoint.of_fixed.items():
+        build.add_up(("fixed", i), build.as_rows(d, graph[i].width), graph[i].width)
     _carry_on(build, step, adjoint)
     for s, (kind, _, array, *_) in enumerate(build.out.slots):
-        if kind == KINDS["stream"] and build.out.arrays[array][0] in ("dx", "dproduct"):
+        if kind == KINDS["stream"] and build.out.arrays[array][0] in ("dz", "dproduct", "dinput"):
             build.out.cleared.append(s)
     return build.out
+
+
+def _of_gates(build: _Builder, form: Form, adjoint: Adjoint, projects: int) -> None:
+    """δ of W x + b: side by side, added up for b, and on to x."""
+    for k, (gate, i) in enumerate(adjoint.of_x.items()):
+        width = _width_of(build.graph, gate)
+        source = build.as_rows(i, width)
+        stream = build.slot("stream", width, ("dz",), column=form.gates.index(gate) * width)
+        build.emit("move", stream, [source])
+        if form.has_bias:
+            build.add_up(("bias", gate), source, width)
+        if projects:
+            dinput = build.slot("stream", projects, ("dinput",))
+            matrix = build.matrix(MatrixKey("W", gate, 0, 0, True))
+            build.emit("product", dinput, [source, -1, dinput if k else -1], matrix)
 
 
 def _carry_on(build: _Builder, step: Step, adjoint: Adjoint) -> None:
@@ -313,5 +457,5 @@ def _carry_on(build: _Builder, step: Step, adjoint: Adjoint) -> None:
         build.emit("copy", carry, [source])
 
 
-def _width_of(graph: Graph, op: str, name: str) -> int:
-    return next(v.width for v in graph.values if v.op == op and v.name == name)
+def _width_of(graph: Graph, gate: str) -> int:
+    return next(v.width for v in graph.values if v.op == "x" and v.name == gate)

@@ -6,6 +6,7 @@ PyTorch's kernels, so every transform of PyTorch's goes through: vmap, forward m
 graph. `docs/dropin.md` says what more they can do, and what they cannot.
 """
 
+import functools
 import importlib
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -17,7 +18,10 @@ from torch.nn.utils.rnn import PackedSequence
 
 from recurra import cells
 from recurra.cells import Cell, Use
+from recurra.engine import native
 from recurra.engine.eager import CellStepper, run
+from recurra.engine.fused import Fused, why_not
+from recurra.engine.trace import trace
 from recurra.nn.arguments import is_autocast
 
 
@@ -67,11 +71,21 @@ class _Layers(_NotScripted, nn.RNNBase):
 
     def __init__(self, *args, **kwargs):  # without types, as PyTorch has it: signatures are compared by tools
         super().__init__(*args, **kwargs)
-        _let_the_compiler_in()
+        self._begin()
 
     def __setstate__(self, state: Any) -> None:
         super().__setstate__(state)
-        _let_the_compiler_in()  # a copy, or what was pickled, is made without `__init__`
+        self._begin()  # a copy, or what was pickled, is made without `__init__`
+
+    def _begin(self) -> None:
+        _let_the_compiler_in()
+        self._fused = None if native.why_not() else _fused(*self._cell_and_use, self.hidden_size, self.bias)
+
+    @property
+    def _cell_and_use(self) -> tuple[Cell, Use]:
+        if self.proj_size:
+            return _LSTM_PROJECTED[0](proj_size=self.proj_size), _LSTM_PROJECTED[1]
+        return _OF_MODE[self.mode]
 
     @property
     def _flat_weights(self) -> list[Any]:
@@ -157,16 +171,8 @@ class _Layers(_NotScripted, nn.RNNBase):
             outputs = []
             for suffix in (f"_l{k}", f"_l{k}_reverse")[:directions]:
                 state = tuple(field[len(finals)] for field in begun)
-                states, final = run(
-                    self._stepper(suffix),
-                    inputs,
-                    state,
-                    state,
-                    mask=None if packing is None else packing.mask,
-                    reverse=suffix.endswith("_reverse"),
-                )
-                h = [state[0] for state in states]
-                outputs.append(torch.stack(h) if h else inputs.new_zeros(0, *final[0].shape))
+                output, final = self._along(suffix, inputs, state, None if packing is None else packing.mask)
+                outputs.append(output)
                 finals.append(final)
             x = torch.cat(outputs, -1) if self.bidirectional else outputs[0]
             x = x if packing is None else packing.gather(x)
@@ -174,10 +180,20 @@ class _Layers(_NotScripted, nn.RNNBase):
                 x = F.dropout(x, self.dropout)
         return x, self._state_of([torch.stack(field) for field in zip(*finals, strict=True)])
 
-    def _stepper(self, suffix: str) -> CellStepper:
-        if self.proj_size:
-            return _stepper(self, *_LSTM_PROJECTED, suffix, {"W_hr": getattr(self, f"weight_hr{suffix}")})
-        return _stepper(self, *_OF_MODE[self.mode], suffix)
+    def _along(
+        self, suffix: str, x: Tensor, state: tuple[Tensor, ...], mask: Tensor | None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """One layer and direction: h at every step, and the last state."""
+        cell, use = self._cell_and_use
+        further = {"W_hr": getattr(self, f"weight_hr{suffix}")} if self.proj_size else {}
+        weights = _weights(self, cell, suffix) | further
+        reverse = suffix.endswith("_reverse")
+        if self._fused is not None and x.numel() and why_not(x, *weights.values(), *state) is None:
+            (h,), final = self._fused.run(weights, x, state, state, fields=1, mask=mask, reverse=reverse)
+            return h, final
+        states, final = run(CellStepper(cell, use, weights), x, state, state, mask=mask, reverse=reverse)
+        steps = [state[0] for state in states]
+        return torch.stack(steps) if steps else x.new_zeros(0, *final[0].shape), final
 
 
 class RNN(_Layers, nn.RNN):
@@ -217,7 +233,7 @@ class _OneStep(_NotScripted, nn.RNNCellBase):
         """One step of a batch, (B, I), or of one row, (I,)."""
         alone = x.dim() == 1
         x, state = (x.unsqueeze(0), _each(state, lambda v: v.unsqueeze(0))) if alone else (x, state)
-        stepper = _stepper(self, cell, use, suffix="")
+        stepper = CellStepper(cell, use, _weights(self, cell, suffix=""))
         new = stepper(stepper.prepare(x.unsqueeze(0))[0], state)
         return _each(new, lambda v: v.squeeze(0)) if alone else new
 
@@ -300,15 +316,18 @@ class _Packing:
         return padded.flatten(0, 1).index_select(0, self.places)
 
 
-def _stepper(
-    module: nn.Module, cell: Cell, use: Use, suffix: str, further: dict[str, Tensor] | None = None
-) -> CellStepper:
-    """The steps of one layer and direction with its parameters as they are now, whatever stands in their place."""
+def _weights(module: nn.Module, cell: Cell, suffix: str) -> dict[str, Tensor]:
+    """The parameters of one layer and direction as they are now, whatever stands in their place."""
     weights: dict[str, Tensor] = {name: getattr(module, name + suffix) for name in ("weight_ih", "weight_hh")}
     if module.bias:
         first, second = getattr(module, f"bias_ih{suffix}"), getattr(module, f"bias_hh{suffix}")
         weights |= {"bias_ih": first, "bias_hh": second} if cell.biases == 2 else {"bias": first + second}
-    return CellStepper(cell, use, weights | (further or {}))
+    return weights
+
+
+@functools.cache
+def _fused(cell: Cell, use: Use, hidden_size: int, has_bias: bool) -> Fused:
+    return Fused(cell, use, trace(cell, hidden_size), hidden_size, has_bias)
 
 
 def _each(state: Any, change: Callable[[Tensor], Tensor]) -> Any:
@@ -319,7 +338,7 @@ def _each(state: Any, change: Callable[[Tensor], Tensor]) -> Any:
 def cell_of(module: nn.Module) -> Cell | None:
     """The cell that a drop-in runs; None for any other module."""
     if isinstance(module, _Layers):
-        return _LSTM_PROJECTED[0](proj_size=module.proj_size) if module.proj_size else _OF_MODE[module.mode][0]
+        return module._cell_and_use[0]
     if isinstance(module, RNNCell):
         return _OF_NONLINEARITY[module.nonlinearity][0]
     if isinstance(module, (LSTMCell, GRUCell)):

@@ -12,9 +12,10 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from recurra.cells import find
 from recurra.cells.form import Cell, Start, StateField, Stateful, Use, state_fields
-from recurra.engine import eager, scan
+from recurra.engine import eager, native, scan
 from recurra.engine.affine import NotAffineError
 from recurra.engine.eager import State
+from recurra.engine.fused import Fused, why_not
 from recurra.engine.trace import TraceError, trace
 from recurra.errors import unknown
 from recurra.nn.arguments import (
@@ -31,7 +32,8 @@ from recurra.nn.arguments import (
 )
 from recurra.nn.initialise import checked, fill, initialise
 
-BACKENDS = ("auto", "eager")
+BACKENDS = ("auto", "eager", "native")
+MEMORIES = ("store", "recompute")
 SKIPS = ("residual", "highway")
 OPTIONS = ("skip", "learn_initial_state", "input_layers", "output_layers", "init")
 SHARES = ("dropout", "input_dropout", "recurrent_dropout", "weight_drop", "zoneout")
@@ -73,8 +75,11 @@ class Recurrent(nn.Module):
             "normal", "zeros", "ones", or a function from a shape to values; and "chrono" with the longest span of
             steps to be remembered (Tallec & Ollivier 2018). "uniform" alone, for all parameters, is how PyTorch's
             layers begin.
-        backend: "eager" takes one step after another; "auto" chooses a parallel scan where the cell is linear in its
-            state (`layer.choice` says what was chosen, and why).
+        memory: "store" keeps every step's activations for the derivative; "recompute" keeps the states at about √T of T
+            steps, and computes the rest again from those: a third more work, the same gradients.
+        backend: "native" runs the compiled core, "eager" takes one step after another in tensor code; "auto" chooses a
+            parallel scan where the cell is linear in its state, else the compiled core where it can run
+            (`layer.choice` says what was chosen, and why).
         device: Where the parameters are made.
         dtype: Their type.
 
@@ -114,7 +119,8 @@ class Recurrent(nn.Module):
         output_layers: Sequence[int] = (),
         path_activation: str | Callable[[Tensor], Tensor] = "tanh",
         init: str | Mapping[str, Start] | None = None,
-        backend: Literal["auto", "eager"] = "auto",
+        memory: Literal["store", "recompute"] = "store",
+        backend: Literal["auto", "eager", "native"] = "auto",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -137,7 +143,9 @@ class Recurrent(nn.Module):
             raise ValueError(unknown("skip", str(skip), SKIPS))
         if backend not in BACKENDS:
             raise ValueError(unknown("backend", str(backend), BACKENDS))
-        self.skip, self.backend = skip, backend
+        if memory not in MEMORIES:
+            raise ValueError(unknown("memory", str(memory), MEMORIES))
+        self.skip, self.memory, self.backend = skip, memory, backend
         self.learn_initial_state = flag("learn_initial_state", learn_initial_state)
         self.input_layers = widths_of_path("input_layers", input_layers)
         self.output_layers = widths_of_path("output_layers", output_layers)
@@ -157,7 +165,7 @@ class Recurrent(nn.Module):
             if k and skip:
                 self._register_skip(k, below, width, factory)
         self.output_size = self._register_path("y", width, self.output_layers, factory)
-        self.choice = self._choose()
+        self._chosen = self._choose()
         self.reset_parameters()
 
     @property
@@ -183,19 +191,57 @@ class Recurrent(nn.Module):
             raise ValueError(f"zoneout: {endless[0]!r} starts at infinity, where it would stay, so zoneout is 0")
 
     def _choose(self) -> "Choice":
-        """How the layers are run, and why."""
+        """How the layers are run on the CPU, and why."""
         if not isinstance(self.cell, Cell):
-            return Choice("eager", f"{self.form.name!r} is a plain function, run one step after another")
+            return self._eagerly(f"{self.form.name!r} is a plain function, run one step after another")
         if self.backend == "eager":
             return Choice("eager", "backend='eager' asks for it: one step after another")
+        name, sizes = self.cell.name, {place.hidden_size for place in self._places}
         try:
-            for place in self._places:
-                place.plan = scan.Plan(self.cell, trace(self.cell, place.hidden_size))
+            steps = {size: trace(self.cell, size) for size in sizes}
         except TraceError as error:
-            return Choice("eager", f"cell {self.cell.name!r} cannot be written down as a program ({error})")
-        except NotAffineError as error:
-            return Choice("eager", f"cell {self.cell.name!r} is not affine in its state ({error})")
-        return Choice("scan", f"cell {self.cell.name!r} is affine in its state, so all steps run in parallel")
+            return self._eagerly(f"cell {name!r} cannot be written down as a program ({error})")
+        if self.backend == "auto":
+            try:
+                for place in self._places:
+                    place.plan = scan.Plan(self.cell, steps[place.hidden_size])
+                return Choice("scan", f"cell {name!r} is affine in its state, so all steps run in parallel")
+            except NotAffineError:
+                pass
+        absent = native.why_not()
+        if absent is not None:
+            return self._eagerly(absent)
+        kernels = {}
+        for place in self._places:
+            assert place.use is not None
+            size = place.hidden_size
+            place.fused = kernels[size] = kernels.get(size) or Fused(self.cell, place.use, steps[size], size)
+        return Choice("native", f"the compiled core runs the program of cell {name!r} ({native.core().chosen()})")
+
+    def _eagerly(self, reason: str) -> "Choice":
+        """Raises ValueError where `backend` asks for what cannot be."""
+        if self.backend == "native":
+            raise ValueError(f"backend: 'native' cannot be: {reason}")
+        return Choice("eager", reason)
+
+    @property
+    def choice(self) -> "Choice":
+        """How the layers are run, and why, as their parameters and options are now."""
+        if self._chosen.backend == "native":
+            reason = self._not_native_for_now()
+            like = next(iter(self.parameters()))
+            reason = reason or why_not(like)
+            if reason is not None:
+                return Choice("eager", reason)
+        return self._chosen
+
+    def _not_native_for_now(self) -> str | None:
+        """Why the compiled core is not used as the options are, though it can run the cell."""
+        if self.zoneout:
+            return "zoneout runs one step after another"
+        if self.recurrent_dropout and self.training:
+            return "recurrent_dropout in training runs one step after another"
+        return None
 
     def _register(self, place: "_Place", factory: dict[str, Any]) -> None:
         """Make the parameters and constants of one layer and direction, still empty."""
@@ -359,7 +405,15 @@ class Recurrent(nn.Module):
         self, place: "_Place", x: Tensor, state: State, initial: State, fields: int, **flags: Tensor | None
     ) -> tuple[State, State]:
         """Run one layer and direction: the first so many fields at every step, (T, B, width) each, and the last."""
-        how: Any = {**flags, "reverse": place.reverse, "zoneout": self.zoneout, "training": self.training}
+        how: Any = {**flags, "reverse": place.reverse}
+        if place.fused is not None and x.numel() and self._not_native_for_now() is None:
+            weights = self._weights(place)
+            if why_not(x, *weights.values(), *state, *initial) is None:
+                if self.weight_drop and self.training:
+                    weights["weight_hh"] = F.dropout(weights["weight_hh"], self.weight_drop)
+                recompute = self.memory == "recompute"
+                return place.fused.run(weights, x, state, initial, fields=fields, recompute=recompute, **how)
+        how |= {"zoneout": self.zoneout, "training": self.training}
         if place.plan is not None:
             states, final = scan.run(place.plan, self._weights(place), x, state, initial, **how)
             return states[:fields], final
@@ -482,9 +536,14 @@ class Recurrent(nn.Module):
 
 @dataclass(frozen=True)
 class Choice:
-    """How a layer is run: "eager", one step after another, or "scan", all in parallel; and why, in words."""
+    """How a layer is run, and why, in words.
 
-    backend: Literal["eager", "scan"]
+    Attributes:
+        backend: "native", in the compiled core; "scan", all steps in parallel; "eager", one after another in tensor code.
+        reason: Why.
+    """
+
+    backend: Literal["eager", "scan", "native"]
     reason: str
 
 
@@ -499,6 +558,7 @@ class _Place:
     widths: tuple[int, ...]
     use: Use | None = None
     plan: scan.Plan | None = None
+    fused: Fused | None = None
     names: list[str] = field(default_factory=list)
 
 

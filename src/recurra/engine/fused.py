@@ -1,0 +1,383 @@
+"""A cell along time in the compiled core, as PyTorch sees it: with derivatives, as operators, with a way back to eager.
+
+`Fused.run` does what `recurra.engine.eager.run` does. In plain code it goes through an `autograd.Function`; where PyTorch
+compiles, exports or looks on, through the operators `recurra::along` and `recurra::along_backward`, which say what
+shapes they give without being run. A derivative of the derivative is taken from the same program in tensor code.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._C._functorch import get_interpreter_stack
+from torch.autograd import forward_ad
+from torch.nn.functional import linear
+
+from recurra.cells.form import Cell, Use
+from recurra.engine import eager
+from recurra.engine.eager import State
+from recurra.engine.interpret import compute
+from recurra.engine.kernel import DROP, KEEP, RECOMPUTE, Kernel, Spec, kernel_of
+from recurra.engine.program import Value
+from recurra.engine.trace import Step
+
+DTYPES = (torch.float32, torch.float64)
+
+
+class Fused:
+    """A cell in the compiled core.
+
+    Args:
+        cell: The cell.
+        use: How its body takes its net inputs.
+        step: Its step, written down.
+        hidden_size: Units.
+        has_bias: Whether the layer has biases; a cell's own where None.
+    """
+
+    def __init__(self, cell: Cell, use: Use, step: Step, hidden_size: int, has_bias: bool | None = None) -> None:
+        self.cell, self.use = cell, use
+        biases = bool(cell.biases) if has_bias is None else has_bias
+        heads = {"diagonal": 0, "blocks": cell.size("heads", hidden_size) if cell.recurrent == "blocks" else 1}
+        spec = Spec(
+            gates=cell.gates,
+            inputs=cell.inputs,
+            hidden_size=hidden_size,
+            has_bias=biases and cell.biases != "apart",
+            heads=heads.get(cell.recurrent, 1) if isinstance(cell.recurrent, str) else 1,
+            matrices=tuple(m.name for m in cell.matrices),
+        )
+        self.kernel = Kernel(spec, step)
+
+    def run(
+        self,
+        weights: Mapping[str, Tensor],
+        x: Tensor,
+        state: State,
+        initial: State,
+        *,
+        fields: int,
+        mask: Tensor | None = None,
+        reset: Tensor | None = None,
+        reverse: bool = False,
+        recompute: bool = False,
+    ) -> tuple[State, State]:
+        """Run along time.
+
+        Args:
+            weights: Parameters by the names of `Cell.shapes`, constants, and `mask_hh` where U has a mask.
+            x, state, initial, mask, reset, reverse: As in `recurra.engine.eager.run`.
+            fields: How many state fields are wanted at every step.
+            recompute: Keep the states at some steps and run forward again for the derivative.
+
+        Returns:
+            The first so many fields at every step, (T, B, width) each, and the final state.
+        """
+        if mask is not None:
+            x = torch.where(mask.unsqueeze(-1), x, x.new_zeros(()))
+        tensors = [v.contiguous() for v in self._tensors(weights, x, state, initial)]
+        names = list(self.kernel.step.old)[:fields]
+        along = sum(part[0] in names for part in self.kernel.parts)
+        wants = torch.is_grad_enabled() and any(v.requires_grad for v in tensors)
+        mode = (RECOMPUTE if recompute else KEEP) if wants else DROP
+        if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+            outputs = torch.ops.recurra.along(self.kernel.key, tensors, mask, reset, reverse, fields, mode)
+        elif wants:
+            outputs = _Along.apply(self.kernel, (mask, reset, reverse, fields, mode), *tensors)
+        else:
+            ran = self.kernel.forward(tensors, mask, reset, reverse, fields, mode)
+            outputs = [*ran.along, *ran.final]
+        states = self._by_field(outputs[:along], names)
+        return states, self._by_field(outputs[along : along + len(self.kernel.parts)], list(self.kernel.step.old))
+
+    def _by_field(self, parts: Sequence[Tensor], names: Sequence[str]) -> State:
+        """The parts of each field side by side."""
+        rest, fields = list(parts), []
+        for name in names:
+            count = len(self.kernel.step.old[name])
+            fields.append(rest[0] if count == 1 else torch.cat(rest[:count], -1))
+            del rest[:count]
+        return tuple(fields)
+
+    def _tensors(self, weights: Mapping[str, Tensor], x: Tensor, state: State, initial: State) -> list[Tensor]:
+        """What the kernel is given, in its order."""
+        cell, kernel = self.cell, self.kernel
+        bias, alone = eager.biases(cell, self.use, weights)
+        tensors = [x, weights["weight_ih"]]
+        if kernel.spec.has_bias:
+            assert bias is not None
+            tensors.append(bias)
+        if cell.gates:
+            U = weights["weight_hh"]
+            if "mask_hh" in weights:
+                U = (U.unflatten(0, (len(cell.gates), -1)) * weights["mask_hh"]).flatten(0, 1)
+            tensors.append(U.squeeze(0) if kernel.spec.heads == 1 and U.dim() == 3 else U)
+        tensors += [weights[m.name] for m in cell.matrices]
+        tensors += self._vectors(weights, x, alone)
+        for fields in (state, initial):
+            for f, value in zip(cell.fields, fields, strict=True):
+                widths = [width for (name, _), width in kernel.parts.items() if name == f.name]
+                tensors += [value] if len(widths) == 1 else value.split(widths, -1)
+        return tensors
+
+    def _vectors(self, weights: Mapping[str, Tensor], x: Tensor, alone: Mapping[str, Tensor]) -> list[Tensor]:
+        """What is the same for every row: parameters, constants, and what is computed from them alone."""
+        kernel, graph = self.kernel, self.kernel.graph
+        apart = eager.biases_apart(self.cell, weights)
+
+        def leaf(value: Value) -> Tensor:
+            if value.op == "bias":
+                bias = (apart if self.cell.biases == "apart" else alone).get(value.name)
+                return x.new_zeros(value.width) if bias is None else bias
+            return weights[value.name].narrow(0, value.part * value.width, value.width).to(x.dtype)
+
+        order = graph.needed(kernel.vectors)
+        leaves = {i: leaf(graph[i]) for i in order if graph[i].op in ("vector", "constant", "bias")}
+        found = dict(leaves)
+        if kernel.computed:
+            rest = graph.needed(kernel.computed, leaves)
+            found |= zip(kernel.computed, compute(graph, rest, kernel.computed, leaves), strict=True)
+        return [found[i].expand(graph[i].width) for i in kernel.vectors]
+
+
+def why_not(x: Tensor, *others: Tensor) -> str | None:
+    """Why the compiled core cannot take these tensors here, in words; None where it can."""
+    if torch.compiler.is_compiling():
+        return _unfit(x)
+    if get_interpreter_stack():
+        return "a transform of torch.func is at work"
+    if forward_ad._current_level >= 0:
+        return "a derivative is taken in forward mode"
+    if torch.is_autocast_enabled(x.device.type):
+        return "autocast is on"
+    if torch._C._get_tracing_state() is not None:
+        return "torch.jit.trace is at work"
+    for tensor in (x, *others):
+        if type(tensor) is not Tensor and type(tensor) is not torch.nn.Parameter:
+            return f"{type(tensor).__name__} is a tensor of another kind"
+    return _unfit(x)
+
+
+def _unfit(x: Tensor) -> str | None:
+    if x.device.type != "cpu":
+        return f"the compiled core runs on the CPU, not on {x.device}"
+    if x.dtype not in DTYPES:
+        return f"the compiled core computes in float32 or float64, not in {x.dtype}"
+    return None
+
+
+# --- plain code ------------------------------------------------------------------------------------------------------
+
+
+class _Along(torch.autograd.Function):
+    """A kernel with its derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, kernel: Kernel, how: Any, *tensors: Tensor) -> Any:
+        mask, reset, reverse, fields, mode = how
+        ran = kernel.forward(tensors, mask, reset, reverse, fields, mode)
+        ctx.kernel, ctx.reverse, ctx.fields, ctx.mode = kernel, reverse, fields, mode
+        ctx.counts = len(tensors), len(ran.along)
+        ctx.save_for_backward(mask, reset, *tensors, *ran.along, *ran.saved)
+        ctx.set_materialize_grads(False)
+        return (*ran.along, *ran.final)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> Any:
+        mask, reset, *rest = ctx.saved_tensors
+        (count, along), wanted = ctx.counts, ctx.needs_input_grad[2:]
+        tensors, states, saved = rest[:count], rest[count : count + along], rest[count + along :]
+        if torch.is_grad_enabled():  # a derivative of this derivative is asked for
+            found = _in_tensor_code(ctx.kernel, tensors, gradients, mask, reset, ctx.reverse, ctx.fields, wanted)
+        else:
+            found = ctx.kernel.backward(
+                tensors, states, saved, gradients[:along], gradients[along:], mask, reset, ctx.reverse, ctx.mode, wanted
+            )
+        return None, None, *found
+
+
+def _in_tensor_code(
+    kernel: Kernel,
+    tensors: Sequence[Tensor],
+    gradients: Sequence[Tensor | None],
+    mask: Tensor | None,
+    reset: Tensor | None,
+    reverse: bool,
+    fields: int,
+    wanted: Sequence[bool],
+) -> list[Tensor | None]:
+    """The gradients of a kernel's tensors, themselves with derivatives: the program is run in tensor code."""
+    tensors = [v.view_as(v) for v in tensors]  # one tensor given in two places has a gradient in each
+    places, parts = kernel.places, len(kernel.parts)
+    begun, initial = tensors[places["begun"] : places["initial"]], tensors[places["initial"] :]
+    step = _GraphStepper(kernel, tensors)
+    along, final = eager.run(step, tensors[0], tuple(begun), tuple(initial), mask=mask, reset=reset, reverse=reverse)
+    names = list(kernel.step.old)[:fields]
+    count = sum(part[0] in names for part in kernel.parts)
+    outputs = [*(torch.stack([state[k] for state in along]) for k in range(count)), *final[:parts]]
+    pairs = [(o, g) for o, g in zip(outputs, gradients, strict=True) if g is not None and o.requires_grad]
+    sources = [v for v, w in zip(tensors, wanted, strict=True) if w]
+    if not pairs:
+        return [None] * len(tensors)
+    outputs, given = zip(*pairs, strict=True)
+    found = iter(torch.autograd.grad(outputs, sources, given, create_graph=True, allow_unused=True))
+    return [next(found) if w else None for w in wanted]
+
+
+class _GraphStepper:
+    """Steps of a program in tensor code, for `recurra.engine.eager.run`; the state goes by parts.
+
+    Args:
+        kernel: The kernel.
+        tensors: What it is given.
+    """
+
+    def __init__(self, kernel: Kernel, tensors: Sequence[Tensor]) -> None:
+        self.kernel, self.tensors = kernel, tensors
+        graph, step = kernel.graph, kernel.step
+        self.new = [(i, graph[step.old[name][k]].width) for name, v in step.new.items() for k, i in enumerate(v)]
+        self.old = [i for parts in step.old.values() for i in parts]
+        self.fixed = dict(zip(kernel.vectors, tensors[kernel.places["vectors"] :], strict=False))
+        self.x = {v.name: i for i, v in enumerate(graph.values) if v.op == "x"}
+        self.order = graph.needed([i for i, _ in self.new], [*self.fixed, *self.old, *self.x.values()])
+
+    def prepare(self, x: Tensor) -> Sequence[Tensor]:
+        """W x + b of every step."""
+        return linear(x, self.tensors[1], self.tensors[2] if self.kernel.spec.has_bias else None).unbind(0)
+
+    def __call__(self, prepared: Tensor, state: State) -> State:
+        """One step."""
+        z = dict(zip(self.kernel.form.gates, prepared.split(self.kernel.spec.hidden_size, -1), strict=True))
+        given = {**self.fixed, **dict(zip(self.old, state, strict=True)), **{i: z[g] for g, i in self.x.items()}}
+        found = compute(self.kernel.graph, self.order, [i for i, _ in self.new], given, self._product)
+        rows = len(prepared)
+        return tuple(v.expand(rows, width) for v, (_, width) in zip(found, self.new, strict=True))
+
+    def _product(self, value: Value, operands: list[Tensor]) -> Tensor:
+        spec, H = self.kernel.spec, self.kernel.spec.hidden_size
+        rows = len(self.tensors[self.kernel.places["begun"]])
+        widths = self.kernel.operands[value.op, value.name]
+        wide = [v.expand(rows, w) for v, w in zip(operands, widths, strict=True)]
+        v = torch.cat(wide, -1)
+        first = 2 + spec.has_bias
+        if value.op == "M":
+            matrix = self.tensors[first + bool(spec.gates) + spec.matrices.index(value.name)]
+            return linear(v, matrix.narrow(0, value.part * value.width, value.width))
+        U, k = self.tensors[first], spec.gates.index(value.name)
+        if spec.heads == 0:
+            return v * U.narrow(0, k * H, H)
+        if spec.heads == 1:
+            return linear(v, U.narrow(0, k * H, H))
+        r = H // spec.heads
+        blocks = U.narrow(1, k * r, r)
+        return torch.einsum("bhk,hrk->bhr", v.unflatten(-1, (spec.heads, -1)), blocks).flatten(1)
+
+
+# --- operators -------------------------------------------------------------------------------------------------------
+
+
+@torch.library.custom_op("recurra::along", mutates_args=(), device_types="cpu")
+def _along(
+    program: str,
+    tensors: list[Tensor],
+    mask: Tensor | None,
+    reset: Tensor | None,
+    reverse: bool,
+    fields: int,
+    mode: int,
+) -> list[Tensor]:
+    kernel = kernel_of(program)
+    ran = kernel.forward([v.contiguous() for v in tensors], mask, reset, reverse, fields, mode)
+    return [*ran.along, *ran.final, *(ran.saved if mode == KEEP else [])]
+
+
+@_along.register_fake
+def _(
+    program: str,
+    tensors: list[Tensor],
+    mask: Tensor | None,
+    reset: Tensor | None,
+    reverse: bool,
+    fields: int,
+    mode: int,
+) -> list[Tensor]:
+    kernel, x = kernel_of(program), tensors[0]
+    T, B = x.shape[0], x.shape[1]
+    names = list(kernel.step.old)[:fields]
+    along = [w for p, w in kernel.parts.items() if p[0] in names]
+    saved = kernel.widths_saved(fields) if mode == KEEP else []
+    final = [x.new_empty(B, w) for w in kernel.parts.values()]
+    return [*(x.new_empty(T, B, w) for w in along), *final, *(x.new_empty(T, B, w) for w in saved)]
+
+
+@torch.library.custom_op("recurra::along_backward", mutates_args=(), device_types="cpu")
+def _along_backward(
+    program: str,
+    tensors: list[Tensor],
+    states: list[Tensor],
+    saved: list[Tensor],
+    gradients: list[Tensor | None],
+    mask: Tensor | None,
+    reset: Tensor | None,
+    reverse: bool,
+    mode: int,
+    wanted: list[bool],
+) -> list[Tensor]:
+    kernel, along = kernel_of(program), len(states)
+    found = kernel.backward(
+        [v.contiguous() for v in tensors],
+        states,
+        saved,
+        gradients[:along],
+        gradients[along:],
+        mask,
+        reset,
+        reverse,
+        mode,
+        wanted,
+    )
+    return [torch.zeros_like(v) if g is None else g for g, v, w in zip(found, tensors, wanted, strict=True) if w]
+
+
+@_along_backward.register_fake
+def _(
+    program: str,
+    tensors: list[Tensor],
+    states: list[Tensor],
+    saved: list[Tensor],
+    gradients: list[Tensor | None],
+    mask: Tensor | None,
+    reset: Tensor | None,
+    reverse: bool,
+    mode: int,
+    wanted: list[bool],
+) -> list[Tensor]:
+    return [torch.empty_like(v) for v, w in zip(tensors, wanted, strict=True) if w]
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    ctx.program, tensors, mask, reset, ctx.reverse, fields, ctx.mode = inputs
+    kernel = kernel_of(ctx.program)
+    names = list(kernel.step.old)[:fields]
+    along = sum(p[0] in names for p in kernel.parts)
+    ctx.counts = len(tensors), along
+    ctx.outputs = along + len(kernel.parts)
+    ctx.wanted = [v.requires_grad for v in tensors]
+    ctx.save_for_backward(mask, reset, *tensors, *output[:along], *output[ctx.outputs :])
+
+
+def _backward(ctx: Any, gradients: list[Tensor | None]) -> Any:
+    mask, reset, *rest = ctx.saved_tensors
+    count, along = ctx.counts
+    tensors, states, saved = rest[:count], rest[count : count + along], rest[count + along :]
+    given = [g if g is None else g.contiguous() for g in gradients[: ctx.outputs]]
+    found = iter(
+        torch.ops.recurra.along_backward(
+            ctx.program, tensors, states, saved, given, mask, reset, ctx.reverse, ctx.mode, ctx.wanted
+        )
+    )
+    return None, [next(found) if w else None for w in ctx.wanted], None, None, None, None, None
+
+
+_along.register_autograd(_backward, setup_context=_setup)
