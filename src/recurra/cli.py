@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TextColumn
 from rich.progress import Progress as Bar
+from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
@@ -42,6 +43,9 @@ InputFormat = Annotated[
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what stands there.")]
+
+WIDTH_OF_A_FILE = 160
+"""Columns of a wide table where nothing says how wide the reader's lines are."""
 
 
 def _version(wanted: bool) -> None:
@@ -305,7 +309,7 @@ def data(
 def bench(
     suites: Annotated[
         list[str] | None,
-        typer.Argument(metavar="SUITE...", help=f"What to measure; all when left out. Known: {', '.join(SUITES)}."),
+        typer.Argument(metavar="SUITE...", help="What to measure; all when left out. --list names them."),
     ] = None,
     cells: Annotated[
         str | None,
@@ -315,7 +319,7 @@ def bench(
         str | None, typer.Option(metavar="NAME,...", help="Sizes by name (rows, small, ...) or as B32T50I8H32.")
     ] = None,
     peers: Annotated[
-        str | None, typer.Option(metavar="NAME,...", help=f"Whom to measure against: {', '.join(PEERS)}.")
+        str | None, typer.Option(metavar="NAME,...", help="Whom to measure against, as torch.nn,jax.")
     ] = None,
     threads: Annotated[
         int, typer.Option(metavar="N", parser=_whole, help="Threads that ours and every peer may use.")
@@ -332,6 +336,7 @@ def bench(
     ] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the ratios: .png, .svg or .pdf.")] = None,
     force: Force = False,
+    list_: Annotated[bool, typer.Option("--list", help="List the suites, shapes and peers.")] = False,
 ) -> int:
     """Measure speed and memory beside PyTorch, JAX and others.
 
@@ -340,10 +345,17 @@ def bench(
     status is 1. Peers that are not installed are left out: pip install 'recurra[bench]'.
     """
     from recurra.bench.plot import KINDS
+    from recurra.bench.report import choices
     from recurra.bench.run import Settings
     from recurra.bench.run import bench as measured
     from recurra.files import check_place
 
+    wide = Console() if sys.stdout.isatty() else Console(width=WIDTH_OF_A_FILE)
+    if list_:
+        for table in choices():
+            wide.print(table)
+            wide.print()
+        return 0
     for path in (json_, plot):
         if path is not None:
             check_place(path, force)
@@ -351,9 +363,7 @@ def bench(
         raise RunError(f"--plot: {plot}: a name that ends with .{', .'.join(KINDS)} is expected")
     chosen = {"cells": cells, "shapes": shapes, "peers": peers}
     named = {key: None if text is None else text.split(",") for key, text in chosen.items()}
-    settings = Settings(
-        suites=suites or (), **named, threads=threads, seconds=seconds, repeats=repeats, quick=quick
-    )
+    settings = Settings(suites=suites or (), **named, threads=threads, seconds=seconds, repeats=repeats, quick=quick)
     console = Console(stderr=True)
     with console.status("making ready") as status:
         report = measured(settings, _Watching(status))
@@ -361,7 +371,6 @@ def bench(
         report.write_json(json_)
     if plot is not None and report.figures:
         report.write_plot(plot)
-    wide = Console() if sys.stdout.isatty() else Console(width=WIDTH_OF_A_FILE)
     if report.figures:
         wide.print(report.heading(), highlight=False, soft_wrap=True)
     for table in report.tables():
@@ -403,12 +412,13 @@ def _warn(warnings: Sequence[str]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status: 0, 2 for what the user can mend, 130 when interrupted."""
-    # Threads that wait for each other sleep instead of spinning: on a machine that does something else too, spinning
-    # made training twenty times slower. Read by the OpenMP library when PyTorch is first imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    if words[:1] != ["bench"]:  # there the peers run as their own users have them
+        # Threads that wait for each other sleep instead of spinning: on a machine that does something else too,
+        # spinning made training twenty times slower. Read by the OpenMP library when PyTorch is first imported.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if "" in words:  # which would be the present folder
         return _failed("a word of the command line is empty; is it a variable that is not set?", debug)
     try:

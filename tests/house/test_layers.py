@@ -19,7 +19,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
             {"testing"},  # for tests alone: nothing of the package may import it
             {"__main__"},
             {"cli"},
-            {"run"},
+            {"run", "bench"},
             {"tasks"},
             {"theory", "analysis"},
             {"nn", "learn"},

@@ -1,1 +1,1 @@
-"""`recurra bench`: ours beside each peer, timed in turn in one process, once it is checked that all compute the same."""
+"""`recurra bench`: ours beside its peers, timed in turn in one process, once all are seen to compute the same."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from recurra.bench.figures import Figure
 from recurra.bench.suites import SUITES
@@ -54,8 +54,9 @@ def _suite(ax: "Axes", name: str, figures: list[Figure]) -> None:
     ax.set_xscale("log")
     ax.set_xlim(min(0.5, *values) / 1.2, max(2.0, *values) * 1.2)
     ax.axvline(1.0, color="black", linewidth=0.8, linestyle=":")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.xaxis.set_minor_locator(NullLocator())
     ax.set_yticks(places, [f"{f.cell}, {f.shape}: {f.against}" for f in figures], fontsize="x-small")
     ax.invert_yaxis()
     ax.margins(y=0.01)

@@ -12,7 +12,8 @@ from rich.table import Table
 
 from recurra.bench.check import Fault
 from recurra.bench.figures import Figure, Goal, Mean
-from recurra.bench.shapes import Shape
+from recurra.bench.peers import PEERS
+from recurra.bench.shapes import SHAPES, Shape
 from recurra.bench.suites import SUITES
 from recurra.files import replacing, write_text
 
@@ -99,6 +100,22 @@ class Report:
 
         with replacing(path) as temporary:
             draw(self, temporary, path.suffix.removeprefix("."))
+
+
+def choices() -> list[Table]:
+    """What can be asked for: suites, shapes and peers, and what each is."""
+    suites, shapes, peers = tables = [
+        Table("suite", "what is measured", "shapes", "peers", box=None, pad_edge=False),
+        Table("shape", "sizes", box=None, pad_edge=False),
+        Table("peer", "what it is", "installed", box=None, pad_edge=False),
+    ]
+    for suite in SUITES.values():
+        suites.add_row(suite.name, suite.summary, ", ".join(map(str, suite.shapes)), ", ".join(suite.peers))
+    for shape in SHAPES.values():
+        shapes.add_row(shape.name, shape.sizes)
+    for peer in PEERS.values():
+        peers.add_row(peer.name, peer.summary, _yes(not peer.missing()))
+    return tables
 
 
 def quantity(value: float, unit: str) -> str:

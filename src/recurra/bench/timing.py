@@ -12,9 +12,9 @@ from typing import Any
 LEAST = 0.02
 """Seconds that a sample takes at the least: quicker work is done several times in a row, and the mean taken."""
 
-PAUSE = 0.005
-"""Seconds between two samples, in which waiting threads of the one go to sleep and leave the processors to the next.
-OpenMP's spin for a while after their work, which would count against whoever comes next."""
+PAUSE = 0.02
+"""Seconds between two samples, in which one's waiting threads fall asleep and leave the processors to the next.
+PyTorch's OpenMP spins for 4 to 8 ms after its work, which would count against whoever comes next."""
 
 Samples = dict[str, list[float]]
 """By contestant, the seconds (or bytes) of every sample; the n-th of each were taken in the same round."""

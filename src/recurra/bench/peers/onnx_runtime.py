@@ -30,6 +30,7 @@ def make(problem: Problem) -> Contestant:
         raise NotHere("ONNX Runtime computes whole sequences, and no gradients")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = problem.threads, 1
+    options.add_session_config_entry("session.force_spinning_stop", "1")  # its threads spin while it runs, no longer
     session = onnxruntime.InferenceSession(
         _model(problem).SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
