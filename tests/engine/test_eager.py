@@ -28,7 +28,7 @@ class Counting(TorchDispatchMode):
 
 
 def products(one: Any, steps: int) -> int:
-    layer = Recurrent(one, 3, 4)
+    layer = Recurrent(one, 3, 4, backend="eager")
     with Counting() as counting, torch.no_grad():
         layer(torch.zeros(steps, 2, 3))
     return counting.count
@@ -121,7 +121,7 @@ def test_a_body_gets_its_parameters_under_their_own_names() -> None:
         seen.update(v=p.v, k=p.k)
         return p.M @ tanh(z.g * p.v + p.k)
 
-    layer = Recurrent(looking, 2, 3)
+    layer = Recurrent(looking, 2, 3, backend="eager")
     layer(torch.zeros(1, 1, 2))
     assert seen["v"] is layer.get_parameter("v_l0")
     assert seen["k"].tolist() == [0, 1, 2]

@@ -363,14 +363,15 @@ def vars_of(one: Cell) -> dict[str, Any]:
 def test_an_explanation() -> None:
     told = recurra.explain(Recurrent("elman", 3, 4))
     assert (told.backend, told.reason) == (
-        "eager",
-        "cell 'elman' is not affine in its state (U_h multiplies the state)",
+        "native",
+        "cell 'elman' is not affine in its state (U_h multiplies the state), "
+        "so its steps run in the compiled core, one after another",
     )
     assert told.program == "v1 = x_h + U_h h'\nv2 = tanh(v1)\nh = v2"
     assert told.adjoint == (
         "kept: h'; v2 = tanh(v1)\nv3 = v2 * v2\nv4 = 1 - v3\nv5 = δh * v4\nδx_h = v5\nδh' = U_hᵀ v5\nδU_h += v5 ⊗ h'"
     )
-    assert str(told).startswith("elman(activation=tanh)\nbackend: eager\nbecause cell 'elman'")
+    assert str(told).startswith("elman(activation=tanh)\nbackend: native\nbecause cell 'elman'")
 
 
 @pytest.mark.parametrize("one", VARIANTS.values(), ids=VARIANTS)

@@ -88,7 +88,7 @@ WRONG_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
         {"cell": nn.RNNCell(3, 4), "init": "uniform"},
         "init: the parameters of a plain function are its own, so None is expected",
     ),
-    "backend": ({"backend": "eagre"}, "unknown backend 'eagre'; did you mean 'eager'? Known: auto, eager"),
+    "backend": ({"backend": "eagre"}, "unknown backend 'eagre'; did you mean 'eager'? Known: auto, eager, native"),
     "cell name": (
         {"cell": "lsmt"},
         f"unknown cell 'lsmt'; did you mean 'lstm'? Known: {', '.join(sorted(CATALOGUE))}; "

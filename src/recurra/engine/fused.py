@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C._functorch import get_interpreter_stack
+from torch._C._functorch import get_interpreter_stack, is_legacy_batchedtensor
 from torch.autograd import forward_ad
 from torch.nn.functional import linear
 
@@ -143,8 +143,12 @@ class Fused:
 
 def why_not(x: Tensor, *others: Tensor) -> str | None:
     """Why the compiled core cannot take these tensors here, in words; None where it can."""
+    if x.device.type != "cpu":
+        return f"the compiled core runs on the CPU, not on {x.device}"
+    if x.dtype not in DTYPES:
+        return f"the compiled core computes in float32 or float64, not in {x.dtype}"
     if torch.compiler.is_compiling():
-        return _unfit(x)
+        return None
     if get_interpreter_stack():
         return "a transform of torch.func is at work"
     if forward_ad._current_level >= 0:
@@ -156,14 +160,6 @@ def why_not(x: Tensor, *others: Tensor) -> str | None:
     for tensor in (x, *others):
         if type(tensor) is not Tensor and type(tensor) is not torch.nn.Parameter:
             return f"{type(tensor).__name__} is a tensor of another kind"
-    return _unfit(x)
-
-
-def _unfit(x: Tensor) -> str | None:
-    if x.device.type != "cpu":
-        return f"the compiled core runs on the CPU, not on {x.device}"
-    if x.dtype not in DTYPES:
-        return f"the compiled core computes in float32 or float64, not in {x.dtype}"
     return None
 
 
@@ -188,7 +184,8 @@ class _Along(torch.autograd.Function):
         mask, reset, *rest = ctx.saved_tensors
         (count, along), wanted = ctx.counts, ctx.needs_input_grad[2:]
         tensors, states, saved = rest[:count], rest[count : count + along], rest[count + along :]
-        if torch.is_grad_enabled():  # a derivative of this derivative is asked for
+        many = any(g is not None and is_legacy_batchedtensor(g) for g in gradients)  # `is_grads_batched`
+        if torch.is_grad_enabled() or many:
             found = _in_tensor_code(ctx.kernel, tensors, gradients, mask, reset, ctx.reverse, ctx.fields, wanted)
         else:
             found = ctx.kernel.backward(
@@ -208,6 +205,22 @@ def _in_tensor_code(
     wanted: Sequence[bool],
 ) -> list[Tensor | None]:
     """The gradients of a kernel's tensors, themselves with derivatives: the program is run in tensor code."""
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        return _derived(kernel, tensors, gradients, mask, reset, reverse, fields, wanted, again)
+
+
+def _derived(
+    kernel: Kernel,
+    tensors: Sequence[Tensor],
+    gradients: Sequence[Tensor | None],
+    mask: Tensor | None,
+    reset: Tensor | None,
+    reverse: bool,
+    fields: int,
+    wanted: Sequence[bool],
+    again: bool,
+) -> list[Tensor | None]:
     tensors = [v.view_as(v) for v in tensors]  # one tensor given in two places has a gradient in each
     places, parts = kernel.places, len(kernel.parts)
     begun, initial = tensors[places["begun"] : places["initial"]], tensors[places["initial"] :]
@@ -221,7 +234,7 @@ def _in_tensor_code(
     if not pairs:
         return [None] * len(tensors)
     outputs, given = zip(*pairs, strict=True)
-    found = iter(torch.autograd.grad(outputs, sources, given, create_graph=True, allow_unused=True))
+    found = iter(torch.autograd.grad(outputs, sources, given, create_graph=again, allow_unused=True))
     return [next(found) if w else None for w in wanted]
 
 

@@ -86,15 +86,26 @@ class _Loaded:
     def _field(low: Lowered, part: Part, width: int, is_backward: bool) -> tuple[int, int, int, int, int, int, int]:
         states = low.array(("states", *part))
         old = [s for s, (kind, _, array, *_) in enumerate(low.slots) if kind == lower.KINDS["old"] and array == states]
-        if not old and not is_backward:  # a step that is not taken keeps the old state, whether the cell reads it or not
+        if (
+            not old and not is_backward
+        ):  # a step that is not taken keeps the old state, whether the cell reads it or not
             begun = low.array(("begun", *part))
             low.slots.append((lower.KINDS["old"], width, states, begun, 0, 0.0))
             old = [len(low.slots) - 1]
         carry, given, of_reset = (low.array((name, *part)) for name in ("carry", "given", "of_reset"))
         return width, states, low.array(("initial", *part)), old[0] if old else -1, carry, given, of_reset
 
-    def run(self, T: int, B: int, threads: int, reverse: bool, arrays: "Arrays", panels: Mapping[MatrixKey, Tensor],
-            flags: "_Flags", start: int) -> None:
+    def run(
+        self,
+        T: int,
+        B: int,
+        threads: int,
+        reverse: bool,
+        arrays: "Arrays",
+        panels: Mapping[MatrixKey, Tensor],
+        flags: "_Flags",
+        start: int,
+    ) -> None:
         """Run it over so many steps from `start` on."""
         valid, resets, more = flags.at(start, T)
         addresses = arrays.addresses(self.keys, start)
@@ -276,7 +287,9 @@ class Kernel:
         if key.letter == "W":
             return tensors[1]
         first = 2 + self.spec.has_bias
-        return tensors[first if key.letter == "U" else first + bool(self.spec.gates) + self.spec.matrices.index(key.name)]
+        return tensors[
+            first if key.letter == "U" else first + bool(self.spec.gates) + self.spec.matrices.index(key.name)
+        ]
 
     # --- runs --------------------------------------------------------------------------------------------------------
 
@@ -398,7 +411,9 @@ class Kernel:
         low = lower.backward(self.form, self.step, self.adjoint, self.keep)
         found = {low.arrays[array] for kind, _, array, *_ in low.slots if array >= 0}
         operands = {a for i in self.adjoint.of_product for a in self.graph[i].args}
-        return found | {("states", self.graph[a].name, self.graph[a].part) for a in operands if self.graph[a].op == "old"}
+        return found | {
+            ("states", self.graph[a].name, self.graph[a].part) for a in operands if self.graph[a].op == "old"
+        }
 
     def widths_saved(self, fields: int) -> list[int]:
         """The widths of what `forward` saves in mode KEEP, (T, B, width) each."""
@@ -465,8 +480,8 @@ class Kernel:
             if given is not None:
                 arrays.whole["given", *part] = given if given.stride(-1) == 1 or width == 1 else given.contiguous()
             final = of_final[n]
-            arrays.rows["carry", *part] = x.new_zeros(B, width) if final is None else final.clone(
-                memory_format=torch.contiguous_format
+            arrays.rows["carry", *part] = (
+                x.new_zeros(B, width) if final is None else final.clone(memory_format=torch.contiguous_format)
             )
             arrays.rows["of_reset", *part] = x.new_zeros(B, width)
         of_x = gradients.of_x if wanted[0] and not projects else None
@@ -481,7 +496,10 @@ class Kernel:
                 begun = [v[k] for v in boundaries]
             else:
                 at = stop if reverse else start - 1
-                begun = [v[at] if (v := arrays.whole.get(("states", *p))) is not None else first[i] for i, p in enumerate(parts)]
+                begun = [
+                    v[at] if (v := arrays.whole.get(("states", *p))) is not None else first[i]
+                    for i, p in enumerate(parts)
+                ]
             for part, state in zip(parts, begun, strict=True):
                 arrays.rows["begun", *part] = state
             if again is not None:

@@ -6,7 +6,6 @@ PyTorch's kernels, so every transform of PyTorch's goes through: vmap, forward m
 graph. `docs/dropin.md` says what more they can do, and what they cannot.
 """
 
-import functools
 import importlib
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -36,6 +35,9 @@ _LSTM_PROJECTED = _with_use(cells.lstm_projected)
 _GRU = _with_use(cells.gru_reset_after)
 
 _OF_MODE = {"RNN_TANH": _RNN_TANH, "RNN_RELU": _RNN_RELU, "LSTM": _LSTM, "GRU": _GRU}
+_FUSED: dict[tuple[str, int, int, bool], Fused | None] = {}
+"""What runs the layers in the compiled core, by mode, proj_size, hidden_size and whether they have biases."""
+
 _OF_NONLINEARITY = {"tanh": _RNN_TANH, "relu": _RNN_RELU}
 
 
@@ -79,7 +81,14 @@ class _Layers(_NotScripted, nn.RNNBase):
 
     def _begin(self) -> None:
         _let_the_compiler_in()
-        self._fused = None if native.why_not() else _fused(*self._cell_and_use, self.hidden_size, self.bias)
+        key = self._key
+        if key not in _FUSED:
+            cell, use = self._cell_and_use
+            _FUSED[key] = None if native.why_not() else Fused(cell, use, trace(cell, key[2]), key[2], self.bias)
+
+    @property
+    def _key(self) -> tuple[str, int, int, bool]:
+        return self.mode, self.proj_size, self.hidden_size, bool(self.bias)
 
     @property
     def _cell_and_use(self) -> tuple[Cell, Use]:
@@ -188,8 +197,9 @@ class _Layers(_NotScripted, nn.RNNBase):
         further = {"W_hr": getattr(self, f"weight_hr{suffix}")} if self.proj_size else {}
         weights = _weights(self, cell, suffix) | further
         reverse = suffix.endswith("_reverse")
-        if self._fused is not None and x.numel() and why_not(x, *weights.values(), *state) is None:
-            (h,), final = self._fused.run(weights, x, state, state, fields=1, mask=mask, reverse=reverse)
+        fused = _FUSED[self._key]
+        if fused is not None and x.numel() and why_not(x, *weights.values(), *state) is None:
+            (h,), final = fused.run(weights, x, state, state, fields=1, mask=mask, reverse=reverse)
             return h, final
         states, final = run(CellStepper(cell, use, weights), x, state, state, mask=mask, reverse=reverse)
         steps = [state[0] for state in states]
@@ -325,14 +335,14 @@ def _weights(module: nn.Module, cell: Cell, suffix: str) -> dict[str, Tensor]:
     return weights
 
 
-@functools.cache
-def _fused(cell: Cell, use: Use, hidden_size: int, has_bias: bool) -> Fused:
-    return Fused(cell, use, trace(cell, hidden_size), hidden_size, has_bias)
-
-
 def _each(state: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """Every tensor of a state changed, be the state one tensor or several."""
     return change(state) if isinstance(state, Tensor) else tuple(change(v) for v in state)
+
+
+def runs_natively(module: nn.Module) -> bool:
+    """Whether it is a drop-in whose layers run in the compiled core on the CPU."""
+    return isinstance(module, _Layers) and _FUSED[module._key] is not None
 
 
 def cell_of(module: nn.Module) -> Cell | None:

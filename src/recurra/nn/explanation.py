@@ -9,7 +9,9 @@ from recurra.cells import Cell
 from recurra.engine.adjoint import derive
 from recurra.engine.listing import listing
 from recurra.engine.trace import TraceError, trace
-from recurra.nn.dropin import cell_of
+from recurra.engine import native
+from recurra.engine.fused import why_not
+from recurra.nn.dropin import cell_of, runs_natively
 from recurra.nn.recurrent import Choice, Recurrent
 
 
@@ -19,7 +21,8 @@ class Explanation:
 
     Attributes:
         cell: The cell, with its options.
-        backend: How the layer is run: "eager", one step after another, or "scan", all in parallel.
+        backend: How the layer is run: "native", in the compiled core; "scan", all steps in parallel; "eager", one after
+            another in tensor code.
         reason: Why, in words.
         program: The step: a value a line, each computed once. h' is the old h, x_g the gate's W x + b. None where the
             cell cannot be written down; `reason` says what stands against it.
@@ -101,4 +104,19 @@ def _what_it_runs(layer: Any) -> tuple[Any, int, Choice]:
         raise TypeError(
             f"a recurra.Recurrent or a drop-in such as recurra.LSTM is expected, not {type(layer).__name__}"
         )
-    return cell, layer.hidden_size, Choice("eager", "a drop-in takes one step after another")
+    return cell, layer.hidden_size, _choice_of(layer)
+
+
+def _choice_of(module: nn.Module) -> Choice:
+    """How a drop-in is run."""
+    if not runs_natively(module):
+        absent = (
+            native.why_not()
+            if isinstance(module, nn.RNNBase)
+            else "a cell's single step is not worth a call of the core"
+        )
+        return Choice("eager", f"a drop-in takes one step after another: {absent}")
+    reason = why_not(next(module.parameters()))
+    if reason is not None:
+        return Choice("eager", reason)
+    return Choice("native", "a drop-in's steps run in the compiled core, one after another")

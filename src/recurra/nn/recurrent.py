@@ -201,22 +201,23 @@ class Recurrent(nn.Module):
             steps = {size: trace(self.cell, size) for size in sizes}
         except TraceError as error:
             return self._eagerly(f"cell {name!r} cannot be written down as a program ({error})")
+        why = "backend='native' asks for it"
         if self.backend == "auto":
             try:
                 for place in self._places:
                     place.plan = scan.Plan(self.cell, steps[place.hidden_size])
                 return Choice("scan", f"cell {name!r} is affine in its state, so all steps run in parallel")
-            except NotAffineError:
-                pass
+            except NotAffineError as error:
+                why = f"cell {name!r} is not affine in its state ({error})"
         absent = native.why_not()
         if absent is not None:
-            return self._eagerly(absent)
+            return self._eagerly(f"{why}, and {absent}" if self.backend == "auto" else absent)
         kernels = {}
         for place in self._places:
             assert place.use is not None
             size = place.hidden_size
             place.fused = kernels[size] = kernels.get(size) or Fused(self.cell, place.use, steps[size], size)
-        return Choice("native", f"the compiled core runs the program of cell {name!r} ({native.core().chosen()})")
+        return Choice("native", f"{why}, so its steps run in the compiled core, one after another")
 
     def _eagerly(self, reason: str) -> "Choice":
         """Raises ValueError where `backend` asks for what cannot be."""
