@@ -54,7 +54,9 @@ def derive(step: Step) -> Adjoint:
         for argument, given in _given(graph, i, delta[i]):
             if graph[argument].op == "number":
                 continue
-            fitted = _fitted(graph, given, graph[argument].width, value.width)
+            fitted = given
+            if value.op not in PRODUCTS:  # whose operands have widths of their own
+                fitted = _fitted(graph, given, graph[argument].width, value.width)
             delta[argument] = graph.apply("add", delta[argument], fitted) if argument in delta else fitted
     zero = {i for i, d in delta.items() if graph[d].op == "number" and graph[d].number == 0}
     found = {i: d for i, d in delta.items() if i not in zero}
@@ -133,7 +135,7 @@ def _given(graph: Graph, i: int, d: int) -> Iterator[tuple[int, int]]:
         case "abs":
             yield a, times(apply("sign", a))
         case "softplus":
-            yield a, times(apply("sigmoid", a))
+            yield a, times(apply("where", apply("gt", a, number(20)), number(1), apply("sigmoid", a)))  # as PyTorch's
         case "log_sigmoid":
             yield a, times(apply("sigmoid", apply("neg", a)))
         case "maximum" | "minimum":
