@@ -46,7 +46,6 @@ class Case:
         cotangents: Which results have a gradient, and how it lies in memory.
         frozen: Parameters whose names hold this have none.
         of_x: Whether x has one.
-        std: Of the parameters, random ones.
         options: Of the layer.
     """
 
@@ -60,7 +59,6 @@ class Case:
     cotangents: Cotangents = "all"
     frozen: str = "no such name"
     of_x: bool = True
-    std: float = 0.5
     options: tuple[tuple[str, Any], ...] = ()
 
     def __str__(self) -> str:
@@ -100,7 +98,7 @@ def pair(cell: Cell, at: Case, seed: int = 0) -> tuple[Recurrent, Recurrent]:
     eager = Recurrent(cell, at.I, hidden_size(cell, at.H), **options, backend="eager", dtype=torch.float64)
     with torch.no_grad():
         for name, p in ours.named_parameters():
-            p.normal_(std=at.std)
+            p.normal_(std=min(0.5, 2 / max(at.I, at.H) ** 0.5))  # so that the state is neither lost nor chaotic
             p.requires_grad_(at.frozen not in name)
             other = eager.get_parameter(name)
             other.copy_(p)
@@ -153,12 +151,10 @@ def cotangents(at: Case, output: Tensor, final: Sequence[Tensor], every: Sequenc
         some = torch.zeros_like(output)
         some[at.B // 2 if at.options and dict(at.options).get("batch_first") else at.T // 2] = 1
         drawn = [some if v is output else None for v in results]
-    picked = {
-        "output": [output],
-        "final": final,
-        "last field": every[-1:],
-    }.get(at.cotangents)
-    return drawn if picked is None else [d if any(v is p for p in picked) else None for v, d in zip(results, drawn)]
+    picked = {"output": [output], "final": final, "last field": every[-1:]}.get(at.cotangents)
+    if picked is None:
+        return drawn
+    return [d if any(v is p for p in picked) else None for v, d in zip(results, drawn, strict=True)]
 
 
 def results(layer: Recurrent, at: Case, on: Given, seed: int = 2) -> dict[str, Tensor]:

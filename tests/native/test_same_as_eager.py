@@ -17,7 +17,9 @@ CASES = [
     case("lengths", T=10, B=13, I=17, H=16, memory="recompute"),
     case("reset", T=11, B=13, I=2, H=5, memory="recompute"),
     case("", "sum", T=1, B=30, I=17, H=7, memory="recompute"),
-    case("lengths reset", T=6, B=5, I=3, H=7, num_layers=2, bidirectional=True, learn_initial_state=True, has_state=False),
+    case(
+        "lengths reset", T=6, B=5, I=3, H=7, num_layers=2, bidirectional=True, learn_initial_state=True, has_state=False
+    ),
     case("lengths mask", T=5, B=3, I=17, H=6, num_layers=2, bidirectional=True, memory="recompute", batch_first=True),
     case("reset", "final", T=5, B=3, I=3, H=6, learn_initial_state=True, has_state=False),
     case("lengths", "output", T=6, B=13, I=3, H=6, batch_first=True),
