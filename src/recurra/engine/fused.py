@@ -76,7 +76,7 @@ class Fused:
         """
         if mask is not None:
             x = torch.where(mask.unsqueeze(-1), x, x.new_zeros(()))
-        tensors = [v.contiguous() for v in self._tensors(weights, x, state, initial)]
+        tensors = [v.contiguous() for v in self.tensors(weights, x, state, initial)]
         names = list(self.kernel.step.old)[:fields]
         along = sum(part[0] in names for part in self.kernel.parts)
         wants = torch.is_grad_enabled() and any(v.requires_grad for v in tensors)
@@ -100,7 +100,7 @@ class Fused:
             del rest[:count]
         return tuple(fields)
 
-    def _tensors(self, weights: Mapping[str, Tensor], x: Tensor, state: State, initial: State) -> list[Tensor]:
+    def tensors(self, weights: Mapping[str, Tensor], x: Tensor, state: State, initial: State) -> list[Tensor]:
         """What the kernel is given, in its order."""
         cell, kernel = self.cell, self.kernel
         bias, alone = eager.biases(cell, self.use, weights)

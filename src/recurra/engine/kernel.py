@@ -61,7 +61,7 @@ class Spec:
     matrices: tuple[str, ...]
 
 
-class _Loaded:
+class Loaded:
     """A program as the core has it, for one type of numbers.
 
     Args:
@@ -208,7 +208,7 @@ class Kernel:
                 self.operands[graph[i].op, graph[i].name] = [graph[a].width for a in graph[i].args]
         new = {i for parts in step.new.values() for i in parts if graph[i].op != "x"}
         self.kept_apart = [i for i in self.keep if i not in new and not graph[i].fixed and graph[i].op != "old"]
-        self._loaded: dict[tuple[object, ...], _Loaded] = {}
+        self._loaded: dict[tuple[object, ...], Loaded] = {}
         last = 2 + spec.has_bias + bool(spec.gates) + len(spec.matrices) + len(self.vectors)
         self.places = {"vectors": last - len(self.vectors), "begun": last, "initial": last + len(self.parts)}
 
@@ -220,7 +220,7 @@ class Kernel:
 
     # --- programs ----------------------------------------------------------------------------------------------------
 
-    def _program(self, kind: str, dtype: torch.dtype, projects: int, input_size: int) -> _Loaded:
+    def _program(self, kind: str, dtype: torch.dtype, projects: int, input_size: int) -> Loaded:
         """The program of a kind ("keep", "drop" or "backward"); made when first asked for."""
         key = (kind, dtype, bool(projects), input_size)
         if key not in self._loaded:
@@ -228,7 +228,7 @@ class Kernel:
                 low = lower.backward(self.form, self.step, self.adjoint, self.keep, projects)
             else:
                 low = lower.forward(self.form, self.step, self.keep if kind == "keep" else (), projects)
-            self._loaded[key] = _Loaded(self, low, kind == "backward", dtype == torch.float64, input_size)
+            self._loaded[key] = Loaded(self, low, kind == "backward", dtype == torch.float64, input_size)
         return self._loaded[key]
 
     @cached_property
@@ -260,7 +260,7 @@ class Kernel:
         rows = next(v.width for v in self.graph.values if v.op == "M" and v.name == key.name)
         return key.rows * rows, rows, first, width
 
-    def _packed(self, keys: Iterable[MatrixKey], tensors: Sequence[Tensor], threads: int) -> dict[MatrixKey, Tensor]:
+    def packed(self, keys: Iterable[MatrixKey], tensors: Sequence[Tensor], threads: int) -> dict[MatrixKey, Tensor]:
         """Matrices in panels."""
         native, panels, todo = core(), {}, []
         x = tensors[0]
@@ -302,7 +302,7 @@ class Kernel:
         enough = x.shape[1] >= ROWS_TO_PROJECT * threads
         return x.shape[-1] if enough and W.numel() + self.work < PROJECTED_IN_CORE else 0
 
-    def _constants(self, tensors: Sequence[Tensor]) -> Arrays:
+    def constants(self, tensors: Sequence[Tensor]) -> Arrays:
         """What is the same at every step."""
         arrays, first = Arrays(), self.places["vectors"]
         for i, tensor in zip(self.vectors, tensors[first:], strict=False):
@@ -343,7 +343,7 @@ class Kernel:
         """
         x = tensors[0]
         T, B, _ = x.shape
-        arrays, names = self._constants(tensors), list(self.step.old)[:along]
+        arrays, names = self.constants(tensors), list(self.step.old)[:along]
         S = self.steps_at_once(T, B, mode)
         for part, width in self.parts.items():
             everywhere = part[0] in names or (mode == KEEP and ("states", *part) in self._needed)
@@ -386,7 +386,7 @@ class Kernel:
         threads = self._threads(T, B)
         projects = self._projects(tensors, threads)
         program = self._program("keep" if keep else "drop", x.dtype, projects, I)
-        panels, flags = self._packed(program.matrices, tensors, threads), _Flags(mask, reset)
+        panels, flags = self.packed(program.matrices, tensors, threads), _Flags(mask, reset)
         for i in self.kept_apart if keep else ():
             into = arrays.whole if whole else arrays.some
             into["kept", i] = x.new_empty(T if whole else S, B, self.graph[i].width)
@@ -445,7 +445,7 @@ class Kernel:
         x, W = tensors[:2]
         T, B, I = x.shape
         H, G = self.spec.hidden_size, len(self.form.gates)
-        arrays, parts = self._constants(tensors), list(self.parts)
+        arrays, parts = self.constants(tensors), list(self.parts)
         S = self.steps_at_once(T, B, mode)
         threads = self._threads(T, B)
         projects = I if wanted[0] and I >= 16 and self._projects(tensors, threads) else 0
@@ -466,7 +466,7 @@ class Kernel:
                 arrays.whole.pop(("states", *part), None)
                 arrays.some["states", *part] = x.new_empty(S, B, width)
             again = self._run_of(tensors, arrays, mask, reset, reverse, S, keep=True, whole=False)
-        panels = self._packed(program.matrices, tensors, threads)
+        panels = self.packed(program.matrices, tensors, threads)
         for key in program.keys:
             if key[0] in ("dproduct", "operand"):
                 arrays.some[key] = x.new_empty(S, B, self.graph[key[1]].width)
