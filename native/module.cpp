@@ -12,6 +12,7 @@
 
 #include "instruction_sets.hpp"
 #include "program.hpp"
+#include "stream_module.hpp"
 
 namespace nb = nanobind;
 using recurra::Program;
@@ -125,4 +126,6 @@ NB_MODULE(_native, module) {
              nb::arg("transposed"), "The numbers that a matrix, or its transpose, takes in panels.");
   module.def("pack", &pack, nb::arg("is_double"), nb::arg("all"), nb::arg("threads"),
              "Puts matrices into panels: (address, rows, columns, numbers from row to row, transposed, address of the panels).");
+
+  add_stream(module);
 }

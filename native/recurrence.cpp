@@ -472,8 +472,35 @@ void run(const Job& job, int32_t first, int32_t last, void* sums) {
   Tiles<T>(job, first, last, static_cast<T*>(sums)).run();
 }
 
+template <typename T>
+void* open(const Job& job) {
+  return new Tiles<T>(job, 0, job.rows, nullptr);
+}
+template <typename T>
+void run_opened(void* opened) {
+  static_cast<Tiles<T>*>(opened)->run();
+}
+template <typename T>
+void close(void* opened) {
+  delete static_cast<Tiles<T>*>(opened);
+}
+template <typename T>
+void multiply_rows(int32_t rows, const void* A, int32_t a_stride, const void* panels, int32_t operand, int32_t width, void* C,
+                   int32_t c_stride, const void* added, int32_t added_stride) {
+  const T *a = static_cast<const T*>(A), *plus = static_cast<const T*>(added);
+  for (int tiles = (rows + kTile - 1) / kTile, k = 0, row = 0; k < tiles; ++k) {
+    const int next = rows * (k + 1) / tiles;
+    product<T>(next - row, a + size_t(row) * a_stride, a_stride, static_cast<const T*>(panels), operand, width,
+               static_cast<T*>(C) + size_t(row) * c_stride, c_stride, plus ? plus + size_t(row) * added_stride : nullptr, added_stride);
+    row = next;
+  }
+}
+template <typename T>
+constexpr Stepping stepping{open<T>, run_opened<T>, close<T>, multiply_rows<T>};
+
 extern const Kernels kernels;
-const Kernels kernels{RECURRA_TEXT(RECURRA_ISA), kPanel<float>, kPanel<double>, run<float>, run<double>, pack<float>, pack<double>};
+const Kernels kernels{RECURRA_TEXT(RECURRA_ISA), kPanel<float>, kPanel<double>, run<float>, run<double>, pack<float>, pack<double>,
+                      stepping<float>, stepping<double>};
 
 }  // namespace RECURRA_ISA
 }  // namespace recurra

@@ -94,6 +94,16 @@ struct Job {
   const int32_t* cleared;  // backward: the arrays (T, B, width) that are zero where a step is not taken, -1 at the end
 };
 
+// For steps taken one at a time (see stream.hpp): nothing is made anew for a step.
+struct Stepping {
+  void* (*open)(const Job&);  // holds all rows of a job ready; the job, and what it names, must stay where they are
+  void (*run)(void* opened);
+  void (*close)(void* opened);
+  // Some rows of A times a matrix in panels, and what is added, whose rows may all be one.
+  void (*multiply)(int32_t rows, const void* A, int32_t a_stride, const void* panels, int32_t operand, int32_t width, void* C,
+                   int32_t c_stride, const void* added, int32_t added_stride);
+};
+
 // What is compiled once for each instruction set.
 struct Kernels {
   const char* name;
@@ -102,6 +112,7 @@ struct Kernels {
   void (*run_f64)(const Job&, int32_t first_row, int32_t last_row, void* sums);
   void (*pack_f32)(const void* matrix, int32_t rows, int32_t columns, int32_t stride, bool transposed, void* panels);
   void (*pack_f64)(const void* matrix, int32_t rows, int32_t columns, int32_t stride, bool transposed, void* panels);
+  Stepping step_f32, step_f64;
 };
 
 }  // namespace recurra
