@@ -46,12 +46,14 @@ class Use:
 
     Attributes:
         whole: Gates taken as `z.g`.
+        of_state: Gates whose U multiplies the state itself: taken as `z.g` or `z.g.h`.
         parts: Gates taken as `z.g.x` or `z.g.h`.
         called: Gates taken as `z.g(v)`.
         operand: Width K of what U multiplies.
     """
 
     whole: frozenset[str]
+    of_state: frozenset[str]
     parts: frozenset[str]
     called: frozenset[str]
     operand: int
@@ -270,6 +272,7 @@ def use(cell: "Cell", hidden_size: int) -> Use:
         fail(cell.name, f"its gates share one stacked U, but what they multiply has widths {widths}")
     return Use(
         whole=frozenset(gate for gate in cell.gates if "" in ways[gate]),
+        of_state=frozenset(gate for gate in cell.gates if ways[gate] & {"", ".h"}),
         parts=frozenset(gate for gate in cell.gates if ways[gate] & {".x", ".h", ".b"}),
         called=frozenset(gate for gate in cell.gates if "(v)" in ways[gate]),
         operand=notes.operands.pop() if notes.operands else H,

@@ -46,7 +46,7 @@ class CellStepper:
     def __init__(self, cell: Cell, use: Use, weights: Mapping[str, Tensor], drop: Tensor | None = None) -> None:
         self.cell, self.drop = cell, drop
         self.every = (*cell.gates, *cell.inputs)
-        self.shared = [g for g in cell.gates if g in use.whole | use.parts]
+        self.shared = [g for g in cell.gates if g in use.of_state]
         self.apart = [g for g in self.shared if g in use.parts | use.called or cell.biases == "apart"]
         self.single = [g for g in self.every if g not in self.shared]
         self.weight_ih = weights["weight_ih"]

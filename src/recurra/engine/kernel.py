@@ -389,7 +389,9 @@ class Kernel:
         panels, flags = self.packed(program.matrices, tensors, threads), _Flags(mask, reset)
         for i in self.kept_apart if keep else ():
             into = arrays.whole if whole else arrays.some
-            into["kept", i] = x.new_empty(T if whole else S, B, self.graph[i].width)
+            # A step that no row of a tile takes is not run, and its δ, zero, is multiplied with what stands here.
+            made = x.new_zeros if mask is not None and i in self._multiplied else x.new_empty
+            into["kept", i] = made(T if whole else S, B, self.graph[i].width)
         z = None
         if ("z",) in program.keys:
             z = arrays.some["z",] = x.new_empty(min(S, T), B, len(W))
@@ -406,13 +408,17 @@ class Kernel:
         return run
 
     @cached_property
+    def _multiplied(self) -> set[int]:
+        """The values that products multiply."""
+        return {a for i in self.adjoint.of_product for a in self.graph[i].args}
+
+    @cached_property
     def _needed(self) -> set[Key]:
         """The arrays that the derivative reads."""
         low = lower.backward(self.form, self.step, self.adjoint, self.keep)
         found = {low.arrays[array] for kind, _, array, *_ in low.slots if array >= 0}
-        operands = {a for i in self.adjoint.of_product for a in self.graph[i].args}
         return found | {
-            ("states", self.graph[a].name, self.graph[a].part) for a in operands if self.graph[a].op == "old"
+            ("states", self.graph[a].name, self.graph[a].part) for a in self._multiplied if self.graph[a].op == "old"
         }
 
     def widths_saved(self, fields: int) -> list[int]:

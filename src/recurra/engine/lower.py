@@ -384,14 +384,14 @@ def backward(form: Form, step: Step, adjoint: Adjoint, keep: Sequence[int], proj
             places[i] = Place("carry", ("carry", value.name, value.part))
             given.append(i)
     of_gates = set(adjoint.of_x.values())
-    operands = {a for i in adjoint.of_product for a in graph[i].args if graph[a].op != "old"}
+    diagonal = {i: d for i, d in adjoint.of_product.items() if form.is_diagonal and graph[i].op == "U"}
+    products = {i: d for i, d in adjoint.of_product.items() if i not in diagonal}
+    operands = {a for i in products for a in graph[i].args if graph[a].op != "old"}
     wanted = [
-        *((d, ("dproduct", i), graph[i].width) for i, d in adjoint.of_product.items() if d not in of_gates),
+        *((d, ("dproduct", i), graph[i].width) for i, d in products.items() if d not in of_gates),
         *((a, ("operand", a), graph[a].width) for a in sorted(operands)),
     ]
-    if form.is_diagonal:
-        wanted = []
-    outputs = [*adjoint.outputs(), *(i for i, *_ in wanted), *operands]
+    outputs = [*adjoint.outputs(), *(i for i, *_ in wanted), *operands, *(graph[i].args[0] for i in diagonal)]
     order = [i for i in graph.needed(outputs, given) if not graph[i].fixed]
     streams = []
     for i, key, width in wanted:
@@ -406,18 +406,17 @@ def backward(form: Form, step: Step, adjoint: Adjoint, keep: Sequence[int], proj
         if not (key[0] == "operand" and i in places):  # else it is kept, as it stands
             build.emit("copy", build.slot("stream", width, key), [build.as_wide(i, width)])
     _of_gates(build, form, adjoint, projects)
-    if form.is_diagonal:
-        for i, d in adjoint.of_product.items():
-            width = graph[i].width
-            product = build.scratch(width)
-            build.emit("mul", product, [build.as_wide(d, width), build.as_wide(graph[i].args[0], width)])
-            build.add_up(("diagonal", graph[i].name), product, width)
-            build.free[width].append(product)
+    for i, d in diagonal.items():
+        width = graph[i].width
+        product = build.scratch(width)
+        build.emit("mul", product, [build.as_wide(d, width), build.as_wide(graph[i].args[0], width)])
+        build.add_up(("diagonal", graph[i].name), product, width)
+        build.free[width].append(product)
     for i, d in adjoint.of_fixed.items():
         build.add_up(("fixed", i), build.as_rows(d, graph[i].width), graph[i].width)
     _carry_on(build, step, adjoint)
     for s, (kind, _, array, *_) in enumerate(build.out.slots):
-        if kind == KINDS["stream"] and build.out.arrays[array][0] in ("dz", "dproduct", "dinput"):
+        if kind == KINDS["stream"] and build.out.arrays[array][0] in ("dz", "dproduct", "dinput", "operand"):
             build.out.cleared.append(s)
     return build.out
 

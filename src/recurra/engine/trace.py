@@ -196,7 +196,8 @@ def _power(a: Any, b: Any) -> Traced:
         for _ in range(int(b) - 1):
             result = pointwise("mul", result, a)
         return result
-    return pointwise("sqrt", a) if b == 0.5 else pointwise("pow", a, b)
+    is_root = isinstance(b, float) and b == 0.5
+    return pointwise("sqrt", a) if is_root else pointwise("pow", a, b)
 
 
 def _clamp(x: Any, min: Any = None, max: Any = None) -> Traced:
@@ -238,8 +239,8 @@ def _chunk(x: Traced, chunks: int, dim: int = 0) -> tuple[Traced, ...]:
 
 
 def _softplus(x: Any, beta: float = 1, threshold: float = 20) -> Traced:
-    if beta != 1:
-        raise TraceError("softplus with another beta than 1")
+    if beta != 1 or threshold != 20:
+        raise TraceError("softplus with another beta than 1, or another threshold than 20")
     return pointwise("softplus", x)
 
 
