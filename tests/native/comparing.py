@@ -106,7 +106,7 @@ def pair(cell: Cell, at: Case, seed: int = 0) -> tuple[Recurrent, Recurrent]:
     return ours, eager
 
 
-def given(layer: Recurrent, at: Case, seed: int = 1) -> Given:
+def drawn_for(layer: Recurrent, at: Case, seed: int = 1) -> Given:
     """Random inputs, state and flags."""
     torch.manual_seed(seed)
     assert isinstance(layer.cell, Cell)
@@ -193,7 +193,7 @@ def distances(cell: Cell, at: Case, seed: int = 0) -> dict[str, float]:
     """How far each result of the core is from eager's."""
     ours, eager = pair(cell, at, seed)
     assert ours.choice.backend == "native"
-    on = given(ours, at, seed + 1)
+    on = drawn_for(ours, at, seed + 1)
     expected = results(eager, at, on)
     return {name: off(v, expected[name]) for name, v in results(ours, at, on).items()}
 

@@ -2,7 +2,12 @@
 
 import pytest
 import torch
-from comparing import VARIANTS, case, check
+from comparing import VARIANTS, Case, case, check
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_up import cells
+
+from recurra.cells import Cell
 
 SINGLE = torch.float32
 
@@ -38,3 +43,19 @@ CASES = [
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_cell_of_the_catalogue(name, at) -> None:
     check(VARIANTS[name], at)
+
+
+@st.composite
+def made_up_cases(draw: st.DrawFn) -> Case:
+    """Sizes and options; small ones, since what is to be found is in the equations."""
+    flags = draw(st.lists(st.sampled_from(["lengths", "mask", "reset"]), unique=True))
+    kind = draw(st.sampled_from(["all", "output", "final", "last field", "sum", "one step", "strided"]))
+    options = {"reverse": draw(st.booleans()), "memory": draw(st.sampled_from(["store", "recompute"]))}
+    sizes = {key: draw(st.sampled_from(of)) for key, of in {"T": (1, 2, 5), "B": (1, 3, 14, 30), "I": (1, 3, 18)}.items()}
+    return case(" ".join(flags), kind, H=draw(st.sampled_from([2, 3, 6, 7, 17, 1])), **sizes, **options)
+
+
+@settings(max_examples=50)
+@given(one=cells(), at=made_up_cases())
+def test_cells_that_are_made_up(one: Cell, at: Case) -> None:
+    check(one, at)
