@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -44,6 +45,7 @@ InputFormat = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what stands there.")]
 
+SECONDS_BETWEEN_LINES = 10.0
 WIDTH_OF_A_FILE = 160
 """Columns of a wide table where nothing says how wide the reader's lines are."""
 
@@ -382,13 +384,17 @@ def bench(
 
 
 class _Watching:
-    """Shows how a benchmark goes: on a terminal what is done now; what is worth telling, everywhere."""
+    """Shows how a benchmark goes: on a terminal what is done now, elsewhere a line now and then."""
 
     def __init__(self, status: Status) -> None:
-        self.status = status
+        self.status, self.said = status, time.monotonic()
 
-    def began(self, what: str) -> None:
-        self.status.update(what)
+    def began(self, what: str, number: int, of: int) -> None:
+        line = f"{number} of {of}: {what}"
+        self.status.update(line)
+        if not self.status.console.is_terminal and time.monotonic() - self.said > SECONDS_BETWEEN_LINES:
+            self.said = time.monotonic()
+            _say(line, err=True)
 
     def told(self, text: str) -> None:
         _say(f"note: {text}", err=True)

@@ -1,5 +1,6 @@
 """What is checked before anything is timed: that everybody computes the same."""
 
+import math
 from dataclasses import dataclass
 
 from recurra.bench.problem import Contestant, Results
@@ -45,7 +46,9 @@ def difference(found: Results, expected: Results) -> str | None:
         if found[name].shape != right.shape:
             return f"{name}: {tuple(right.shape)} is expected, not {tuple(found[name].shape)}"
         off = float((found[name] - right).abs().max() / right.abs().max().clamp_min(1e-30))
-        if not off <= worst:  # so that NaN is the worst
+        if math.isnan(off):
+            return f"{name} is not a number in one of the two"
+        if off > worst:
             worst, where = off, name
     if worst <= TOLERANCE:
         return None

@@ -24,8 +24,8 @@ Named = TypeVar("Named")
 class Listener(Protocol):
     """Who is told how it goes."""
 
-    def began(self, what: str) -> None:
-        """What is done now."""
+    def began(self, what: str, number: int, of: int) -> None:
+        """What is done now, the how many-th thing of how many."""
 
     def told(self, text: str) -> None:
         """Something worth telling: who is left out and why, how ours runs."""
@@ -79,17 +79,17 @@ def bench(settings: Settings, listener: Listener) -> Report:
             heard[text] = None
             listener.told(text)
 
+    tasks = planned(settings, told)
     with machine.threads(settings.threads):
-        tasks = planned(settings, told)
         report = Report(settings, machine.facts(), machine.versions(), datetime.now(UTC), notes=heard)
         smallest = _smallest(tasks)
-        for task in tasks:
-            listener.began(f"checking {task.suite.name}, {task.cell}, {task.shape}")
+        for number, task in enumerate(tasks, 1):
+            listener.began(f"checking {task}", number, len(tasks))
             report.faults += _faults(task, whole=task in smallest)
         if report.faults:
             return report
-        for task in tasks:
-            listener.began(f"{task.suite.name}, {task.cell}, {task.shape}")
+        for number, task in enumerate(tasks, 1):
+            listener.began(f"timing {task}", number, len(tasks))
             figures, faults = task.suite.measure(task)
             report.figures += figures
             report.faults += faults

@@ -50,6 +50,9 @@ class Task:
     effort: Effort
     told: Callable[[str], None]
 
+    def __str__(self) -> str:
+        return f"{self.suite.name}, {self.cell}, {self.shape}"
+
     def problem(self, shape: Shape | None = None) -> Problem:
         """The work, of the task's sizes or of others."""
         suite = self.suite
@@ -69,7 +72,7 @@ class Task:
             try:
                 yield peer.name, peer.make(problem)
             except NotHere as reason:
-                self.told(f"{peer.name} is left out of {self.suite.name}, {self.cell}, {self.shape}: {reason}")
+                self.told(f"{peer.name} is left out of {self}: {reason}")
 
     def figure(
         self, against: str, found: Ratio, samples: Samples, ours: str, theirs: str, backend: str = "", unit: str = "s"
