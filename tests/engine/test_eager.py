@@ -51,7 +51,20 @@ def test_every_kind_of_use_is_found() -> None:
         return tanh(z.w + z.p.h * z.p.x + z.c(s.h) + z.a + z.a(2 * s.h) + z.a.x + z.n), s.c
 
     use = one.use(5)
-    assert use == eager.Use(frozenset("wa"), frozenset("pa"), frozenset("ca"), 5)
+    assert use == eager.Use(frozenset("wa"), frozenset("wpa"), frozenset("pa"), frozenset("ca"), 5)
+
+
+def test_a_gate_that_is_only_called_is_not_multiplied_with_the_state() -> None:
+    """Whose width need not be that of what the gate is called with."""
+
+    @cell(state="h", gates="a b", biases="apart")
+    def one(z, s):
+        two = torch.cat([s.h, 2 * s.h], -1)
+        return tanh(z.a(two) + z.b.x + z.b(two) + z.b.b + z.a.b)
+
+    assert one.use(4).of_state == frozenset()
+    output, _ = Recurrent(one, 3, 4, backend="eager")(torch.randn(5, 2, 3))
+    assert output.shape == (5, 2, 4)
 
 
 def doubling() -> eager.Stepper:

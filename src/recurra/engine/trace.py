@@ -125,6 +125,8 @@ class TracedMatrix:
 
     def __matmul__(self, v: Any) -> Traced:
         operand = _parts(self._graph, v)
+        if all(self._graph[i].fixed for i in operand):
+            raise TraceError(f"it multiplies {self._name} with what is the same for all rows")
         found = [self._graph.product("M", self._name, operand, w, part=k) for k, w in enumerate(self._widths)]
         return Traced(self._graph, found)
 
@@ -363,6 +365,7 @@ def trace(cell: Cell, hidden_size: int) -> Step:
     old = {f.name: leaves("old", f.name, f.width, False) for f in cell.fields}
     operand = old[cell.fields[0].name]
     second = cell.biases == 2
+    in_heads = cell.recurrent == "blocks" and cell.size("heads", hidden_size) > 1
 
     def net_input(gate: str) -> Traced:
         x = graph.leaf("x", gate, hidden_size)
@@ -371,6 +374,8 @@ def trace(cell: Cell, hidden_size: int) -> Step:
             return Traced(graph, [x]) if bias is None else TracedInput(graph, x, None, None, bias)
 
         def product(operand: tuple[int, ...]) -> int:
+            if len(operand) > 1 and in_heads:
+                raise TraceError(f"U_{gate} in blocks multiplies several values side by side")
             found = graph.product("U", gate, operand, hidden_size)
             if second and gate in use.parts:  # else the second bias is added to the first beforehand
                 found = graph.apply("add", found, graph.leaf("bias", gate, hidden_size, part=1, fixed=True))
