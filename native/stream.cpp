@@ -152,6 +152,7 @@ struct Stream::Held {
   const Stepping* stepping = nullptr;
   std::vector<Buffer> states, other;  // of each part: the state, and where the next one is written
   Buffer z, out;
+  bool is_down = false;  // the next product begins with its last columns
 
   ~Held() {
     if (opened) stepping->close(opened);
@@ -185,6 +186,7 @@ Stream::Stream(bool is_double, int32_t rows, int32_t threads, const std::vector<
     job.slot_count = int32_t(program.slots.size());
     job.arrays = held.layer.arrays.data();
     job.matrices = program.matrices.data();
+    job.matrix_count = int32_t(program.matrices.size());
     job.panels = held.layer.panels.data();
     job.fields = program.fields.data();
     job.field_count = int32_t(program.fields.size());
@@ -245,8 +247,9 @@ void Stream::run_layer(Held& held, const char* x, char* y, int32_t steps) {
   const auto share = [&](const auto& piece) {
     if (helper_ && pieces > 1)
       helper_->share(pieces, piece);
-    else
-      for (int k = 0; k < pieces; ++k) piece(k);
+    else  // to and fro: of matrices that are larger than the cache, what was read last is still there
+      for (int k = 0; k < pieces; ++k) piece(held.is_down ? pieces - 1 - k : k);
+    held.is_down = !held.is_down;
   };
   const bool together = steps == 1;
   if (!together) share(of_x);

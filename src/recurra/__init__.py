@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from recurra import cells, data, learn, math, nn, testing
     from recurra.cells import cell
     from recurra.errors import RecurraError
-    from recurra.nn import GRU, LSTM, RNN, GRUCell, LSTMCell, Recurrent, RNNCell, explain
+    from recurra.nn import GRU, LSTM, RNN, GRUCell, LSTMCell, Recurrent, RNNCell, Stream, explain
     from recurra.nn.weights import from_keras, from_onnx, from_torch, to_keras, to_torch
     from recurra.run.api import Run, load, resume, train, train_seeds
     from recurra.run.compare import compare
@@ -27,6 +27,7 @@ _PUBLIC = {
     "Recurrent": "recurra.nn",
     "RecurraError": "recurra.errors",
     "Run": "recurra.run.api",
+    "Stream": "recurra.nn",
     "cell": "recurra.cells",
     "compare": "recurra.run.compare",
     "explain": "recurra.nn",
@@ -52,6 +53,7 @@ __all__ = [
     "RecurraError",
     "Recurrent",
     "Run",
+    "Stream",
     "__version__",
     "cell",
     "cells",

@@ -52,3 +52,33 @@ def packed_size(is_double: bool, rows: int, columns: int, transposed: bool) -> i
 
 def pack(is_double: bool, all: list[tuple[int, int, int, int, bool, int]], threads: int) -> None:
     """Puts matrices into panels: (address, rows, columns, numbers from row to row, transposed, address of the panels)."""
+
+class Stream:
+    """Layers that take one step after another, and their state. What addresses name must live as long.
+
+    Raises:
+        ValueError: Layers that do not fit each other, or a program that is no step.
+    """
+
+    def __init__(
+        self,
+        is_double: bool,
+        rows: int,
+        threads: int,
+        layers: list[
+            tuple[Program, list[int], list[int], list[tuple[int, int, int]], int, int, int, int, int, int, int]
+        ],
+    ) -> None:
+        """A layer is: the program, addresses of its arrays, of its matrices; for each part of the state its width and
+        the arrays of the new and the old one; the width of x; the array of z and its width; to how many columns of z
+        U h is added; addresses of W, U and the bias, 0 for none."""
+    def step(self, x: object, y: object) -> bool:
+        """Takes a step; false where x or y is no array of the right type and size."""
+    def block(self, x: object, y: object) -> bool:
+        """Takes as many steps as x has; false where x or y is no array of the right type and size."""
+    def run(self, x: int, y: int, steps: int) -> None:
+        """Takes steps, with the addresses of x and y."""
+    def read(self, layer: int, part: int, into: int) -> None:
+        """Copies a part of a layer's state, (rows, width), to an address."""
+    def write(self, layer: int, part: int, from_: int) -> None:
+        """Sets a part of a layer's state from an address."""

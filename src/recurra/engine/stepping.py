@@ -1,12 +1,13 @@
 """Layers that take one step after another in the compiled core, with the least that a step can do.
 
 What W and U multiply that is known when a step begins, x and the old h, is brought to net inputs in products of all
-gates at once; the program that then runs begins with these. A gate whose U multiplies something else, or whose parts the
-cell's equations take apart, has its product in the program.
+gates at once; the program that then runs begins with these. A gate whose U multiplies something else, or whose parts
+the cell's equations take apart, has its product in the program.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -104,12 +105,12 @@ class Steps:
 
     def _layer(self, layer: SteppedLayer, weights: Mapping[str, Tensor], is_double: bool) -> tuple[object, ...]:
         """A layer as the core has it."""
-        kernel, H, I = layer.fused.kernel, layer.hidden_size, layer.input_size
+        kernel, H = layer.fused.kernel, layer.hidden_size
         tensors = layer.tensors(weights, self.like)
         low = lower.forward(layer.form, layer.fused.kernel.step, ())
         z = low.array(("z",))
         parts = [(w, low.array(("states", *p)), low.array(("begun", *p))) for p, w in kernel.parts.items()]
-        loaded = Loaded(kernel, low, is_backward=False, is_double=is_double, input_size=I)
+        loaded = Loaded(kernel, low, is_backward=False, is_double=is_double, input_size=layer.input_size)
         rows = kernel.constants(tensors).rows
         arrays = [rows[key].clone() if key in rows else None for key in loaded.keys]
         panels = kernel.packed(loaded.matrices, tensors, threads=1)
@@ -128,7 +129,7 @@ class Steps:
             [0 if v is None else v.data_ptr() for v in arrays],
             [panels[key].data_ptr() for key in loaded.matrices],
             parts,
-            I,
+            layer.input_size,
             z,
             len(layer.gates) * H,
             len(layer.folded) * H,
@@ -136,6 +137,14 @@ class Steps:
             0 if U is None else U.data_ptr(),
             0 if bias is None else bias.data_ptr(),
         )
+
+    def run(self, x: Any, y: Any) -> None:
+        """Take steps from x to y, both arrays of NumPy or both tensors, with or without axes for time and rows."""
+        if isinstance(x, Tensor):
+            self.core.run(x.data_ptr(), y.data_ptr(), x.numel() // (self.rows * x.shape[-1]))
+        else:
+            taken = self.core.block(*(v.reshape(-1, self.rows, v.shape[-1]) for v in (x, y)))
+            assert taken
 
     def _packed(self, matrix: Tensor) -> Tensor:
         rows, columns = matrix.shape

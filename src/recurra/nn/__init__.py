@@ -4,6 +4,7 @@ from recurra.nn.dropin import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from recurra.nn.explanation import Explanation, explain
 from recurra.nn.grid import DepthGrid, Grid
 from recurra.nn.recurrent import Recurrent
+from recurra.nn.stream import Stream
 
 __all__ = [
     "GRU",
@@ -16,5 +17,6 @@ __all__ = [
     "LSTMCell",
     "RNNCell",
     "Recurrent",
+    "Stream",
     "explain",
 ]

@@ -92,9 +92,7 @@ class _Layers(_NotScripted, nn.RNNBase):
 
     @property
     def _cell_and_use(self) -> tuple[Cell, Use]:
-        if self.proj_size:
-            return _LSTM_PROJECTED[0](proj_size=self.proj_size), _LSTM_PROJECTED[1]
-        return _OF_MODE[self.mode]
+        return cell_and_use(self)
 
     @property
     def _flat_weights(self) -> list[Any]:
@@ -194,8 +192,7 @@ class _Layers(_NotScripted, nn.RNNBase):
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """One layer and direction: h at every step, and the last state."""
         cell, use = self._cell_and_use
-        further = {"W_hr": getattr(self, f"weight_hr{suffix}")} if self.proj_size else {}
-        weights = _weights(self, cell, suffix) | further
+        weights = weights_of(self, cell, suffix)
         reverse = suffix.endswith("_reverse")
         fused = _FUSED[self._key]
         if fused is not None and x.numel() and why_not(x, *weights.values(), *state) is None:
@@ -243,7 +240,7 @@ class _OneStep(_NotScripted, nn.RNNCellBase):
         """One step of a batch, (B, I), or of one row, (I,)."""
         alone = x.dim() == 1
         x, state = (x.unsqueeze(0), _each(state, lambda v: v.unsqueeze(0))) if alone else (x, state)
-        stepper = CellStepper(cell, use, _weights(self, cell, suffix=""))
+        stepper = CellStepper(cell, use, weights_of(self, cell, suffix=""))
         new = stepper(stepper.prepare(x.unsqueeze(0))[0], state)
         return _each(new, lambda v: v.squeeze(0)) if alone else new
 
@@ -326,12 +323,21 @@ class _Packing:
         return padded.flatten(0, 1).index_select(0, self.places)
 
 
-def _weights(module: nn.Module, cell: Cell, suffix: str) -> dict[str, Tensor]:
+def cell_and_use(module: nn.RNNBase) -> tuple[Cell, Use]:
+    """The cell of a drop-in's layers, or of PyTorch's own, and how its body takes its net inputs."""
+    if module.proj_size:
+        return _LSTM_PROJECTED[0](proj_size=module.proj_size), _LSTM_PROJECTED[1]
+    return _OF_MODE[module.mode]
+
+
+def weights_of(module: nn.Module, cell: Cell, suffix: str) -> dict[str, Tensor]:
     """The parameters of one layer and direction as they are now, whatever stands in their place."""
     weights: dict[str, Tensor] = {name: getattr(module, name + suffix) for name in ("weight_ih", "weight_hh")}
     if module.bias:
         first, second = getattr(module, f"bias_ih{suffix}"), getattr(module, f"bias_hh{suffix}")
         weights |= {"bias_ih": first, "bias_hh": second} if cell.biases == 2 else {"bias": first + second}
+    if getattr(module, "proj_size", 0):
+        weights["W_hr"] = getattr(module, f"weight_hr{suffix}")
     return weights
 
 
