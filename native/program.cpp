@@ -21,6 +21,7 @@ void run_as(const Program& program, const Call& call) {
   job.slot_count = int32_t(program.slots.size());
   job.arrays = call.arrays.data();
   job.matrices = program.matrices.data();
+  job.matrix_count = int32_t(program.matrices.size());
   job.panels = call.panels.data();
   job.fields = program.fields.data();
   job.field_count = int32_t(program.fields.size());

@@ -38,7 +38,10 @@ constexpr int kLanes = RECURRA_VECTOR_BYTES / sizeof(T);
 constexpr int kVectors = 2;  // vectors in a row of a panel
 template <typename T>
 constexpr int kPanel = kVectors * kLanes<T>;
-constexpr int kTile = RECURRA_VECTOR_BYTES == 64 ? 12 : 6;  // rows whose sums fill the registers
+constexpr int kTile = RECURRA_VECTOR_BYTES == 64 ? 14 : 6;  // rows whose sums fill the registers
+constexpr int kSeveral = kTile > 6 ? 4 : 2;  // panels at a time for two or three rows
+constexpr int kAhead = 16;  // rows of a panel that are fetched before they are needed
+constexpr size_t kLarge = 3 << 18;  // bytes of matrices
 constexpr int kChunk = 512;  // numbers that an instruction is run over before the next one
 
 template <typename T>
@@ -72,55 +75,97 @@ void pack(const void* matrix, int32_t rows, int32_t columns, int32_t stride, boo
         *out++ = n >= width ? T(0) : transposed ? W[size_t(k) * stride + n] : W[size_t(n) * stride + k];
 }
 
-// M rows of A times P panels. With few rows, several panels at a time keep as many sums under way.
+// Rows times a matrix in panels; to C, with what is added.
+template <typename T>
+struct Operands {
+  const T* A;
+  const T* panels;
+  size_t panel;  // numbers of a panel
+  T* C;
+  const T* added;  // or null
+  int a_stride, c_stride, added_stride, operand;
+
+  Operands below(int rows) const {
+    Operands o = *this;
+    o.A += size_t(rows) * a_stride;
+    o.C += size_t(rows) * c_stride;
+    if (added) o.added += size_t(rows) * added_stride;
+    return o;
+  }
+};
+
+// M rows of A times P panels from column j on, of which so many columns count. With few rows, several panels at a time
+// keep as many sums under way.
 template <typename T, int M, int P>
-inline void multiply(const T* A, int a_stride, const T* panels, size_t panel, int operand, T* C, int c_stride, const T* added,
-                     int added_stride, int count) {
+void multiply(const Operands<T>& o, int j, int count) {
   constexpr int N = P * kVectors;
+  const T* const panels = o.panels + size_t(j / kPanel<T>) * o.panel;
+  const T* const added = o.added ? o.added + j : nullptr;
+  T* const C = o.C + j;
+  const T* A = o.A;
+  const size_t a_stride = o.a_stride, panel = o.panel;
+  const int operand = o.operand;
   Vector<T> sums[M][N];
   const bool whole = count == P * kPanel<T>;
   for (int m = 0; m < M; ++m)
-    for (int v = 0; v < N; ++v) sums[m][v] = added && whole ? load(added + m * added_stride + v * kLanes<T>) : Vector<T>{};
+    for (int v = 0; v < N; ++v) sums[m][v] = added && whole ? load(added + m * o.added_stride + v * kLanes<T>) : Vector<T>{};
   for (int k = 0; k < operand; ++k)
-    for (int p = 0; p < P; ++p)
-      for (int v = 0; v < kVectors; ++v) {
-        const Vector<T> column = load(panels + p * panel + size_t(k) * kPanel<T> + v * kLanes<T>);
-        for (int m = 0; m < M; ++m) sums[m][p * kVectors + v] += spread(A[m * a_stride + k]) * column;
+    for (int p = 0; p < P; ++p) {
+      const T* const row = panels + p * panel + size_t(k) * kPanel<T>;
+      for (int v = 0; v < kVectors; ++v) __builtin_prefetch(row + kAhead * kPanel<T> + v * kLanes<T>);
+      Vector<T> columns[kVectors];
+      for (int v = 0; v < kVectors; ++v) columns[v] = load(row + v * kLanes<T>);
+      for (int m = 0; m < M; ++m) {  // one number at a time in a register, so that the sums have all others
+        const Vector<T> number = spread(A[m * a_stride + k]);
+        for (int v = 0; v < kVectors; ++v) sums[m][p * kVectors + v] += number * columns[v];
       }
+    }
   if (whole) {
     for (int m = 0; m < M; ++m)
-      for (int v = 0; v < N; ++v) store(C + m * c_stride + v * kLanes<T>, sums[m][v]);
+      for (int v = 0; v < N; ++v) store(C + m * o.c_stride + v * kLanes<T>, sums[m][v]);
     return;
   }
   T row[P * kPanel<T>];
   for (int m = 0; m < M; ++m) {
     for (int v = 0; v < N; ++v) store(row + v * kLanes<T>, sums[m][v]);
-    for (int n = 0; n < count; ++n) C[m * c_stride + n] = added ? row[n] + added[m * added_stride + n] : row[n];
+    for (int n = 0; n < count; ++n) C[m * o.c_stride + n] = added ? row[n] + added[m * o.added_stride + n] : row[n];
   }
-}
-
-template <typename T, int M>
-void product_of_rows(const T* A, int a_stride, const T* panels, int operand, int width, T* C, int c_stride, const T* added,
-                     int added_stride) {
-  const size_t panel = size_t(operand) * kPanel<T>;
-  constexpr int several = M <= 1 ? 4 : M <= 3 ? 4 : M <= 6 && kTile > 6 ? 2 : 1;
-  int j = 0;
-  if constexpr (several > 1)
-    for (; j + several * kPanel<T> <= width; j += several * kPanel<T>)
-      multiply<T, M, several>(A, a_stride, panels + j / kPanel<T> * panel, panel, operand, C + j, c_stride,
-                              added ? added + j : nullptr, added_stride, several * kPanel<T>);
-  for (; j < width; j += kPanel<T>)
-    multiply<T, M, 1>(A, a_stride, panels + j / kPanel<T> * panel, panel, operand, C + j, c_stride, added ? added + j : nullptr,
-                      added_stride, std::min(kPanel<T>, width - j));
 }
 
 template <typename T, int M = kTile>
-void product(int rows, const T* A, int a_stride, const T* panels, int operand, int width, T* C, int c_stride, const T* added,
-                     int added_stride) {
+void multiply_piece(const Operands<T>& o, int rows, int j, int count) {
   if constexpr (M > 1) {
-    if (rows < M) return product<T, M - 1>(rows, A, a_stride, panels, operand, width, C, c_stride, added, added_stride);
+    if (rows < M) return multiply_piece<T, M - 1>(o, rows, j, count);
   }
-  product_of_rows<T, M>(A, a_stride, panels, operand, width, C, c_stride, added, added_stride);
+  multiply<T, M, 1>(o, j, count);
+}
+
+// Few rows: as many panels at a time as keep the registers full. Returns the first column that is left.
+template <typename T, int M, int P>
+int multiply_few(const Operands<T>& o, int width) {
+  int j = 0;
+  for (; j + P * kPanel<T> <= width; j += P * kPanel<T>) multiply<T, M, P>(o, j, P * kPanel<T>);
+  return j;
+}
+
+template <typename T>
+void product(int rows, int width, const Operands<T>& o) {
+  int j = 0;
+  if (rows == 1) j = multiply_few<T, 1, 4>(o, width);
+  if (rows == 2) j = multiply_few<T, 2, kSeveral>(o, width);
+  if (rows == 3) j = multiply_few<T, 3, kSeveral>(o, width);
+  if constexpr (kTile > 6) {
+    if (rows == 4) j = multiply_few<T, 4, 3>(o, width);
+    if (rows == 5) j = multiply_few<T, 5, 2>(o, width);
+    if (rows == 6) j = multiply_few<T, 6, 2>(o, width);
+  }
+  const int pieces = (rows + kTile - 1) / kTile;
+  for (; j < width; j += kPanel<T>)  // a panel that one piece has brought into the first-level cache serves all
+    for (int p = 0, first = 0; p < pieces; ++p) {
+      const int next = rows * (p + 1) / pieces;
+      multiply_piece(first ? o.below(first) : o, next - first, j, std::min(kPanel<T>, width - j));
+      first = next;
+    }
 }
 
 // --- instructions on each number --------------------------------------------------------------------------------------
@@ -190,13 +235,14 @@ void pointwise(Op op, int count, T* d, const T* a, const T* b, const T* c) {
 template <typename T>
 class Tiles {
  public:
-  Tiles(const Job& job, int first, int last, T* sums) : job_(job), first_(first), last_(last), pointers_(job.slot_count) {
+  Tiles(const Job& job, int first, int last, T* sums)
+      : job_(job), first_(first), last_(last), most_(std::min(last - first, rows_of_a_tile(job))), pointers_(job.slot_count) {
     size_t total = 0;
     std::vector<size_t> places(job.slot_count);
     for (int s = 0; s < job.slot_count; ++s) {
       places[s] = total;
       const Slot& slot = job.slots[s];
-      const size_t count = slot.kind == Kind::number ? size_t(kChunk) : size_t(kTile) * slot.width;
+      const size_t count = slot.kind == Kind::number ? size_t(kChunk) : size_t(most_) * slot.width;
       if (slot.kind != Kind::stream && slot.kind != Kind::carry) total += (count + 2 * kLanes<T> - 1) / kLanes<T> * kLanes<T>;
     }
     own_.assign(total + kLanes<T>, T(0));
@@ -206,7 +252,7 @@ class Tiles {
       pointers_[s] = place;
       if (slot.kind == Kind::number) std::fill_n(place, kChunk + kLanes<T> - 1, T(slot.number));
       if (slot.kind == Kind::vector)
-        for (int m = 0; m < kTile; ++m) std::copy_n(array(slot.array), slot.width, place + size_t(m) * slot.width);
+        for (int m = 0; m < most_; ++m) std::copy_n(array(slot.array), slot.width, place + size_t(m) * slot.width);
     }
     old_ = pointers_;  // where the old state is put together, if some rows of it are reset
     size_t offset = 0;
@@ -214,12 +260,12 @@ class Tiles {
       sums_.push_back(sums + offset);
       offset += job.sums[k].width;
     }
-    for (int f = 0; f < job.field_count; ++f) held_.emplace_back(size_t(kTile) * job.fields[f].width);
+    for (int f = 0; f < job.field_count; ++f) held_.emplace_back(size_t(most_) * job.fields[f].width);
   }
 
   void run() {
     const bool down = job_.from_the_end != job_.backward;
-    const int rows = last_ - first_, tiles = (rows + kTile - 1) / kTile;  // as even as can be: a tile of one row is dear
+    const int rows = last_ - first_, tiles = (rows + most_ - 1) / most_;  // as even as can be: a tile of one row is dear
     for (int n = 0; n < job_.steps; ++n) {
       const int t = down ? job_.steps - 1 - n : n;
       for (int k = 0, row = first_; k < tiles; ++k) {
@@ -232,10 +278,19 @@ class Tiles {
 
  private:
   const Job& job_;
-  const int first_, last_;
+  const int first_, last_, most_;
   std::vector<T*> pointers_, old_, sums_;
   std::vector<T> own_;
   std::vector<std::vector<T>> held_;
+
+  // What is computed of a tile stays in the first-level cache if it has few rows; but where the matrices are larger than
+  // that of the second level, reading them for more rows at once counts for more.
+  static int rows_of_a_tile(const Job& job) {
+    size_t numbers = 0;
+    for (int k = 0; k < job.matrix_count; ++k)
+      numbers += size_t(job.matrices[k].operand) * job.matrices[k].width / job.matrices[k].blocks;
+    return numbers * sizeof(T) > kLarge ? 4 * kTile : kTile > 6 ? kTile : 2 * kTile;
+  }
 
   T* array(int k) const { return static_cast<T*>(job_.arrays[k].data); }
   T* at(int k, int t, int row) const { return array(k) + t * job_.arrays[k].step + row * job_.arrays[k].row; }
@@ -445,8 +500,9 @@ class Tiles {
         const int blocks = matrix.blocks, K = matrix.operand / blocks, N = matrix.width / blocks;
         const size_t size = size_t(K) * ((N + kPanel<T> - 1) / kPanel<T> * kPanel<T>);
         for (int k = 0; k < blocks; ++k)
-          product<T>(rows, pointers_[i.a] + k * K, row_of(i.a), static_cast<const T*>(job_.panels[i.aux]) + k * size, K, N,
-                     pointers_[i.d] + k * N, row_of(i.d), i.c < 0 ? nullptr : pointers_[i.c] + k * N, i.c < 0 ? 0 : row_of(i.c));
+          product<T>(rows, N, {pointers_[i.a] + k * K, static_cast<const T*>(job_.panels[i.aux]) + k * size, size_t(K) * kPanel<T>,
+                               pointers_[i.d] + k * N, i.c < 0 ? nullptr : pointers_[i.c] + k * N, row_of(i.a), row_of(i.d),
+                               i.c < 0 ? 0 : row_of(i.c), K});
       }
     }
   }
@@ -487,13 +543,8 @@ void close(void* opened) {
 template <typename T>
 void multiply_rows(int32_t rows, const void* A, int32_t a_stride, const void* panels, int32_t operand, int32_t width, void* C,
                    int32_t c_stride, const void* added, int32_t added_stride) {
-  const T *a = static_cast<const T*>(A), *plus = static_cast<const T*>(added);
-  for (int tiles = (rows + kTile - 1) / kTile, k = 0, row = 0; k < tiles; ++k) {
-    const int next = rows * (k + 1) / tiles;
-    product<T>(next - row, a + size_t(row) * a_stride, a_stride, static_cast<const T*>(panels), operand, width,
-               static_cast<T*>(C) + size_t(row) * c_stride, c_stride, plus ? plus + size_t(row) * added_stride : nullptr, added_stride);
-    row = next;
-  }
+  product<T>(rows, width, {static_cast<const T*>(A), static_cast<const T*>(panels), size_t(operand) * kPanel<T>,
+                           static_cast<T*>(C), static_cast<const T*>(added), a_stride, c_stride, added_stride, operand});
 }
 template <typename T>
 constexpr Stepping stepping{open<T>, run_opened<T>, close<T>, multiply_rows<T>};

@@ -83,6 +83,7 @@ struct Job {
   int32_t slot_count;
   const Array* arrays;
   const Matrix* matrices;
+  int32_t matrix_count;
   const void* const* panels;  // of each matrix
   const Field* fields;
   int32_t field_count;
