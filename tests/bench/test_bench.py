@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from recurra.bench import check, memory
+from recurra.bench import check, machine, memory
 from recurra.bench.cells import find
 from recurra.bench.peers import OURS, PEERS, eager, ours, torch_nn
 from recurra.bench.problem import Contestant, NotHere, Problem, draw
@@ -99,6 +99,24 @@ def test_the_other_suites_have_their_figures() -> None:
         assert figure.ratio.value == figure.samples[figure.ours][0] / figure.samples[figure.theirs][0]
     assert (length[0].ours, length[0].theirs) == ("T = 10", "T = 5")
     assert stream[0].samples["ours"][0] < 1e-3 < 5 * stream[0].samples["ours"][0] * 1e3  # of one step
+
+
+def test_the_better_of_two_is_the_quicker(whole: Whole) -> None:
+    infer = [f for f in whole[1]["figures"] if (f["suite"], f["cell"]) == ("infer", "gru_reset_after")]
+    of = {f["against"]: f["ratio"]["value"] for f in infer}
+    assert of["the better of both"] == min(of["torch.nn"], of["onnxruntime"])
+
+
+def test_a_figure_knows_its_goal_where_it_has_one() -> None:
+    report = bench(
+        settings("train", cells=["lstm", "min_gru"], shapes=["small", TINY], peers=["torch.nn", "eager"]), Heard()
+    )
+    asked = {(f.cell, str(f.shape), f.against): f.goal.least for f in report.figures if f.goal is not None}
+    assert asked == {("lstm", "small", "torch.nn"): 1.0}
+    assert len(report.figures) == 6
+    (mean,) = report.means
+    assert (mean.goal.mean, mean.count, mean.whole) == (1.4, 1, 6)
+    assert json.loads(report.to_json())["means"][0]["mean"] == pytest.approx(mean.value)
 
 
 def test_the_json_has_every_sample_and_says_where_it_was_measured(whole: Whole) -> None:
@@ -253,6 +271,14 @@ def test_a_peer_that_is_not_installed_is_told_of_once_and_others_go_on(monkeypat
         "jax is left out: jax not installed; pip install 'recurra[bench]'"
     ]
     assert [(figure.cell, figure.against) for figure in report.figures] == [("gru", "eager"), ("mgu", "eager")]
+
+
+@pytest.mark.parametrize(("load", "count"), [(0.4, 0), (2.0, 1)])
+def test_a_busy_machine_is_told_of(load: float, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "load", lambda: load)
+    heard = Heard()
+    bench(settings("lone", cells=["elman"]), heard)
+    assert len([note for note in heard.notes if "was not idle" in note]) == count
 
 
 def test_a_peer_without_the_cell_is_told_of(tmp_path: Path) -> None:

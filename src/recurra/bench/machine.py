@@ -32,6 +32,11 @@ def threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def load() -> float:
+    """How many processes were running in the last minute, on the average; 0 where the system does not say."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
 def facts() -> dict[str, Any]:
     """The processor and what else counts, for the record."""
     return {
@@ -39,7 +44,7 @@ def facts() -> dict[str, Any]:
         "processors": processors(),
         "instruction_set": "no core" if native.why_not() else native.core().chosen(),
         "system": platform.platform(),
-        "load": [round(v, 2) for v in os.getloadavg()] if hasattr(os, "getloadavg") else None,
+        "load": round(load(), 2),
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY"),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
     }

@@ -18,6 +18,9 @@ from recurra.errors import RecipeError, unknown
 STEPS_OF_CHECK = 4
 """Of every shape's check but the smallest, which is taken whole: what is wrong with a size shows at once."""
 
+BUSY = 0.5
+"""Load from which a machine counts as busy."""
+
 Named = TypeVar("Named")
 
 
@@ -80,6 +83,8 @@ def bench(settings: Settings, listener: Listener) -> Report:
             listener.told(text)
 
     tasks = planned(settings, told)
+    if (load := machine.load()) > BUSY:
+        told(f"the machine was not idle in the last minute (load {load:.2f}); peers whose threads spin suffer most")
     with machine.threads(settings.threads):
         report = Report(settings, machine.facts(), machine.versions(), datetime.now(UTC), notes=heard)
         smallest = _smallest(tasks)

@@ -8,14 +8,14 @@ from torch import Tensor, nn
 import recurra.nn
 from recurra.bench.problem import Contestant, Problem, of_module
 from recurra.errors import RecipeError
-from recurra.nn import Recurrent, explain
+from recurra.nn import Recurrent, Stream, explain
 from recurra.nn.weights import to_torch
 
 
 def make(problem: Problem) -> Contestant:
-    """Training: `Recurrent`. Inference: the drop-in, where there is one. A step: `Recurrent.step`."""
+    """Training: `Recurrent`. Inference: the drop-in, where there is one. One step at a time: `Stream`."""
     if problem.kind == "stream":
-        return _stepwise(problem, layer(problem))
+        return _stepwise(problem)
     if problem.kind == "infer" and problem.lengths is None:
         module = drop_in(problem)
         told = explain(module)
@@ -52,17 +52,12 @@ def drop_in(problem: Problem) -> nn.Module:
     return made
 
 
-def _stepwise(problem: Problem, module: Recurrent) -> Contestant:
-    """One call a step, the state carried from each to the next."""
-    steps = problem.x.unbind(0)
+def _stepwise(problem: Problem) -> Contestant:
+    """One call a step, in a stream that keeps the state."""
+    stream, steps = Stream(layer(problem), problem.shape.B), problem.x.unbind(0)
 
-    @torch.no_grad()
     def run() -> list[Tensor]:
-        outputs, state = [], None
-        for x_t in steps:
-            y_t, state = module.step(x_t, state)
-            outputs.append(y_t)
-        return outputs
+        stream.reset()
+        return [stream.step(x_t) for x_t in steps]
 
-    told = explain(module)
-    return Contestant(run, lambda outputs: {"output": torch.stack(outputs)}, told.backend, told.reason)
+    return Contestant(run, lambda outputs: {"output": torch.stack(outputs)}, stream.backend, stream.reason)
