@@ -180,7 +180,7 @@ def results(layer: Recurrent, at: Case, on: Given, seed: int = 2) -> dict[str, T
 def off(found: Tensor, expected: Tensor) -> float:
     """How far a tensor is from what is expected, as `TOLERANCE` has it; infinite where NaN or infinities differ."""
     assert found.shape == expected.shape
-    a, b = found.double(), expected.double()
+    a, b = found.detach().double(), expected.detach().double()
     finite = b.isfinite()
     if not torch.equal(a[~finite].nan_to_num(0.5), b[~finite].nan_to_num(0.5)) or not a[finite].isfinite().all():
         return float("inf")

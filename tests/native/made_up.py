@@ -151,7 +151,10 @@ class Body:
         if "constants" in self.further:
             values.append(values[0] * cos(p.k) + p.n)
         if "norm" in self.further:
-            values += [norm(0.1 * sin(values[0]) + p.spread), split(norm(join(values[-1] + p.spread, sin(values[0]))), 2)[1]]
+            values += [
+                norm(0.1 * sin(values[0]) + p.spread),
+                split(norm(join(values[-1] + p.spread, sin(values[0]))), 2)[1],
+            ]
         for name, i, j in self.plan:
             a, b = values[i % len(values)], values[j % len(values)]
             values.append(ONE[name](a) if name in ONE else TWO[name](a, b))

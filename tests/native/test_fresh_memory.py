@@ -1,0 +1,77 @@
+"""What stands in memory that is not yet written to never shows: here all new tensors are full of NaN."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from comparing import VARIANTS, case, check, drawn_for, flat, pair
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_up import cells
+
+from recurra.cells import Cell
+
+
+@pytest.fixture(autouse=True, scope="module")
+def new_memory_is_nan() -> Iterator[None]:
+    before = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    assert torch.zeros(1).new_empty(3, 5).isnan().all()
+    yield
+    torch.use_deterministic_algorithms(before[0])
+    torch.utils.deterministic.fill_uninitialized_memory = before[1]
+
+
+CASES = [
+    case(T=4, B=3, H=6),
+    case("mask reset lengths", T=6, B=30, I=17, H=7, reverse=True),
+    case("mask reset lengths", "final", T=6, B=5, I=17, H=65, memory="recompute"),
+    case("lengths reset", "output", T=7, B=13, memory="recompute", num_layers=2, bidirectional=True, batch_first=True),
+    case("lengths", "last field", T=3, B=1, I=1, H=1),
+    case("lengths", "one step", T=5, B=2, I=20, H=6, frozen="weight", reverse=True),
+    case("lengths mask", "sum", T=5, B=14, I=18, H=6, dtype=torch.float32),
+]
+
+
+@pytest.mark.parametrize("at", CASES, ids=str)
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_cell_of_the_catalogue(name, at) -> None:
+    for seed in range(2):
+        check(VARIANTS[name], at, seed)
+
+
+@settings(max_examples=30)
+@given(one=cells(), memory=st.sampled_from(["store", "recompute"]), seed=st.integers(0, 99))
+def test_cells_that_are_made_up(one: Cell, memory: str, seed: int) -> None:
+    """With few rows, so that there are steps which no row takes."""
+    check(one, case("lengths mask reset", T=5, B=2, H=3, memory=memory), seed)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_without_a_gradient(name: str) -> None:
+    at = case("lengths mask reset", T=7, B=2, I=17, H=6)
+    ours, eager = pair(VARIANTS[name], at)
+    on = drawn_for(ours, at)
+    with torch.no_grad():
+        found, expected = (flat(layer(on.x, on.state, **on.flags)) for layer in (ours, eager))
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_steps_that_nobody_takes(name: str) -> None:
+    for memory in ("store", "recompute"):
+        ours, eager = pair(VARIANTS[name], case(T=5, B=3, memory=memory))
+        on = drawn_for(ours, case(T=5, B=3))
+        found = []
+        for layer in (ours, eager):
+            x = on.x.clone().requires_grad_()
+            assert on.state is not None
+            state = [v.clone().requires_grad_() for v in on.state]
+            output, final = layer(x, state, lengths=[0, 0, 0])
+            sources = [x, *state, *layer.parameters()]
+            total = torch.stack([v.nan_to_num().square().sum() for v in (output, *final)]).sum()
+            found.append([output, *final, *torch.autograd.grad(total, sources, materialize_grads=True)])
+        for a, b in zip(*found, strict=True):
+            assert torch.equal(a, b)
