@@ -205,6 +205,12 @@ void* Stream::state(int32_t layer, int32_t part) const { return layers_.at(layer
 
 const Layer& Stream::layer(int32_t k) const { return layers_.at(k)->layer; }
 
+int64_t Stream::work() const {
+  int64_t found = 0;
+  for (const auto& held : layers_) found += int64_t(held->layer.width) * (held->layer.input + held->layer.parts[0].width);
+  return found * rows_;
+}
+
 int32_t Stream::input() const { return layers_.front()->layer.input; }
 
 int32_t Stream::output() const { return layers_.back()->layer.parts[0].width; }

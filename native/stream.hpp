@@ -44,15 +44,13 @@ class Stream {
 
   // The state of one part of a layer, (rows, width), to be read and written between steps.
   void* state(int32_t layer, int32_t part) const;
-  int32_t layer_count() const { return int32_t(layers_.size()); }
   const Layer& layer(int32_t k) const;
+  int64_t work() const;  // multiplications of a step
 
   bool is_double() const { return is_double_; }
   int32_t rows() const { return rows_; }
   int32_t input() const;
   int32_t output() const;
-
-  bool in_use = false;  // by a call that lets other Python threads run meanwhile
 
  private:
   struct Held;

@@ -1,6 +1,9 @@
-// recurra._native.Stream: a stream as Python sees it. Arrays of NumPy come as buffers, of tensors the addresses.
+// recurra._native.Stream: a stream as Python sees it. Arrays of NumPy come as buffers, tensors by PyTorch's table of C
+// functions for exchange (DLPack 1.2 and later), which needs no link against PyTorch: what a call in Python would take
+// several times as long to find out.
 #include "stream_module.hpp"
 
+#include <nanobind/ndarray.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
@@ -39,7 +42,7 @@ void check(const recurra::Layer& layer, int32_t input) {
   expect(layer.program->sums.empty() && !layer.program->backward, "a program that is no step");
 }
 
-Stream* made(bool is_double, int32_t rows, int32_t threads, const std::vector<Given>& all) {
+std::vector<recurra::Layer> checked(bool is_double, int32_t rows, const std::vector<Given>& all) {
   if (rows < 1 || all.empty()) throw std::invalid_argument("a stream has rows and layers");
   std::vector<recurra::Layer> layers;
   int32_t below = 0;
@@ -54,20 +57,49 @@ Stream* made(bool is_double, int32_t rows, int32_t threads, const std::vector<Gi
     below = layer.parts[0].width;
     layers.push_back(std::move(layer));
   }
-  return new Stream(is_double, rows, threads, layers);
+  return layers;
 }
+
+// The table that a type of tensors has as __dlpack_c_exchange_api__, as far as it is used here (DLPackExchangeAPI).
+struct Exchange {
+  struct {
+    uint32_t major, minor;
+  } version;
+  Exchange* previous;
+  void (*unused[3])();
+  int (*view)(void* object, nb::dlpack::dltensor* out);  // what it shows lives no longer than the object
+};
+
+const Exchange* exchange_of(const nb::handle& type) {
+  const nb::object capsule = nb::getattr(type, "__dlpack_c_exchange_api__", nb::none());
+  if (capsule.is_none()) return nullptr;
+  const auto* table = static_cast<const Exchange*>(PyCapsule_GetPointer(capsule.ptr(), "dlpack_exchange_api"));
+  if (!table) throw nb::python_error();
+  while (table && table->version.major != 1) table = table->previous;
+  return table && table->view ? table : nullptr;
+}
+
+// A stream, and what it makes outputs with: for arrays and for tensors a function, and its arguments for an output of as
+// many axes.
+class Bound {
+ public:
+  Stream stream;
+  const nb::object tensor_type;
+  const Exchange* const exchange;
+  const nb::tuple arrays, tensors;  // (function, arguments for one axis or None, arguments for two)
+  bool in_use = false;              // by a call that lets other Python threads run meanwhile
+};
 
 // Numbers of the right type that lie side by side, as long as this lives.
 class Numbers {
  public:
-  Numbers(const Stream& stream, PyObject* object, bool to_write) {
-    const int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (to_write ? PyBUF_WRITABLE : 0);
-    has_ = PyObject_GetBuffer(object, &view_, flags) == 0;
-    if (!has_) PyErr_Clear();
-    right_ = has_ && view_.format && !std::strcmp(view_.format, stream.is_double() ? "d" : "f");
+  Numbers(const Bound& bound, PyObject* object, bool to_write) {
+    is_tensor_ = reinterpret_cast<PyObject*>(Py_TYPE(object)) == bound.tensor_type.ptr();
+    is_right_ = is_tensor_ ? is_tensor(bound, object) : is_buffer(bound, object, to_write);
+    if (PyErr_Occurred()) PyErr_Clear();
   }
   ~Numbers() {
-    if (has_) PyBuffer_Release(&view_);
+    if (has_buffer_) PyBuffer_Release(&buffer_);
   }
   Numbers(const Numbers&) = delete;
   Numbers& operator=(const Numbers&) = delete;
@@ -75,40 +107,88 @@ class Numbers {
   // The steps, where it is (steps, rows, width), without the first where only one is meant, or without the second where
   // there is but one row; else -1.
   int64_t steps(bool one, int32_t rows, int32_t width) const {
-    if (!right_) return -1;
+    if (!is_right_) return -1;
     const int along = one ? 0 : 1;
-    if (view_.ndim == along + 2 ? view_.shape[along] != rows : view_.ndim != along + 1 || rows != 1) return -1;
-    if (view_.shape[view_.ndim - 1] != width) return -1;
-    return one ? 1 : int64_t(view_.shape[0]);
+    if (axes_ == along + 2 ? shape_[along] != rows : axes_ != along + 1 || rows != 1) return -1;
+    if (shape_[axes_ - 1] != width) return -1;
+    return one ? 1 : shape_[0];
   }
-  void* data() const { return view_.buf; }
+  void* data() const { return data_; }
+  bool is_tensor() const { return is_tensor_; }
+  int axes() const { return axes_; }
 
  private:
-  Py_buffer view_;
-  bool has_, right_;
+  Py_buffer buffer_;
+  bool has_buffer_ = false, is_right_ = false, is_tensor_ = false;
+  int axes_ = 0;
+  int64_t shape_[3];
+  void* data_ = nullptr;
+
+  bool is_buffer(const Bound& bound, PyObject* object, bool to_write) {
+    const int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (to_write ? PyBUF_WRITABLE : 0);
+    has_buffer_ = PyObject_GetBuffer(object, &buffer_, flags) == 0;
+    if (!has_buffer_ || !buffer_.format || std::strcmp(buffer_.format, bound.stream.is_double() ? "d" : "f")) return false;
+    data_ = buffer_.buf;
+    return has_axes(buffer_.ndim, buffer_.shape);
+  }
+
+  bool is_tensor(const Bound& bound, PyObject* object) {
+    constexpr int cpu = 1;
+    const nb::dlpack::dtype kind = bound.stream.is_double() ? nb::dtype<double>() : nb::dtype<float>();
+    nb::dlpack::dltensor view;
+    if (!bound.exchange || bound.exchange->view(object, &view)) return false;
+    if (view.device.device_type != cpu || view.dtype != kind || !has_axes(view.ndim, view.shape)) return false;
+    int64_t next = 1;
+    for (int k = view.ndim - 1; k >= 0 && view.strides; next *= view.shape[k--])
+      if (view.shape[k] != 1 && view.strides[k] != next) return false;
+    data_ = static_cast<char*>(view.data) + view.byte_offset;
+    return true;
+  }
+
+  template <typename Size>
+  bool has_axes(int axes, const Size* shape) {
+    if (axes < 1 || axes > 3) return false;
+    axes_ = axes;
+    for (int k = 0; k < axes; ++k) shape_[k] = int64_t(shape[k]);
+    return true;
+  }
 };
 
-void run(Stream& stream, const void* x, void* y, int64_t steps) {
-  if (stream.in_use) throw std::runtime_error("a stream takes one step after another, and another thread is at one");
-  int64_t work = 0;
-  for (int32_t k = 0; k < stream.layer_count(); ++k) {
-    const recurra::Layer& layer = stream.layer(k);
-    work += int64_t(layer.width) * (layer.input + layer.parts[0].width);
-  }
-  if (steps * work * stream.rows() < kWorthReleasing) return stream.run(x, y, steps);
-  stream.in_use = true;
+void run(Bound& bound, const void* x, void* y, int64_t steps) {
+  Stream& stream = bound.stream;
+  if (bound.in_use) throw std::runtime_error("a stream takes one step after another, and another thread is at one");
+  if (steps * stream.work() < kWorthReleasing) return stream.run(x, y, steps);
+  bound.in_use = true;
   {
     nb::gil_scoped_release release;
     stream.run(x, y, steps);
   }
-  stream.in_use = false;
+  bound.in_use = false;
 }
 
-bool run_buffers(Stream& stream, const nb::object& x, const nb::object& y, bool one) {
-  const Numbers from(stream, x.ptr(), false), to(stream, y.ptr(), true);
-  const int64_t steps = from.steps(one, stream.rows(), stream.input());
-  if (steps < 0 || to.steps(one, stream.rows(), stream.output()) != steps) return false;
-  run(stream, from.data(), to.data(), steps);
+// y, which is made where it is None; None where one of them is nothing that a step can be taken with.
+nb::object step(Bound& bound, const nb::object& x, nb::object y) {
+  const Stream& stream = bound.stream;
+  const Numbers from(bound, x.ptr(), false);
+  if (from.steps(true, stream.rows(), stream.input()) < 0) return nb::none();
+  if (y.is_none()) {
+    const nb::tuple& make = from.is_tensor() ? bound.tensors : bound.arrays;
+    y = nb::steal(PyObject_CallObject(make[0].ptr(), make[from.axes()].ptr()));
+    if (!y.is_valid()) throw nb::python_error();
+  }
+  const Numbers to(bound, y.ptr(), true);
+  if (to.axes() != from.axes() || to.is_tensor() != from.is_tensor() || to.steps(true, stream.rows(), stream.output()) < 0)
+    return nb::none();
+  run(bound, from.data(), to.data(), 1);
+  return y;
+}
+
+bool block(Bound& bound, const nb::object& x, const nb::object& y) {
+  const Stream& stream = bound.stream;
+  const Numbers from(bound, x.ptr(), false), to(bound, y.ptr(), true);
+  const int64_t steps = from.steps(false, stream.rows(), stream.input());
+  if (steps < 0 || to.steps(false, stream.rows(), stream.output()) != steps) return false;
+  run(bound, from.data(), to.data(), steps);
   return true;
 }
 
@@ -119,19 +199,21 @@ size_t bytes_of(const Stream& stream, int32_t layer, int32_t part) {
 }  // namespace
 
 void add_stream(nb::module_& module) {
-  nb::class_<Stream>(module, "Stream", "Layers that take one step after another, and their state.")
-      .def(nb::new_(&made), nb::arg("is_double"), nb::arg("rows"), nb::arg("threads"), nb::arg("layers"))
-      .def("step", [](Stream& stream, const nb::object& x, const nb::object& y) { return run_buffers(stream, x, y, true); },
-           nb::arg("x"), nb::arg("y"), "Takes a step; false where x or y is no such array.")
-      .def("block", [](Stream& stream, const nb::object& x, const nb::object& y) { return run_buffers(stream, x, y, false); },
-           nb::arg("x"), nb::arg("y"), "Takes as many steps as x has; false where x or y is no such array.")
-      .def("run", [](Stream& stream, uintptr_t x, uintptr_t y, int64_t steps) {
-             run(stream, reinterpret_cast<const void*>(x), reinterpret_cast<void*>(y), steps);
-           }, nb::arg("x"), nb::arg("y"), nb::arg("steps"), "Takes steps, with the addresses of x and y.")
-      .def("read", [](const Stream& stream, int32_t layer, int32_t part, uintptr_t into) {
-             std::memcpy(reinterpret_cast<void*>(into), stream.state(layer, part), bytes_of(stream, layer, part));
+  nb::class_<Bound>(module, "Stream", "Layers that take one step after another, and their state.")
+      .def("__init__", [](Bound* self, bool is_double, int32_t rows, int32_t threads, const std::vector<Given>& layers,
+                          const nb::object& tensor_type, const nb::tuple& arrays, const nb::tuple& tensors) {
+        if (arrays.size() != 3 || tensors.size() != 3) throw std::invalid_argument("(function, arguments, arguments) is expected");
+        new (self) Bound{{is_double, rows, threads, checked(is_double, rows, layers)},
+                         tensor_type, exchange_of(tensor_type), arrays, tensors};
+      }, nb::arg("is_double"), nb::arg("rows"), nb::arg("threads"), nb::arg("layers"), nb::arg("tensor_type"),
+         nb::arg("arrays"), nb::arg("tensors"))
+      .def("step", &step, nb::arg("x"), nb::arg("y").none(), "Takes a step, and gives y, or a new one where that is None; "
+           "None where x or y is nothing that it can be taken with.")
+      .def("block", &block, nb::arg("x"), nb::arg("y"), "Takes as many steps as x has; false where x or y does not do.")
+      .def("read", [](const Bound& bound, int32_t layer, int32_t part, uintptr_t into) {
+             std::memcpy(reinterpret_cast<void*>(into), bound.stream.state(layer, part), bytes_of(bound.stream, layer, part));
            }, nb::arg("layer"), nb::arg("part"), nb::arg("into"), "Copies a part of a layer's state, (rows, width).")
-      .def("write", [](Stream& stream, int32_t layer, int32_t part, uintptr_t from) {
-             std::memcpy(stream.state(layer, part), reinterpret_cast<const void*>(from), bytes_of(stream, layer, part));
+      .def("write", [](Bound& bound, int32_t layer, int32_t part, uintptr_t from) {
+             std::memcpy(bound.stream.state(layer, part), reinterpret_cast<const void*>(from), bytes_of(bound.stream, layer, part));
            }, nb::arg("layer"), nb::arg("part"), nb::arg("from_"), "Sets a part of a layer's state.");
 }

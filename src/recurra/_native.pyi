@@ -56,6 +56,12 @@ def pack(is_double: bool, all: list[tuple[int, int, int, int, bool, int]], threa
 class Stream:
     """Layers that take one step after another, and their state. What addresses name must live as long.
 
+    A layer is: the program; addresses of its arrays, and of its matrices; for each part of the state its width and the
+    arrays of the new and of the old one; the width of x; the array of z and its width; to how many columns of z U h is
+    added; addresses of W, U and the bias, 0 for none.
+
+    What makes outputs, for arrays of NumPy and for tensors, is a function and its arguments for one axis and for two.
+
     Raises:
         ValueError: Layers that do not fit each other, or a program that is no step.
     """
@@ -68,16 +74,18 @@ class Stream:
         layers: list[
             tuple[Program, list[int], list[int], list[tuple[int, int, int]], int, int, int, int, int, int, int]
         ],
-    ) -> None:
-        """A layer is: the program, addresses of its arrays, of its matrices; for each part of the state its width and
-        the arrays of the new and the old one; the width of x; the array of z and its width; to how many columns of z
-        U h is added; addresses of W, U and the bias, 0 for none."""
-    def step(self, x: object, y: object) -> bool:
-        """Takes a step; false where x or y is no array of the right type and size."""
+        tensor_type: type,
+        arrays: tuple[object, object, object],
+        tensors: tuple[object, object, object],
+    ) -> None: ...
+    def step(self, x: object, y: object | None) -> object | None:
+        """Takes a step, and gives y, or a new one where that is None; None where it can take none with x or y."""
     def block(self, x: object, y: object) -> bool:
-        """Takes as many steps as x has; false where x or y is no array of the right type and size."""
-    def run(self, x: int, y: int, steps: int) -> None:
-        """Takes steps, with the addresses of x and y."""
+        """Takes as many steps as x has; false where it can take none with x or y.
+
+        Raises:
+            RuntimeError: Another thread is at a step.
+        """
     def read(self, layer: int, part: int, into: int) -> None:
         """Copies a part of a layer's state, (rows, width), to an address."""
     def write(self, layer: int, part: int, from_: int) -> None:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -76,6 +77,13 @@ class SteppedLayer:
         self.gates = (*self.folded, *(g for g in kernel.form.gates if g not in self.folded))
         self.form = Form(self.gates, kernel.form.has_bias, kernel.form.is_diagonal)
 
+    def why_not(self) -> str | None:
+        """Why the core cannot take its steps, in words; None where it can."""
+        first, *others = self.fused.kernel.parts
+        if others and others[0][0] == first[0]:
+            return f"what it puts out, {first[0]!r}, is wider than hidden_size"
+        return None
+
     def tensors(self, weights: Mapping[str, Tensor], like: Tensor) -> list[Tensor]:
         """What the kernel is given."""
         state = self.cell.initial_state(1, self.hidden_size, like)
@@ -101,7 +109,10 @@ class Steps:
         is_double = self.like.dtype == torch.float64
         with torch.no_grad():
             given = [self._layer(layer, w, is_double) for layer, w in zip(layers, weights, strict=True)]
-        self.core = core().Stream(is_double, rows, torch.get_num_threads(), given)
+        shapes = [(self.widths[-1][0],), (rows, self.widths[-1][0])]
+        arrays = np.empty, *((shape, self.like.numpy().dtype) for shape in shapes)
+        tensors = torch.empty_like, *((self.like.new_empty(shape),) for shape in shapes)
+        self.core = core().Stream(is_double, rows, torch.get_num_threads(), given, Tensor, arrays, tensors)
 
     def _layer(self, layer: SteppedLayer, weights: Mapping[str, Tensor], is_double: bool) -> tuple[object, ...]:
         """A layer as the core has it."""
@@ -140,11 +151,8 @@ class Steps:
 
     def run(self, x: Any, y: Any) -> None:
         """Take steps from x to y, both arrays of NumPy or both tensors, with or without axes for time and rows."""
-        if isinstance(x, Tensor):
-            self.core.run(x.data_ptr(), y.data_ptr(), x.numel() // (self.rows * x.shape[-1]))
-        else:
-            taken = self.core.block(*(v.reshape(-1, self.rows, v.shape[-1]) for v in (x, y)))
-            assert taken
+        taken = self.core.block(*(v.reshape(-1, self.rows, v.shape[-1]) for v in (x, y)))
+        assert taken
 
     def _packed(self, matrix: Tensor) -> Tensor:
         rows, columns = matrix.shape

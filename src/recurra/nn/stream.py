@@ -100,7 +100,7 @@ class Stream:
             self._first = [tuple(v.detach().clone() for v in fields) for fields in self._model.initial(self.rows)]
             self._steps = self._model.steps(self.rows) if self.backend == "native" else _EagerSteps(self._model)
             self._steps.set_state(self._first if state is None else state)
-        self._core: Any = self._steps.core if isinstance(self._steps, Steps) else None
+        self._step: Any = self._steps.core.step if isinstance(self._steps, Steps) else _nothing
 
     def refresh(self) -> None:
         """Copy the model's parameters anew; the state stays."""
@@ -122,20 +122,8 @@ class Stream:
         Raises:
             ValueError: A type or size that does not fit.
         """
-        # What is usual goes by a short way: here every line costs a twentieth of a small step.
-        v: Any = x
-        kind = type(v)
-        shape = self._shapes.get(v.shape) if kind is np.ndarray or kind is Tensor else None
-        if shape is not None and self._core is not None:
-            if kind is np.ndarray:
-                y: Any = np.empty(shape, self._numpy) if out is None else out
-                if y.shape == shape and self._core.step(v, y):
-                    return y
-            elif out is None and v.dtype is self.dtype and v.is_cpu and v.is_contiguous():
-                y = torch.empty(shape, dtype=self.dtype)
-                self._core.run(v.data_ptr(), y.data_ptr(), 1)
-                return y
-        return self._run(x, out, along=False)
+        y = self._step(x, out)
+        return self._run(x, out, along=False) if y is None else y
 
     def block(self, x: Array, out: Array | None = None) -> Array:
         """Take many steps, which are all known: quicker than each by itself.
@@ -372,14 +360,14 @@ class _OfRecurrent:
         for name in ("skip", "input_layers", "output_layers", "zoneout"):
             if getattr(model, name):
                 return f"{name}={getattr(model, name)!r} is no part of the compiled core"
-        return native.why_not() or why_not(self._like) or self._why_untraced()
+        return native.why_not() or why_not(self._like) or self._why_not_stepped()
 
-    def _why_untraced(self) -> str | None:
+    def _why_not_stepped(self) -> str | None:
         try:
-            self._layers  # noqa: B018
+            reason = next((r for layer in self._layers if (r := layer.why_not())), None)
         except TraceError as error:
-            return f"cell {self.form.name!r} cannot be written down as a program ({error})"
-        return None
+            reason = f"it cannot be written down as a program ({error})"
+        return None if reason is None else f"cell {self.form.name!r}: {reason}"
 
     @cached_property
     def _layers(self) -> list[SteppedLayer]:
@@ -465,6 +453,10 @@ class _EagerSteps:
 
     def set_state(self, layers: Sequence[State]) -> None:
         self.layers = [tuple(v.clone() for v in fields) for fields in layers]
+
+
+def _nothing(x: Any, out: Any) -> None:
+    """In the place of the core's step, which gives this where the arguments are not such as it takes."""
 
 
 def _stepped(model: Any) -> _OfRecurrent | _OfLayers:
