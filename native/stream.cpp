@@ -26,6 +26,9 @@ constexpr size_t kAlignment = 64;
 using Clock = std::chrono::steady_clock;
 constexpr auto kSpin = std::chrono::microseconds(60);   // as long as a helper looks for more work before it sleeps
 constexpr auto kSoon = std::chrono::microseconds(200);  // steps that follow so soon are worth waking it
+constexpr auto kPatience = std::chrono::microseconds(15);  // a helper that is waited for longer has lost its processor
+constexpr int kAloneFirst = 64, kAloneMost = 16384;  // products for which the caller then does without
+constexpr int kTrusted = 1024;  // products in a row after which that is forgotten by half
 
 // Zeros, aligned to a line of the cache.
 class Buffer {
@@ -54,8 +57,9 @@ inline void relax() {
 }  // namespace
 
 // A second thread that takes part in a product. The caller takes its pieces from the first on, the helper from the last on,
-// until they meet: each piece mostly goes to the thread that has it in its cache, and where the helper sleeps or has no
-// processor, the caller does all of them and waits for nobody.
+// until they meet: each piece mostly goes to the thread that has it in its cache, and where the helper sleeps, the caller
+// does all of them and waits for nobody. On a busy machine the helper may lose its processor in the middle of a piece;
+// then the caller does without it for a while, each time a longer one.
 class Helper {
  public:
   Helper() : owner_(getpid()), thread_([this] { in_parallel(1, [this](int) { work(); }); }) {}
@@ -73,6 +77,13 @@ class Helper {
   bool is_here() const { return owner_ == getpid(); }
   void leave() { thread_.detach(); }
 
+  // Whether the next product is to be shared.
+  bool is_wanted() {
+    if (!alone_) return true;
+    --alone_;
+    return false;
+  }
+
   template <typename F>
   void share(int count, const F& piece) {
     part_ = [](const void* f, int k) { (*static_cast<const F*>(f))(k); };
@@ -89,10 +100,18 @@ class Helper {
       if (left_.compare_exchange_weak(left, left + (uint64_t(1) << 16), std::memory_order_acq_rel)) piece(low);
     }
     const int others = count - high;
+    if (done_.load(std::memory_order_acquire) == others) return trust();
+    const Clock::time_point begun = Clock::now();
+    bool late = false;
     for (int n = 0; done_.load(std::memory_order_acquire) != others; ++n) {
-      if (n < 1000) relax();
-      else std::this_thread::yield();
+      relax();
+      late = late || (n % 16 == 15 && Clock::now() - begun > kPatience);
+      if (late) std::this_thread::yield();
     }
+    if (!late) return trust();
+    alone_ = next_alone_;
+    next_alone_ = std::min(2 * next_alone_, kAloneMost);
+    trusted_ = 0;
   }
 
   void end_of_step() {
@@ -107,6 +126,7 @@ class Helper {
   void (*part_)(const void*, int) = nullptr;
   const void* context_ = nullptr;
   uint64_t calls_ = 0;
+  int alone_ = 0, next_alone_ = kAloneFirst, trusted_ = 0;
   Clock::time_point last_{};  // end of the last step while the helper slept
   std::mutex mutex_;
   std::condition_variable wake_;
@@ -114,6 +134,10 @@ class Helper {
 
   static int first(uint64_t left) { return int(left >> 16 & 0xffff); }
   static int last(uint64_t left) { return int(left & 0xffff); }
+
+  void trust() {
+    if (++trusted_ % kTrusted == 0) next_alone_ = std::max(next_alone_ / 2, kAloneFirst);
+  }
 
   void wake() {
     {
@@ -251,7 +275,7 @@ void Stream::run_layer(Held& held, const char* x, char* y, int32_t steps) {
              held.z.data() + first * number, layer.width, layer.bias ? at(layer.bias, first) : nullptr, 0);
   };
   const auto share = [&](const auto& piece) {
-    if (helper_ && pieces > 1)
+    if (helper_ && pieces > 1 && helper_->is_wanted())
       helper_->share(pieces, piece);
     else  // to and fro: of matrices that are larger than the cache, what was read last is still there
       for (int k = 0; k < pieces; ++k) piece(held.is_down ? pieces - 1 - k : k);

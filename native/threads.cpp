@@ -1,5 +1,6 @@
 #include "threads.hpp"
 
+#include <dlfcn.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -101,11 +102,57 @@ Pool& pool() {
   return *current;
 }
 
+// The threads of the process's OpenMP, where it has one: PyTorch's. They spin for a while behind each of PyTorch's own
+// operations, and threads beside them would have to share the processor with them: with as many as there are processors a
+// run took twice as long. So the work is given to those that wait for it. Found by name, since nothing is linked.
+class OpenMP {
+ public:
+  OpenMP() : owner_(getpid()) {
+    find(parallel_, "GOMP_parallel");
+    find(thread_, "omp_get_thread_num");
+    find(threads_, "omp_get_num_threads");
+  }
+
+  // False where there is none, or where the process was forked since: its threads are the parent's then.
+  bool run(int count, const std::function<void(int)>& part) const {
+    if (!parallel_ || !thread_ || !threads_ || owner_ != getpid()) return false;
+    const Parts parts{this, count, &part};
+    parallel_(&work, const_cast<Parts*>(&parts), unsigned(count), 0);
+    return true;
+  }
+
+ private:
+  struct Parts {
+    const OpenMP* omp;
+    int count;
+    const std::function<void(int)>* part;
+  };
+
+  pid_t owner_;
+  void (*parallel_)(void (*)(void*), void*, unsigned, unsigned) = nullptr;
+  int (*thread_)() = nullptr;
+  int (*threads_)() = nullptr;
+
+  template <typename F>
+  static void find(F& function, const char* name) {
+    function = reinterpret_cast<F>(dlsym(RTLD_DEFAULT, name));
+  }
+
+  // There may be fewer threads than were asked for; inside another parallel region, one.
+  static void work(void* given) {
+    FlushSubnormals flush;
+    const Parts& parts = *static_cast<const Parts*>(given);
+    const int threads = parts.omp->threads_();
+    for (int k = parts.omp->thread_(); k < parts.count; k += threads) (*parts.part)(k);
+  }
+};
+
 }  // namespace
 
 void in_parallel(int count, const std::function<void(int)>& part) {
+  static const OpenMP openmp;
   FlushSubnormals flush;
-  if (count > 1 && pool().run(count, part)) return;
+  if (count > 1 && (openmp.run(count, part) || pool().run(count, part))) return;
   for (int k = 0; k < count; ++k) part(k);
 }
 

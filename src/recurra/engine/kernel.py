@@ -17,6 +17,7 @@ from torch import Tensor
 from recurra.engine import lower
 from recurra.engine.adjoint import derive, kept
 from recurra.engine.lower import Form, Key, Lowered, MatrixKey
+from recurra.engine.memory import BLOCKS
 from recurra.engine.native import core
 from recurra.engine.program import Graph, Value
 from recurra.engine.trace import Step
@@ -275,7 +276,7 @@ class Kernel:
             else:
                 blocks = [matrix[row : row + rows, column : column + columns]]
             size = native.packed_size(is_double, rows, columns, key.transposed)
-            panels[key] = x.new_empty(len(blocks) * size)
+            panels[key] = BLOCKS.empty([len(blocks) * size], x)
             start = panels[key].data_ptr()
             for n, block in enumerate(blocks):
                 place = start + n * size * x.element_size()
@@ -348,7 +349,7 @@ class Kernel:
         for part, width in self.parts.items():
             everywhere = part[0] in names or (mode == KEEP and ("states", *part) in self._needed)
             into = arrays.whole if everywhere else arrays.some
-            into["states", *part] = x.new_empty(T if everywhere else S, B, width)
+            into["states", *part] = BLOCKS.empty((T if everywhere else S, B, width), x)
         runs = self._run_of(tensors, arrays, mask, reset, reverse, S, keep=mode == KEEP, whole=True)
         chunks = [(start, min(start + S, T)) for start in range(0, T, S)]
         boundaries = []
@@ -390,11 +391,11 @@ class Kernel:
         for i in self.kept_apart if keep else ():
             into = arrays.whole if whole else arrays.some
             # A step that no row of a tile takes is not run, and its δ, zero, is multiplied with what stands here.
-            made = x.new_zeros if mask is not None and i in self._multiplied else x.new_empty
-            into["kept", i] = made(T if whole else S, B, self.graph[i].width)
+            made = BLOCKS.zeros if mask is not None and i in self._multiplied else BLOCKS.empty
+            into["kept", i] = made((T if whole else S, B, self.graph[i].width), x)
         z = None
         if ("z",) in program.keys:
-            z = arrays.some["z",] = x.new_empty(min(S, T), B, len(W))
+            z = arrays.some["z",] = BLOCKS.empty((min(S, T), B, len(W)), x)
 
         def run(start: int, stop: int) -> None:
             if z is not None:
@@ -470,17 +471,17 @@ class Kernel:
             boundaries = rest or self.forward(tensors, mask, reset, reverse, 0, RECOMPUTE).saved
             for part, width in self.parts.items():
                 arrays.whole.pop(("states", *part), None)
-                arrays.some["states", *part] = x.new_empty(S, B, width)
+                arrays.some["states", *part] = BLOCKS.empty((S, B, width), x)
             again = self._run_of(tensors, arrays, mask, reset, reverse, S, keep=True, whole=False)
         panels = self.packed(program.matrices, tensors, threads)
         for key in program.keys:
             if key[0] in ("dproduct", "operand"):
-                arrays.some[key] = x.new_empty(S, B, self.graph[key[1]].width)
+                arrays.some[key] = BLOCKS.empty((S, B, self.graph[key[1]].width), x)
             elif key[0] == "sum":
                 arrays.rows[key] = x.new_zeros(program.sums[key[1:]])
-        dz = arrays.some["dz",] = (x.new_empty if len(self.adjoint.of_x) == G else x.new_zeros)(S, B, G * H)
+        dz = arrays.some["dz",] = (BLOCKS.empty if len(self.adjoint.of_x) == G else BLOCKS.zeros)((S, B, G * H), x)
         if projects:
-            arrays.whole["dinput",] = x.new_empty(T, B, I)
+            arrays.whole["dinput",] = BLOCKS.empty((T, B, I), x)
         for n, (part, width) in enumerate(self.parts.items()):
             given = of_along[n] if n < len(of_along) else None
             if given is not None:
@@ -530,17 +531,19 @@ class _Gradients:
 
     def __init__(self, kernel: Kernel, tensors: Sequence[Tensor], wanted: Sequence[bool]) -> None:
         self.kernel, self.tensors, self.wanted = kernel, tensors, wanted
-        self.of_x = torch.empty_like(tensors[0]) if wanted[0] else None
+        self.of_x = BLOCKS.empty(tensors[0].shape, tensors[0]) if wanted[0] else None
         self.first = 2 + kernel.spec.has_bias
         self.found: dict[int, Tensor] = {}
         of_products = [i for i in kernel.adjoint.of_product if kernel.spec.heads or kernel.graph[i].op == "M"]
         self.products = [self._product(i) for i in of_products]
         self.products = _together([p for p in self.products if wanted[p.tensor]])
         if wanted[1]:
-            self.found[1] = torch.empty_like(tensors[1])
+            self.found[1] = BLOCKS.empty(tensors[1].shape, tensors[1])
         for p in self.products:
             is_all = p.rows * p.columns == tensors[p.tensor].numel() and tensors[p.tensor].dim() == 2
-            self.found[p.tensor] = (torch.empty_like if is_all else torch.zeros_like)(tensors[p.tensor])
+            self.found[p.tensor] = (BLOCKS.empty if is_all else BLOCKS.zeros)(
+                tensors[p.tensor].shape, tensors[p.tensor]
+            )
         self.begun: set[tuple[object, ...]] = set()  # what has been written to, and is added to from now on
 
     def _product(self, i: int) -> "_Product":
