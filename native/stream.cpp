@@ -26,9 +26,8 @@ constexpr size_t kAlignment = 64;
 using Clock = std::chrono::steady_clock;
 constexpr auto kSpin = std::chrono::microseconds(60);   // as long as a helper looks for more work before it sleeps
 constexpr auto kSoon = std::chrono::microseconds(200);  // steps that follow so soon are worth waking it
-constexpr auto kPatience = std::chrono::microseconds(15);  // a helper that is waited for longer has lost its processor
-constexpr int kAloneFirst = 64, kAloneMost = 16384;  // products for which the caller then does without
-constexpr int kTrusted = 1024;  // products in a row after which that is forgotten by half
+constexpr int kWindow = 64;     // products whose time together tells what is quicker
+constexpr int kRetryMost = 1024;  // windows after which the slower way is tried again; at first, a 64th of it
 
 // Zeros, aligned to a line of the cache.
 class Buffer {
@@ -58,8 +57,8 @@ inline void relax() {
 
 // A second thread that takes part in a product. The caller takes its pieces from the first on, the helper from the last on,
 // until they meet: each piece mostly goes to the thread that has it in its cache, and where the helper sleeps, the caller
-// does all of them and waits for nobody. On a busy machine the helper may lose its processor in the middle of a piece;
-// then the caller does without it for a while, each time a longer one.
+// does all of them and waits for nobody. On a busy machine the helper may lose its processor in the middle of a piece, or
+// take the caller's; so it is measured again and again whether the caller is quicker alone.
 class Helper {
  public:
   Helper() : owner_(getpid()), thread_([this] { in_parallel(1, [this](int) { work(); }); }) {}
@@ -77,45 +76,17 @@ class Helper {
   bool is_here() const { return owner_ == getpid(); }
   void leave() { thread_.detach(); }
 
-  // Whether the next product is to be shared.
-  bool is_wanted() {
-    if (!alone_) return true;
-    --alone_;
-    return false;
-  }
-
-  template <typename F>
-  void share(int count, const F& piece) {
-    part_ = [](const void* f, int k) { (*static_cast<const F*>(f))(k); };
-    context_ = &piece;
-    done_.store(0, std::memory_order_relaxed);
-    const uint64_t call = (++calls_) << 32;
-    left_.store(call | uint64_t(count), std::memory_order_seq_cst);
-    if (sleeping_.load(std::memory_order_seq_cst) && Clock::now() - last_ < kSoon && is_here()) wake();
-    int low = 0, high = count;
-    for (;;) {
-      uint64_t left = left_.load(std::memory_order_acquire);
-      low = first(left), high = last(left);
-      if (low == high) break;
-      if (left_.compare_exchange_weak(left, left + (uint64_t(1) << 16), std::memory_order_acq_rel)) piece(low);
-    }
-    const int others = count - high;
-    if (done_.load(std::memory_order_acquire) == others) return trust();
+  // Does the pieces of a product, with the helper or without it.
+  template <typename F, typename G>
+  void run(int count, const F& piece, const G& alone) {
     const Clock::time_point begun = Clock::now();
-    bool late = false;
-    for (int n = 0; done_.load(std::memory_order_acquire) != others; ++n) {
-      relax();
-      late = late || (n % 16 == 15 && Clock::now() - begun > kPatience);
-      if (late) std::this_thread::yield();
-    }
-    if (!late) return trust();
-    alone_ = next_alone_;
-    next_alone_ = std::min(2 * next_alone_, kAloneMost);
-    trusted_ = 0;
-  }
-
-  void end_of_step() {
-    if (sleeping_.load(std::memory_order_relaxed)) last_ = Clock::now();
+    const bool is_soon = begun - last_ < kSoon;  // else it is asleep, and would be up too late
+    if (is_soon && is_shared_)
+      share(count, piece);
+    else
+      alone();
+    last_ = Clock::now();
+    if (is_soon) judge(std::chrono::duration<double>(last_ - begun).count());
   }
 
  private:
@@ -126,8 +97,11 @@ class Helper {
   void (*part_)(const void*, int) = nullptr;
   const void* context_ = nullptr;
   uint64_t calls_ = 0;
-  int alone_ = 0, next_alone_ = kAloneFirst, trusted_ = 0;
-  Clock::time_point last_{};  // end of the last step while the helper slept
+  bool is_shared_ = true;
+  double time_ = 0;            // of the window at hand
+  double found_[2] = {0, 0};   // in the last window alone, and shared; 0 where that is not known
+  int products_ = 0, windows_ = 0, retry_ = kRetryMost / 64;
+  Clock::time_point last_{};  // the end of the last product
   std::mutex mutex_;
   std::condition_variable wake_;
   std::thread thread_;  // the last, since it uses the others
@@ -135,8 +109,43 @@ class Helper {
   static int first(uint64_t left) { return int(left >> 16 & 0xffff); }
   static int last(uint64_t left) { return int(left & 0xffff); }
 
-  void trust() {
-    if (++trusted_ % kTrusted == 0) next_alone_ = std::max(next_alone_ / 2, kAloneFirst);
+  template <typename F>
+  void share(int count, const F& piece) {
+    part_ = [](const void* f, int k) { (*static_cast<const F*>(f))(k); };
+    context_ = &piece;
+    done_.store(0, std::memory_order_relaxed);
+    const uint64_t call = (++calls_) << 32;
+    left_.store(call | uint64_t(count), std::memory_order_seq_cst);
+    if (sleeping_.load(std::memory_order_seq_cst) && is_here()) wake();
+    int low = 0, high = count;
+    for (;;) {
+      uint64_t left = left_.load(std::memory_order_acquire);
+      low = first(left), high = last(left);
+      if (low == high) break;
+      if (left_.compare_exchange_weak(left, left + (uint64_t(1) << 16), std::memory_order_acq_rel)) piece(low);
+    }
+    for (int n = 0; done_.load(std::memory_order_acquire) != count - high; ++n) {
+      if (n < 200) relax();
+      else std::this_thread::yield();
+    }
+  }
+
+  // Goes over to the other way where that was quicker in its last window, or has to be tried anew.
+  void judge(double time) {
+    time_ += time;
+    if (++products_ < kWindow) return;
+    found_[is_shared_] = time_;
+    time_ = 0;
+    products_ = 0;
+    const double other = found_[!is_shared_];
+    if (other == 0 || found_[is_shared_] > 1.05 * other) {
+      if (other != 0) retry_ = windows_ < 2 ? std::min(2 * retry_, kRetryMost) : kRetryMost / 64;
+      is_shared_ = !is_shared_;
+      windows_ = 0;
+    } else if (++windows_ >= retry_) {
+      found_[!is_shared_] = 0;
+      windows_ = 0;
+    }
   }
 
   void wake() {
@@ -256,7 +265,6 @@ void Stream::run(const void* x, void* y, int64_t steps) {
       to += size_t(some) * rows_ * output() * number;
       done += some;
     }
-    if (helper_) helper_->end_of_step();
   });
 }
 
@@ -275,11 +283,14 @@ void Stream::run_layer(Held& held, const char* x, char* y, int32_t steps) {
              held.z.data() + first * number, layer.width, layer.bias ? at(layer.bias, first) : nullptr, 0);
   };
   const auto share = [&](const auto& piece) {
-    if (helper_ && pieces > 1 && helper_->is_wanted())
-      helper_->share(pieces, piece);
-    else  // to and fro: of matrices that are larger than the cache, what was read last is still there
+    const auto alone = [&] {  // to and fro: of matrices larger than the cache, what was read last is still there
       for (int k = 0; k < pieces; ++k) piece(held.is_down ? pieces - 1 - k : k);
-    held.is_down = !held.is_down;
+      held.is_down = !held.is_down;
+    };
+    if (helper_ && pieces > 1)
+      helper_->run(pieces, piece, alone);
+    else
+      alone();
   };
   const bool together = steps == 1;
   if (!together) share(of_x);
