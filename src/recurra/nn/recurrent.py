@@ -532,7 +532,8 @@ class Recurrent(nn.Module):
     def _gathered(self, rows: list[list[Tensor]]) -> Any:
         """From a list of fields for each layer and direction to the named tuple, stacked where the widths allow it."""
         fields = [list(field) for field in zip(*rows, strict=True)]
-        return self.state_type(*(torch.stack(f) if len({v.shape for v in f}) == 1 else f for f in fields))
+        alike = [all(v.shape[-1] == f[0].shape[-1] for v in f) for f in fields]
+        return self.state_type(*(torch.stack(f) if same else f for f, same in zip(fields, alike, strict=True)))
 
 
 @dataclass(frozen=True)
