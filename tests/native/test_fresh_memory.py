@@ -1,6 +1,7 @@
 """What stands in memory that is not yet written to never shows: here all new tensors are full of NaN."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -8,8 +9,11 @@ from comparing import VARIANTS, case, check, drawn_for, flat, pair
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up import cells
+from torch import Tensor
 
 from recurra.cells import Cell
+from recurra.engine.memory import SMALL, Blocks
+from recurra.nn import Recurrent
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -75,3 +79,63 @@ def test_steps_that_nobody_takes(name: str) -> None:
             found.append([output, *final, *torch.autograd.grad(total, sources, materialize_grads=True)])
         for a, b in zip(*found, strict=True):
             assert torch.equal(a, b)
+
+
+# --- memory that is used again ---------------------------------------------------------------------------------------
+
+LARGE = (1 << 10, 1 << 8)
+
+
+@pytest.fixture
+def as_usual(new_memory_is_nan: None) -> Iterator[None]:
+    """Large arrays are used again, which they are not where new ones are to be full of NaN."""
+    torch.use_deterministic_algorithms(False)
+    yield
+    torch.use_deterministic_algorithms(True)
+
+
+HOLDERS: dict[str, Callable[[Tensor], Any]] = {
+    "a view": lambda v: v[3:, ::2].t(),
+    "an array of NumPy": lambda v: v.numpy(),
+    "a view of bytes": lambda v: memoryview(v.numpy()),
+    "a graph": lambda v: (v * torch.ones((), requires_grad=True)).grad_fn,
+}
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_a_large_array_is_used_again_when_nobody_holds_it(holder: str, as_usual: None) -> None:
+    blocks, like = Blocks(), torch.zeros(1)
+    first = blocks.empty(LARGE, like)
+    place, held = first.data_ptr(), HOLDERS[holder](first)
+    del first
+    assert blocks.empty(LARGE, like).data_ptr() != place
+    del held
+    second = blocks.empty(LARGE, like)
+    third = blocks.empty(LARGE, like)
+    assert place in (second.data_ptr(), third.data_ptr())
+    assert second.data_ptr() != third.data_ptr()
+
+
+def test_what_another_process_may_read_is_not_used_again(as_usual: None) -> None:
+    """As what a worker puts into a queue: it lies in shared memory, and whoever took it out holds nothing here."""
+    blocks, like = Blocks(), torch.zeros(1)
+    first = blocks.empty(LARGE, like).share_memory_()
+    del first
+    second = blocks.empty(LARGE, like)
+    assert not second.is_shared()
+
+
+def test_results_stay_what_they_are_while_layers_run_on(as_usual: None) -> None:
+    layer = Recurrent("lstm", 8, 128, backend="native")
+    kept, copies = [], []
+    for _ in range(6):
+        x = torch.randn(16, 32, 8, requires_grad=True)
+        output, final = layer(x)
+        assert output.untyped_storage().nbytes() >= SMALL
+        output.square().sum().backward()
+        assert x.grad is not None
+        kept += [output.detach(), final.c.detach(), x.grad]
+        copies += [v.detach().clone() for v in kept[-3:]]
+        del output, final
+    for v, copy in zip(kept, copies, strict=True):
+        assert torch.equal(v, copy)

@@ -50,6 +50,9 @@ class Blocks:
         """The block last used that is free and hardly larger than need be, taken out of its place."""
         for i in range(len(self._blocks) - 1, -1, -1):
             block = self._blocks[i]
+            if block.is_shared():  # another process may read it, however long nobody here holds it
+                self._blocks.pop(i)
+                continue
             if size <= block.nbytes() <= size + size // 4 and torch._C._storage_Use_Count(block._cdata) == 1:
                 return self._blocks.pop(i)
         return None
