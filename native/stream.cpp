@@ -202,7 +202,7 @@ Stream::Stream(bool is_double, int32_t rows, int32_t threads, const std::vector<
     held.layer = layer;
     held.stepping = is_double ? &kernels().step_f64 : &kernels().step_f32;
     held.z = Buffer(all * layer.width * at_once_);
-    held.out = Buffer(all * layer.parts[0].width * at_once_);
+    held.out = Buffer(all * layer.output() * at_once_);
     for (const Part& part : layer.parts) {
       held.states.emplace_back(all * part.width);
       held.other.emplace_back(all * part.width);
@@ -246,7 +246,7 @@ int64_t Stream::work() const {
 
 int32_t Stream::input() const { return layers_.front()->layer.input; }
 
-int32_t Stream::output() const { return layers_.back()->layer.parts[0].width; }
+int32_t Stream::output() const { return layers_.back()->layer.output(); }
 
 void Stream::run(const void* x, void* y, int64_t steps) {
   in_parallel(1, [&](int) {
@@ -271,7 +271,6 @@ void Stream::run(const void* x, void* y, int64_t steps) {
 void Stream::run_layer(Held& held, const char* x, char* y, int32_t steps) {
   const Layer& layer = held.layer;
   const size_t number = is_double_ ? sizeof(double) : sizeof(float);
-  const size_t output = size_t(rows_) * layer.parts[0].width * number;
   const int32_t h = layer.parts[0].width, pieces = (layer.width + kColumns - 1) / kColumns;
   const auto multiply = held.stepping->multiply;
   const auto columns = [&](int k, int32_t width) { return std::min(kColumns, width - k * kColumns); };
@@ -317,7 +316,12 @@ void Stream::run_layer(Held& held, const char* x, char* y, int32_t steps) {
     }
     held.stepping->run(held.opened);
     std::swap(held.states, held.other);
-    std::memcpy(y + t * output, held.states[0].data(), output);
+    for (int32_t row = 0; row < (layer.outputs == 1 ? 1 : rows_); ++row)
+      for (int32_t p = 0; p < layer.outputs; ++p) {  // one part is copied as it lies
+        const size_t bytes = size_t(layer.parts[p].width) * number * (layer.outputs == 1 ? rows_ : 1);
+        std::memcpy(y, held.states[p].data() + row * bytes, bytes);
+        y += bytes;
+      }
   }
 }
 

@@ -22,7 +22,8 @@ struct Layer {
   const Program* program;
   std::vector<Array> arrays;
   std::vector<const void*> panels;  // of the program's matrices
-  std::vector<Part> parts;          // the first is what the layer puts out
+  std::vector<Part> parts;
+  int32_t outputs;                  // so many of the parts, side by side, are what the layer puts out
   int32_t input;                    // numbers in a row of x
   int32_t z;                        // the array of z
   int32_t width;                    // numbers in a row of z
@@ -30,6 +31,12 @@ struct Layer {
   const void* W;                    // panels
   const void* U;                    // panels; null where `added` is 0
   const void* bias;                 // null for none
+
+  int32_t output() const {
+    int32_t width = 0;
+    for (int32_t p = 0; p < outputs; ++p) width += parts[p].width;
+    return width;
+  }
 };
 
 class Stream {

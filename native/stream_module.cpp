@@ -22,7 +22,7 @@ namespace {
 
 using Three = std::tuple<int32_t, int32_t, int32_t>;
 using Given = std::tuple<const recurra::Program*, std::vector<int64_t>, std::vector<int64_t>, std::vector<Three>, int32_t,
-                         int32_t, int32_t, int32_t, uintptr_t, uintptr_t, uintptr_t>;
+                         int32_t, int32_t, int32_t, int32_t, uintptr_t, uintptr_t, uintptr_t>;
 
 constexpr int64_t kWorthReleasing = 1 << 21;  // multiplications; fewer are done sooner than other threads could begin
 
@@ -33,7 +33,7 @@ void check(const recurra::Layer& layer, int32_t input) {
   const int32_t arrays = layer.program->array_count;
   expect(int32_t(layer.arrays.size()) == arrays, "another number of arrays than its program has");
   expect(layer.panels.size() == layer.program->matrices.size(), "another number of matrices than its program has");
-  expect(!layer.parts.empty(), "no state");
+  expect(layer.outputs > 0 && size_t(layer.outputs) <= layer.parts.size(), "no state");
   for (const recurra::Part& part : layer.parts)
     expect(part.width > 0 && part.states >= 0 && part.states < arrays && part.begun >= 0 && part.begun < arrays, "no such array");
   expect(layer.z >= 0 && layer.z < arrays, "no such array");
@@ -46,15 +46,15 @@ std::vector<recurra::Layer> checked(bool is_double, int32_t rows, const std::vec
   if (rows < 1 || all.empty()) throw std::invalid_argument("a stream has rows and layers");
   std::vector<recurra::Layer> layers;
   int32_t below = 0;
-  for (const auto& [program, arrays, panels, parts, input, z, width, added, W, U, bias] : all) {
-    recurra::Layer layer{program, {}, {}, {}, input, z, width, added, reinterpret_cast<const void*>(W),
+  for (const auto& [program, arrays, panels, parts, outputs, input, z, width, added, W, U, bias] : all) {
+    recurra::Layer layer{program, {}, {}, {}, outputs, input, z, width, added, reinterpret_cast<const void*>(W),
                          reinterpret_cast<const void*>(U), reinterpret_cast<const void*>(bias)};
     for (const int64_t address : arrays) layer.arrays.push_back({reinterpret_cast<void*>(address), 0, 0});
     for (const int64_t address : panels) layer.panels.push_back(reinterpret_cast<const void*>(address));
     for (const auto& [part, states, begun] : parts) layer.parts.push_back({part, states, begun});
     if (program->is_double != is_double) throw std::invalid_argument("a program of another type of numbers");
     check(layer, below);
-    below = layer.parts[0].width;
+    below = layer.output();
     layers.push_back(std::move(layer));
   }
   return layers;
@@ -175,6 +175,8 @@ nb::object step(Bound& bound, const nb::object& x, nb::object y) {
     const nb::tuple& make = from.is_tensor() ? bound.tensors : bound.arrays;
     y = nb::steal(PyObject_CallObject(make[0].ptr(), make[from.axes()].ptr()));
     if (!y.is_valid()) throw nb::python_error();
+  } else if (from.is_tensor() && (!nb::hasattr(y, "requires_grad") || nb::cast<bool>(y.attr("requires_grad")))) {
+    return nb::none();  // what has a gradient is not to be written to
   }
   const Numbers to(bound, y.ptr(), true);
   if (to.axes() != from.axes() || to.is_tensor() != from.is_tensor() || to.steps(true, stream.rows(), stream.output()) < 0)

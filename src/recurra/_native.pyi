@@ -57,7 +57,7 @@ class Stream:
     """Layers that take one step after another, and their state. What addresses name must live as long.
 
     A layer is: the program; addresses of its arrays, and of its matrices; for each part of the state its width and the
-    arrays of the new and of the old one; the width of x; the array of z and its width; to how many columns of z U h is
+    arrays of the new and of the old one; how many of the parts are put out; the width of x; the array of z and its width; to how many columns of z U h is
     added; addresses of W, U and the bias, 0 for none.
 
     What makes outputs, for arrays of NumPy and for tensors, is a function and its arguments for one axis and for two.
@@ -72,7 +72,7 @@ class Stream:
         rows: int,
         threads: int,
         layers: list[
-            tuple[Program, list[int], list[int], list[tuple[int, int, int]], int, int, int, int, int, int, int]
+            tuple[Program, list[int], list[int], list[tuple[int, int, int]], int, int, int, int, int, int, int, int]
         ],
         tensor_type: type,
         arrays: tuple[object, object, object],

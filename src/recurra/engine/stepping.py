@@ -38,7 +38,7 @@ def folded(step: Step) -> tuple[Step, tuple[str, ...]]:
 
     def is_net_input(x: int, product: int) -> bool:
         (a, b), alone = (graph[x], graph[product]), uses[x] == uses[product] == 1
-        return alone and (a.op, b.op, b.args) == ("x", "U", first) and a.name == b.name
+        return len(first) == 1 and alone and (a.op, b.op, b.args) == ("x", "U", first) and a.name == b.name
 
     for i in sorted({*order, *(i for parts in step.old.values() for i in parts)}):
         value = graph[i]
@@ -77,13 +77,6 @@ class SteppedLayer:
         self.gates = (*self.folded, *(g for g in kernel.form.gates if g not in self.folded))
         self.form = Form(self.gates, kernel.form.has_bias, kernel.form.is_diagonal)
 
-    def why_not(self) -> str | None:
-        """Why the core cannot take its steps, in words; None where it can."""
-        first, *others = self.fused.kernel.parts
-        if others and others[0][0] == first[0]:
-            return f"what it puts out, {first[0]!r}, is wider than hidden_size"
-        return None
-
     def tensors(self, weights: Mapping[str, Tensor], like: Tensor) -> list[Tensor]:
         """What the kernel is given."""
         state = self.cell.initial_state(1, self.hidden_size, like)
@@ -109,7 +102,12 @@ class Steps:
         is_double = self.like.dtype == torch.float64
         with torch.no_grad():
             given = [self._layer(layer, w, is_double) for layer, w in zip(layers, weights, strict=True)]
-        shapes = [(self.widths[-1][0],), (rows, self.widths[-1][0])]
+        width = sum(
+            width
+            for (name, _), width in zip(self.parts[-1], self.widths[-1], strict=True)
+            if name == self.parts[-1][0][0]
+        )
+        shapes = [(width,), (rows, width)]
         arrays = np.empty, *((shape, self.like.numpy().dtype) for shape in shapes)
         tensors = torch.empty_like, *((self.like.new_empty(shape),) for shape in shapes)
         self.core = core().Stream(is_double, rows, torch.get_num_threads(), given, Tensor, arrays, tensors)
@@ -140,6 +138,7 @@ class Steps:
             [0 if v is None else v.data_ptr() for v in arrays],
             [panels[key].data_ptr() for key in loaded.matrices],
             parts,
+            len(next(iter(kernel.step.old.values()))),
             layer.input_size,
             z,
             len(layer.gates) * H,

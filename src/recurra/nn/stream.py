@@ -290,7 +290,7 @@ class Stream:
             "widths": [[v.shape[1] for v in fields] for fields in self._first],
         }
 
-    def load_bytes(self, data: bytes) -> None:
+    def load_bytes(self, data: bytes | bytearray | memoryview) -> None:
         """Go on from a state that `to_bytes` gave.
 
         Raises:
@@ -326,6 +326,22 @@ class Stream:
                 start += v.numel() * wide
         self._steps.set_state([tuple(fields) for fields in layers])
 
+    @classmethod
+    def from_bytes(cls, model: nn.Module, data: bytes | bytearray | memoryview, **options: Any) -> "Stream":
+        """A stream that goes on from a state that `to_bytes` gave.
+
+        Args:
+            model: As for a new stream.
+            data: The state.
+            options: `rows` and `backend` of a new stream.
+
+        Raises:
+            DataError: As `load_bytes`.
+        """
+        stream = cls(model, **options)
+        stream.load_bytes(data)
+        return stream
+
     def __repr__(self) -> str:
         sizes = f"input_size={self.input_size}, output_size={self.output_size}, layers={len(self._first)}"
         return f"Stream({self._header()['cell']}, {sizes}, rows={self.rows}, backend={self.backend!r})"
@@ -360,14 +376,14 @@ class _OfRecurrent:
         for name in ("skip", "input_layers", "output_layers", "zoneout"):
             if getattr(model, name):
                 return f"{name}={getattr(model, name)!r} is no part of the compiled core"
-        return native.why_not() or why_not(self._like) or self._why_not_stepped()
+        return native.why_not() or why_not(self._like) or self._why_untraced()
 
-    def _why_not_stepped(self) -> str | None:
+    def _why_untraced(self) -> str | None:
         try:
-            reason = next((r for layer in self._layers if (r := layer.why_not())), None)
+            self._layers  # noqa: B018 they are made
         except TraceError as error:
-            reason = f"it cannot be written down as a program ({error})"
-        return None if reason is None else f"cell {self.form.name!r}: {reason}"
+            return f"cell {self.form.name!r} cannot be written down as a program ({error})"
+        return None
 
     @cached_property
     def _layers(self) -> list[SteppedLayer]:
