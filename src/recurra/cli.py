@@ -380,6 +380,9 @@ def bench(
         wide.print(table)
     for fault in report.faults:
         _say(f"error: {fault}", err=True)
+    if report.stopped:
+        _say("stopped; this is what was found by then", err=True)
+        return 130
     return 1 if report.faults else 0
 
 

@@ -98,7 +98,12 @@ def test_the_other_suites_have_their_figures() -> None:
     for figure in (ragged[1], length[0]):
         assert figure.ratio.value == figure.samples[figure.ours][0] / figure.samples[figure.theirs][0]
     assert (length[0].ours, length[0].theirs) == ("T = 10", "T = 5")
-    assert stream[0].samples["ours"][0] < 1e-3 < 5 * stream[0].samples["ours"][0] * 1e3  # of one step
+
+
+def test_the_times_of_a_stream_are_those_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recurra.bench.suites.interleaved", lambda runs, effort: {name: [5.0] for name in runs})
+    (figure,) = bench(settings("stream", cells=["lstm"]), Heard()).figures
+    assert figure.samples == {"ours": [1.0], "torch.nn": [1.0]}
 
 
 def test_the_better_of_two_is_the_quicker(whole: Whole) -> None:
@@ -255,6 +260,28 @@ def test_the_command_ends_with_1_and_prints_no_speed_where_ours_is_wrong(
     ]
 
 
+def test_what_was_found_is_kept_when_it_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made, calls = torch_nn.make, []
+
+    def interrupted(problem: Problem) -> Contestant:
+        calls.append(problem)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return made(problem)
+
+    monkeypatch.setattr(torch_nn, "make", interrupted)
+    words = ["--cells", "elman,lstm", "--shapes", TINY, "--threads", "1", "--peers", "torch.nn", "--repeats", "1"]
+    assert main(["bench", "train", *words, "--json", str(tmp_path / "bench.json")]) == 130
+    out, err = capsys.readouterr()
+    assert "elman" in out
+    assert err.endswith("stopped; this is what was found by then\n")
+    written = json.loads((tmp_path / "bench.json").read_text("utf-8"))
+    assert written["stopped"] is True
+    assert [figure["cell"] for figure in written["figures"]] == ["elman"]
+
+
 def test_a_peer_that_computes_something_else_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch_nn, "make", broken(torch_nn.make, "x", lambda v: -v))
     report = bench(settings("train", cells=["lstm"], peers=["torch.nn", "eager"]), Heard())
@@ -303,6 +330,12 @@ def test_memory_is_that_of_what_a_step_keeps() -> None:
     shape = Shape(16, 200, 4, 128)
     array = 4 * shape.T * shape.B * shape.H
     assert 10 < memory.measured("eager", "lstm", shape, 1) / array < 100
+
+
+@pytest.mark.skipif(memory.why_not() is not None, reason="a process's peak is read as Linux has it")
+def test_what_a_step_returns_does_not_count_as_memory_that_it_needs() -> None:
+    wide = Shape(16, 200, 2048, 4)  # the gradient by x is by far the largest array
+    assert 0 < memory.measured("eager", "elman", wide, 1) < 0.5 * 4 * wide.T * wide.B * wide.I
 
 
 def test_a_process_that_fails_is_told_of() -> None:

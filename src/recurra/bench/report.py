@@ -39,6 +39,7 @@ class Report:
         faults: Who does not compute what is to be computed.
         figures: The ratios.
         means: Their geometric means.
+        stopped: Whether it was interrupted.
     """
 
     settings: "Settings"
@@ -49,6 +50,7 @@ class Report:
     faults: list[Fault] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
     means: list[Mean] = field(default_factory=list)
+    stopped: bool = False
 
     def heading(self) -> str:
         """Where it was measured, in one line."""
@@ -70,6 +72,7 @@ class Report:
             {
                 "format": FORMAT,
                 "date": self.date.isoformat(timespec="seconds"),
+                "stopped": self.stopped,
                 "settings": asdict(self.settings),
                 "machine": dict(self.machine),
                 "versions": dict(self.versions),

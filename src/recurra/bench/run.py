@@ -68,7 +68,8 @@ def bench(settings: Settings, listener: Listener) -> Report:
     """Check that ours computes what the equations say, then time it and its peers in turn.
 
     Where a check fails nothing is timed, and the report has the faults and no figure. A peer that does not compute what
-    ours does is not timed either, and is among the faults.
+    ours does is not timed either, and is among the faults. Where timing is interrupted (Ctrl-C), the report has what was
+    found by then.
 
     Raises:
         RecipeError: A name or number that cannot be.
@@ -93,11 +94,14 @@ def bench(settings: Settings, listener: Listener) -> Report:
             report.faults += _faults(task, whole=task in smallest)
         if report.faults:
             return report
-        for number, task in enumerate(tasks, 1):
-            listener.began(f"timing {task}", number, len(tasks))
-            figures, faults = task.suite.measure(task)
-            report.figures += figures
-            report.faults += faults
+        try:
+            for number, task in enumerate(tasks, 1):
+                listener.began(f"timing {task}", number, len(tasks))
+                figures, faults = task.suite.measure(task)
+                report.figures += figures
+                report.faults += faults
+        except KeyboardInterrupt:  # what was found by then took long enough to be shown
+            report.stopped = True
         report.means = means(report.figures, [goal for suite in SUITES.values() for goal in suite.goals])
     return report
 
