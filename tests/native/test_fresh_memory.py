@@ -18,13 +18,14 @@ from recurra.nn import Recurrent
 
 @pytest.fixture(autouse=True, scope="module")
 def new_memory_is_nan() -> Iterator[None]:
-    before = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
+    settings: Any = torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled(), settings.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = True
+    settings.fill_uninitialized_memory = True
     assert torch.zeros(1).new_empty(3, 5).isnan().all()
     yield
     torch.use_deterministic_algorithms(before[0])
-    torch.utils.deterministic.fill_uninitialized_memory = before[1]
+    settings.fill_uninitialized_memory = before[1]
 
 
 CASES = [
@@ -97,7 +98,7 @@ def as_usual(new_memory_is_nan: None) -> Iterator[None]:
 HOLDERS: dict[str, Callable[[Tensor], Any]] = {
     "a view": lambda v: v[3:, ::2].t(),
     "an array of NumPy": lambda v: v.numpy(),
-    "a view of bytes": lambda v: memoryview(v.numpy()),
+    "a view of bytes": lambda v: v.numpy().data,
     "a graph": lambda v: (v * torch.ones((), requires_grad=True)).grad_fn,
 }
 

@@ -1,6 +1,7 @@
 """The compiled core gives what eager gives: every cell of the catalogue, and cells that a test makes up."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -52,7 +53,7 @@ def test_a_cell_of_the_catalogue(name, at) -> None:
 def made_up_cases(draw: st.DrawFn) -> Case:
     """Sizes and options; small ones, since what is to be found is in the equations."""
     flags = draw(st.lists(st.sampled_from(["lengths", "mask", "reset"]), unique=True))
-    kind = draw(st.sampled_from(["all", "output", "final", "last field", "sum", "one step", "strided"]))
+    kind: Any = draw(st.sampled_from(["all", "output", "final", "last field", "sum", "one step", "strided"]))
     options = {"reverse": draw(st.booleans()), "memory": draw(st.sampled_from(["store", "recompute"]))}
     sizes = {
         key: draw(st.sampled_from(of)) for key, of in {"T": (1, 2, 5), "B": (1, 3, 14, 30), "I": (1, 3, 18)}.items()
