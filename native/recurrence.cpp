@@ -225,6 +225,8 @@ void pointwise(Op op, int count, T* d, const T* a, const T* b, const T* c) {
     case Op::fnma:
       for (int i = 0; i < count; i += kLanes<T>) store(d + i, load(c + i) - load(a + i) * load(b + i));
       return;
+    case Op::tanh_slope: return each(count, d, a, b, [one](V x, V y) { return x * (one - y * y); });
+    case Op::sigmoid_slope: return each(count, d, a, b, [one](V x, V y) { return x * (y * (one - y)); });
     case Op::copy: std::memmove(d, a, size_t(count) * sizeof(T)); return;
     default: return;
   }
@@ -282,6 +284,7 @@ class Tiles {
   std::vector<T*> pointers_, old_, sums_;
   std::vector<T> own_;
   std::vector<std::vector<T>> held_;
+  const uint8_t* some_taken_ = nullptr;  // by row, where not all rows of the tile take the step
 
   // What is computed of a tile stays in the first-level cache if it has few rows; but where the matrices are larger than
   // that of the second level, reading them for more rows at once counts for more.
@@ -322,6 +325,7 @@ class Tiles {
       if (slot.kind == Kind::carry) pointers_[s] = array(slot.array) + size_t(row) * slot.width;
       if (slot.kind == Kind::old) pointers_[s] = const_cast<T*>(before(slot, t, row));
     }
+    some_taken_ = taken < rows ? job_.valid + size_t(t) * job_.rows + row : nullptr;
     if (resets) begin_anew(t, row, rows);
     if (job_.backward) {
       take_what_is_given(t, row, rows);
@@ -482,6 +486,12 @@ class Tiles {
         const int w = job_.slots[i.a].width;
         const T* v = pointers_[i.a];
         T* sum = sums_[i.aux];
+        if (some_taken_) {  // what rows whose step is not taken hold is of no step: not even zero, where it is not finite
+          for (int m = 0; m < rows; ++m)
+            if (some_taken_[m])
+              for (int k = 0; k < w; ++k) sum[k] += v[size_t(m) * w + k];
+          return;
+        }
         int k = 0;
         for (; k + kLanes<T> <= w; k += kLanes<T>) {  // the rows first, so that a long sum is one of short sums
           Vector<T> part = load(v + k);

@@ -12,7 +12,9 @@ namespace recurra {
 enum class Op : int32_t {
   // on each number of a row by itself
   add, sub, mul, div, neg, abs, sign, floor, exp, log, sqrt, rsqrt, sin, cos, tanh, sigmoid, relu, softplus, log_sigmoid,
-  pow, remainder, maximum, minimum, lt, le, gt, ge, eq, ne, where, fma, fnma, copy,
+  pow, remainder, maximum, minimum, lt, le, gt, ge, eq, ne, where, fma, fnma,
+  tanh_slope, sigmoid_slope,  // a (1 - b b) and a b (1 - b)
+  copy,
   // on whole rows
   broadcast,   // d, of any width, from a, of width 1
   move,        // d = a, whatever lies between their rows

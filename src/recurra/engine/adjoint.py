@@ -190,8 +190,13 @@ def kept(step: Step, adjoint: Adjoint, free: Iterable[str] = ()) -> list[int]:
     wanted |= {i for i in adjoint.outputs() if i in forward}
     wanted = {i for i in wanted if not graph[i].fixed}
 
+    free = set(free)
+    stored = {i for name, parts in step.new.items() if name in free for i in parts}
+
     def cost(i: int) -> float:
-        return 0.0 if graph[i].op == "old" and graph[i].name in free else float(graph[i].width)
+        value = graph[i]
+        at_hand = i in stored or (value.op == "old" and value.name in free)
+        return 0.0 if at_hand else float(value.width)
 
     network: dict[object, dict[object, float]] = defaultdict(lambda: defaultdict(float))
 
@@ -221,7 +226,7 @@ def kept(step: Step, adjoint: Adjoint, free: Iterable[str] = ()) -> list[int]:
             network[b][a] += flow
     near = _reaching(network, "derivative")
     cut = [i for i in sorted(seen) if ("out", i) in near and ("in", i) not in near]
-    return [i for i in cut if cost(i) > 0 or graph[i].op == "old"]
+    return [i for i in cut if cost(i) > 0 or graph[i].op == "old" or i in stored]
 
 
 def _path(network: dict[object, dict[object, float]], start: object, end: object) -> list[tuple[object, object]] | None:

@@ -34,6 +34,9 @@ PROJECTED_IN_CORE = 3 << 17
 ROWS_TO_PROJECT = 6
 """Rows of a thread from which on the core's products are as quick as those of a whole sequence at once."""
 
+SLIM = 128
+"""Columns of a matrix up to which its gradient is quicker made as a transpose (measured)."""
+
 Part = tuple[str, int]
 """A part of a state field, as the programs have it: the field's name and which part."""
 
@@ -544,6 +547,7 @@ class _Gradients:
             self.found[p.tensor] = (BLOCKS.empty if is_all else BLOCKS.zeros)(
                 tensors[p.tensor].shape, tensors[p.tensor]
             )
+        self.slim: dict[tuple[object, ...], tuple[Tensor, Tensor]] = {}  # by key the gradient, and its transpose so far
         self.begun: set[tuple[object, ...]] = set()  # what has been written to, and is added to from now on
 
     def _product(self, i: int) -> "_Product":
@@ -609,6 +613,10 @@ class _Gradients:
     def _add(self, out: Tensor, delta: Tensor, values: Tensor, key: tuple[object, ...]) -> None:
         """Add the product of δ and what was multiplied, over rows and steps."""
         d, v = delta.flatten(0, 1), values.expand(*delta.shape[:2], -1).flatten(0, 1)
+        if v.shape[1] <= SLIM and v.shape[1] < d.shape[1]:
+            if key not in self.slim:
+                self.slim[key] = out, BLOCKS.empty((v.shape[1], d.shape[1]), v)
+            out, d, v = self.slim[key][1], v, d
         fresh = key not in self.begun
         self.begun.add(key)
         torch.addmm(out, d.t(), v, beta=0 if fresh else 1, out=out)
@@ -625,6 +633,8 @@ class _Gradients:
     def all(self, arrays: Arrays, has_reset: bool) -> list[Tensor | None]:
         """The gradients, in the order of what the kernel is given."""
         kernel, wanted, H = self.kernel, self.wanted, self.kernel.spec.hidden_size
+        for gradient, transposed in self.slim.values():
+            gradient.copy_(transposed.t())
         found: list[Tensor | None] = [None] * len(wanted)
         found[0] = self.of_x
         for n, gradient in self.found.items():

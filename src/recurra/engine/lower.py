@@ -29,13 +29,13 @@ from typing import NamedTuple
 
 from recurra.engine.adjoint import Adjoint
 from recurra.engine.interpret import OPERATIONS
-from recurra.engine.program import PRODUCTS, Graph
+from recurra.engine.program import PRODUCTS, Graph, Value
 from recurra.engine.trace import Step
 
 ON_NUMBERS = (
     *("add", "sub", "mul", "div", "neg", "abs", "sign", "floor", "exp", "log", "sqrt", "rsqrt", "sin", "cos"),
     *("tanh", "sigmoid", "relu", "softplus", "log_sigmoid", "pow", "remainder", "maximum", "minimum"),
-    *("lt", "le", "gt", "ge", "eq", "ne", "where", "fma", "fnma", "copy"),
+    *("lt", "le", "gt", "ge", "eq", "ne", "where", "fma", "fnma", "tanh_slope", "sigmoid_slope", "copy"),
 )
 """The core's operations on each number by itself, in its order."""
 
@@ -248,6 +248,13 @@ class _Builder:
                 continue
             value = graph[i]
             op, args = value.op, value.args
+            if op == "mul":
+                for given, slope in (args, args[::-1]):
+                    found = self._slope(slope)
+                    if found and alone(slope, ("mul", "sub")):
+                        op, args = found[0], (given, found[1])
+                        gone |= {slope, *(a for a in graph[slope].args if a != found[1] and alone(a, ("mul", "sub")))}
+                        break
             if op in ("add", "sub"):
                 pairs = [(args[1], args[0])] if op == "sub" else [(args[1], args[0]), (args[0], args[1])]
                 for one, other in pairs:
@@ -265,6 +272,23 @@ class _Builder:
                     args = (*graph[args[0]].args, args[1], args[0])
             steps.append((op, i, args))
         return steps[::-1]
+
+    def _slope(self, i: int) -> tuple[str, int] | None:
+        """The derivative that a value is, y (1 - y) of sigmoid or 1 - y² of tanh, and its y; None if it is neither."""
+        graph, value = self.graph, self.graph[i]
+
+        def is_one_minus(i: int) -> bool:
+            return graph[i].op == "sub" and graph[graph[i].args[0]] == Value("number", number=1.0, fixed=True)
+
+        if is_one_minus(i):
+            square = graph[value.args[1]]
+            if square.op == "mul" and square.args[0] == square.args[1]:
+                return "tanh_slope", square.args[0]
+        elif value.op == "mul":
+            for y, rest in (value.args, value.args[::-1]):
+                if is_one_minus(rest) and graph[rest].args[1] == y:
+                    return "sigmoid_slope", y
+        return None
 
     def _is_diagonal(self, i: int) -> bool:
         return self.graph[i].op in ("U", "Ut") and self.form.is_diagonal
