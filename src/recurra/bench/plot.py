@@ -47,9 +47,11 @@ def _suite(ax: "Axes", name: str, figures: list[Figure]) -> None:
     ]
     places = range(len(figures))
     ax.barh(places, values, xerr=whiskers, color=[_colour(f) for f in figures], height=0.7, ecolor="black")
-    for place, figure in zip(places, figures, strict=True):
-        for bound in () if figure.goal is None else (figure.goal.least, figure.goal.most):
+    bounds = [() if f.goal is None else (f.goal.least, f.goal.most) for f in figures]
+    for place, pair in zip(places, bounds, strict=True):
+        for bound in pair:
             if bound is not None:
+                values.append(bound)
                 ax.plot([bound, bound], [place - 0.45, place + 0.45], color="black", linewidth=2)
     ax.set_xscale("log")
     ax.set_xlim(min(0.5, *values) / 1.2, max(2.0, *values) * 1.2)

@@ -68,8 +68,8 @@ def bench(settings: Settings, listener: Listener) -> Report:
     """Check that ours computes what the equations say, then time it and its peers in turn.
 
     Where a check fails nothing is timed, and the report has the faults and no figure. A peer that does not compute what
-    ours does is not timed either, and is among the faults. Where timing is interrupted (Ctrl-C), the report has what was
-    found by then.
+    ours does is not timed either, and is among the faults. Where timing is interrupted (Ctrl-C), the report has what
+    was found by then.
 
     Raises:
         RecipeError: A name or number that cannot be.
