@@ -26,7 +26,7 @@ constexpr size_t kAlignment = 64;
 using Clock = std::chrono::steady_clock;
 constexpr auto kSpin = std::chrono::microseconds(60);   // as long as a helper looks for more work before it sleeps
 constexpr auto kSoon = std::chrono::microseconds(200);  // steps that follow so soon are worth waking it
-constexpr int kWindow = 64;     // products whose time together tells what is quicker
+constexpr int kWindow = 32;     // products whose time together tells what is quicker
 constexpr int kRetryMost = 1024;  // windows after which the slower way is tried again; at first, a 64th of it
 
 // Zeros, aligned to a line of the cache.
