@@ -82,6 +82,8 @@ class Loaded:
         sums = [(width, low.array(("sum", *key))) for key, width in low.sums.items()]
         sizes = [kernel.size(key, input_size) for key in low.matrices]
         self.sums, self.is_double = low.sums, is_double
+        self.packing: tuple[list[tuple[int, int, int, int, int, bool, int]], int] | None = None
+        self.begins: list[int] = []
         self.program = core().Program(
             low.instructions, low.slots, fields, sizes, sums, low.cleared, len(low.arrays), is_backward, is_double
         )
@@ -106,15 +108,14 @@ class Loaded:
         threads: int,
         reverse: bool,
         arrays: "Arrays",
-        panels: Mapping[MatrixKey, Tensor],
+        panels: Sequence[int],
         flags: "_Flags",
         start: int,
     ) -> None:
         """Run it over so many steps from `start` on."""
         valid, resets, more = flags.at(start, T)
         addresses = arrays.addresses(self.keys, start)
-        packed = [panels[key].data_ptr() for key in self.matrices]
-        self.program.run(T, B, threads, reverse, addresses, packed, valid, resets, more)
+        self.program.run(T, B, threads, reverse, addresses, panels, valid, resets, more)
 
 
 class Arrays:
@@ -124,9 +125,11 @@ class Arrays:
         whole: (T, B, width): all steps.
         some: (S, B, width): the steps at hand.
         rows: (B, width) or (width,).
+        held: What else must live as long.
     """
 
     def __init__(self) -> None:
+        self.held: list[Tensor] = []
         self.whole: dict[Key, Tensor] = {}
         self.some: dict[Key, Tensor] = {}
         self.rows: dict[Key, Tensor] = {}
@@ -264,36 +267,44 @@ class Kernel:
         rows = next(v.width for v in self.graph.values if v.op == "M" and v.name == key.name)
         return key.rows * rows, rows, first, width
 
-    def packed(self, keys: Iterable[MatrixKey], tensors: Sequence[Tensor], threads: int) -> dict[MatrixKey, Tensor]:
-        """Matrices in panels."""
-        native, panels, todo = core(), {}, []
+    def packed(self, program: Loaded, tensors: Sequence[Tensor], threads: int) -> tuple[Tensor, list[int]]:
+        """A program's matrices in panels: the memory that holds them, and where in it each begins."""
         x = tensors[0]
-        is_double = x.dtype == torch.float64
-        for key in dict.fromkeys(keys):
-            matrix = self._matrix(key, tensors)
-            row, rows, column, columns = self._extent(key, x.shape[-1])
-            if key.letter == "U" and self.spec.heads > 1:
-                heads = self.spec.heads
-                rows, columns, row = rows // heads, columns // heads, row // heads
-                blocks = [matrix[head, row : row + rows] for head in range(heads)]
-            else:
-                blocks = [matrix[row : row + rows, column : column + columns]]
-            size = native.packed_size(is_double, rows, columns, key.transposed)
-            panels[key] = BLOCKS.empty([len(blocks) * size], x)
-            start = panels[key].data_ptr()
-            for n, block in enumerate(blocks):
-                place = start + n * size * x.element_size()
-                todo.append((block.data_ptr(), rows, columns, block.stride(0), key.transposed, place))
-        native.pack(is_double, todo, threads if sum(v.numel() for v in panels.values()) > SHARED_WORK else 1)
-        return panels
+        if program.packing is None:
+            program.packing = self._packing(program, x.shape[-1])
+        places, total = program.packing
+        memory = BLOCKS.empty([total], x)
+        start, size, todo = memory.data_ptr(), x.element_size(), []
+        for tensor, first, rows, columns, stride, transposed, place in places:
+            matrix = tensors[tensor].data_ptr() + first * size
+            todo.append((matrix, rows, columns, stride, transposed, start + place * size))
+        core().pack(program.is_double, todo, threads if total > SHARED_WORK else 1)
+        return memory, [start + place * size for place in program.begins]
 
-    def _matrix(self, key: MatrixKey, tensors: Sequence[Tensor]) -> Tensor:
+    def _packing(self, program: Loaded, input_size: int) -> tuple[list[tuple[int, int, int, int, int, bool, int]], int]:
+        """For each matrix or block of one: its tensor, where in that it begins, rows, columns, how far rows lie apart,
+        whether it is transposed, and where its panels begin; and the numbers that all panels take."""
+        spec, places, total = self.spec, [], 0
+        program.begins = []
+        for key in program.matrices:
+            row, rows, column, columns = self._extent(key, input_size)
+            stride = input_size if key.letter == "W" else sum(self.operands[key.letter, key.name])
+            blocks = spec.heads if key.letter == "U" else 1
+            rows, row, columns, stride = rows // blocks, row // blocks, columns // blocks, stride // blocks
+            size = core().packed_size(program.is_double, rows, columns, key.transposed)
+            program.begins.append(total)
+            for n in range(blocks):  # (heads, gates * rows, columns)
+                first = (n * len(spec.gates) * rows + row) * stride + column
+                places.append((self._tensor(key), first, rows, columns, stride, key.transposed, total))
+                total += size
+        return places, total
+
+    def _tensor(self, key: MatrixKey) -> int:
+        """Which of the tensors holds a matrix."""
         if key.letter == "W":
-            return tensors[1]
+            return 1
         first = 2 + self.spec.has_bias
-        return tensors[
-            first if key.letter == "U" else first + bool(self.spec.gates) + self.spec.matrices.index(key.name)
-        ]
+        return first if key.letter == "U" else first + bool(self.spec.gates) + self.spec.matrices.index(key.name)
 
     # --- runs --------------------------------------------------------------------------------------------------------
 
@@ -390,12 +401,19 @@ class Kernel:
         threads = self._threads(T, B)
         projects = self._projects(tensors, threads)
         program = self._program("keep" if keep else "drop", x.dtype, projects, I)
-        panels, flags = self.packed(program.matrices, tensors, threads), _Flags(mask, reset)
-        for i in self.kept_apart if keep else ():
+        (memory, panels), flags = self.packed(program, tensors, threads), _Flags(mask, reset)
+        arrays.held.append(memory)
+        if keep and self.kept_apart:
             into = arrays.whole if whole else arrays.some
             # A step that no row of a tile takes is not run, and its δ, zero, is multiplied with what stands here.
-            made = BLOCKS.zeros if mask is not None and i in self._multiplied else BLOCKS.empty
-            into["kept", i] = made((T if whole else S, B, self.graph[i].width), x)
+            made = (
+                BLOCKS.zeros if mask is not None and not self._multiplied.isdisjoint(self.kept_apart) else BLOCKS.empty
+            )
+            widths = [self.graph[i].width for i in self.kept_apart]
+            steps = T if whole else S
+            parts = made([steps * B * sum(widths)], x).split([steps * B * width for width in widths])
+            for i, width, part in zip(self.kept_apart, widths, parts, strict=True):
+                into["kept", i] = part.view(steps, B, width)
         z = None
         if ("z",) in program.keys:
             z = arrays.some["z",] = BLOCKS.empty((min(S, T), B, len(W)), x)
@@ -424,6 +442,29 @@ class Kernel:
         return found | {
             ("states", self.graph[a].name, self.graph[a].part) for a in self._multiplied if self.graph[a].op == "old"
         }
+
+    @cached_property
+    def products(self) -> list["_Product"]:
+        """The products whose matrices have gradients that are made outside the core."""
+        found = [i for i in self.adjoint.of_product if self.spec.heads or self.graph[i].op == "M"]
+        return _together([self._product(i) for i in found])
+
+    def _product(self, i: int) -> "_Product":
+        """A product with a matrix, as its gradient is made."""
+        value, graph, spec = self.graph[i], self.graph, self.spec
+        delta = self.adjoint.of_product[i]
+        gates = [g for g, d in self.adjoint.of_x.items() if d == delta]
+        if gates:
+            gate = value.name if value.name in gates else gates[0]
+            source: Key = ("dz",)
+            column = self.form.gates.index(gate) * spec.hidden_size
+        else:
+            source, column = ("dproduct", i), 0
+        row = spec.gates.index(value.name) * spec.hidden_size if value.op == "U" else value.part * value.width
+        first = 2 + spec.has_bias
+        place = first if value.op == "U" else first + bool(spec.gates) + spec.matrices.index(value.name)
+        columns = sum(graph[a].width for a in value.args)
+        return _Product(place, row, value.width, columns, source, column, value.args)
 
     def widths_saved(self, fields: int) -> list[int]:
         """The widths of what `forward` saves in mode KEEP, (T, B, width) each."""
@@ -476,12 +517,13 @@ class Kernel:
                 arrays.whole.pop(("states", *part), None)
                 arrays.some["states", *part] = BLOCKS.empty((S, B, width), x)
             again = self._run_of(tensors, arrays, mask, reset, reverse, S, keep=True, whole=False)
-        panels = self.packed(program.matrices, tensors, threads)
+        memory, panels = self.packed(program, tensors, threads)
+        arrays.held.append(memory)
         for key in program.keys:
             if key[0] in ("dproduct", "operand"):
                 arrays.some[key] = BLOCKS.empty((S, B, self.graph[key[1]].width), x)
-            elif key[0] == "sum":
-                arrays.rows[key] = x.new_zeros(program.sums[key[1:]])
+        sums = x.new_zeros(sum(program.sums.values())).split([*program.sums.values()])
+        arrays.rows |= {("sum", *key): part for key, part in zip(program.sums, sums, strict=True)}
         dz = arrays.some["dz",] = (BLOCKS.empty if len(self.adjoint.of_x) == G else BLOCKS.zeros)((S, B, G * H), x)
         if projects:
             arrays.whole["dinput",] = BLOCKS.empty((T, B, I), x)
@@ -493,8 +535,12 @@ class Kernel:
             arrays.rows["carry", *part] = (
                 x.new_zeros(B, width) if final is None else final.clone(memory_format=torch.contiguous_format)
             )
-            arrays.rows["of_reset", *part] = x.new_zeros(B, width)
-        of_x = gradients.of_x if wanted[0] and not projects else None
+            if reset is not None:
+                arrays.rows["of_reset", *part] = x.new_zeros(B, width)
+        of_x = None
+        if wanted[0]:
+            gradients.of_x = arrays.whole["dinput",] if projects else BLOCKS.empty((T, B, I), x)
+            of_x = None if projects else gradients.of_x
         chunks = [(start, min(start + S, T)) for start in range(0, T, S)]
         chunks = chunks if reverse else chunks[::-1]
         first = [arrays.rows["begun", *p] for p in parts]
@@ -518,8 +564,6 @@ class Kernel:
             if of_x is not None:
                 torch.mm(dz[: stop - start].flatten(0, 1), W, out=of_x[start:stop].flatten(0, 1))
             gradients.add(arrays, reset, reverse, start, stop)
-        if projects:
-            gradients.of_x = arrays.whole["dinput",]
         return gradients.all(arrays, reset is not None)
 
 
@@ -534,12 +578,10 @@ class _Gradients:
 
     def __init__(self, kernel: Kernel, tensors: Sequence[Tensor], wanted: Sequence[bool]) -> None:
         self.kernel, self.tensors, self.wanted = kernel, tensors, wanted
-        self.of_x = BLOCKS.empty(tensors[0].shape, tensors[0]) if wanted[0] else None
+        self.of_x: Tensor | None = None
         self.first = 2 + kernel.spec.has_bias
         self.found: dict[int, Tensor] = {}
-        of_products = [i for i in kernel.adjoint.of_product if kernel.spec.heads or kernel.graph[i].op == "M"]
-        self.products = [self._product(i) for i in of_products]
-        self.products = _together([p for p in self.products if wanted[p.tensor]])
+        self.products = [p for p in kernel.products if wanted[p.tensor]]
         if wanted[1]:
             self.found[1] = BLOCKS.empty(tensors[1].shape, tensors[1])
         for p in self.products:
@@ -549,22 +591,6 @@ class _Gradients:
             )
         self.slim: dict[tuple[object, ...], tuple[Tensor, Tensor]] = {}  # by key the gradient, and its transpose so far
         self.begun: set[tuple[object, ...]] = set()  # what has been written to, and is added to from now on
-
-    def _product(self, i: int) -> "_Product":
-        kernel = self.kernel
-        value, graph, spec = kernel.graph[i], kernel.graph, kernel.spec
-        delta = kernel.adjoint.of_product[i]
-        gates = [g for g, d in kernel.adjoint.of_x.items() if d == delta]
-        if gates:
-            gate = value.name if value.name in gates else gates[0]
-            source: Key = ("dz",)
-            column = kernel.form.gates.index(gate) * spec.hidden_size
-        else:
-            source, column = ("dproduct", i), 0
-        row = spec.gates.index(value.name) * spec.hidden_size if value.op == "U" else value.part * value.width
-        place = self.first if value.op == "U" else self.first + bool(spec.gates) + spec.matrices.index(value.name)
-        columns = sum(graph[a].width for a in value.args)
-        return _Product(place, row, value.width, columns, source, column, value.args)
 
     def add(self, arrays: Arrays, reset: Tensor | None, reverse: bool, start: int, stop: int) -> None:
         """Add what the steps from `start` to `stop` give."""

@@ -122,7 +122,7 @@ class Steps:
         loaded = Loaded(kernel, low, is_backward=False, is_double=is_double, input_size=layer.input_size)
         rows = kernel.constants(tensors).rows
         arrays = [rows[key].clone() if key in rows else None for key in loaded.keys]
-        panels = kernel.packed(loaded.matrices, tensors, threads=1)
+        memory, panels = kernel.packed(loaded, tensors, threads=1)
         W = torch.cat([_of_gate(tensors[1], kernel.form.gates, g, H) for g in layer.gates])
         bias = None
         if layer.form.has_bias:
@@ -132,11 +132,11 @@ class Steps:
             whole = tensors[2 + layer.form.has_bias]
             U = self._packed(torch.cat([_of_gate(whole, kernel.spec.gates, g, H) for g in layer.folded]))
         W = self._packed(W)
-        self._held += [loaded.program, arrays, panels, bias, U, W]
+        self._held += [loaded.program, arrays, memory, bias, U, W]
         return (
             loaded.program,
             [0 if v is None else v.data_ptr() for v in arrays],
-            [panels[key].data_ptr() for key in loaded.matrices],
+            panels,
             parts,
             len(next(iter(kernel.step.old.values()))),
             layer.input_size,
