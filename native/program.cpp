@@ -70,11 +70,14 @@ int64_t packed_size(bool is_double, int32_t rows, int32_t columns, bool transpos
 }
 
 void pack(bool is_double, const std::vector<Packing>& all, int32_t threads) {
-  const auto pack_one = is_double ? kernels().pack_f64 : kernels().pack_f32;
-  threads = std::max(1, std::min(threads, int32_t(all.size())));
+  const auto pack_some = is_double ? kernels().pack_f64 : kernels().pack_f32;
+  const int32_t panel = is_double ? kernels().panel_f64 : kernels().panel_f32;
+  threads = std::max(1, threads);
   in_parallel(threads, [&](int k) {
-    for (size_t i = k; i < all.size(); i += threads)
-      pack_one(all[i].matrix, all[i].rows, all[i].columns, all[i].stride, all[i].transposed, all[i].panels);
+    for (const Packing& one : all) {
+      const int32_t panels = ((one.transposed ? one.columns : one.rows) + panel - 1) / panel;
+      pack_some(one, int32_t(int64_t(panels) * k / threads), int32_t(int64_t(panels) * (k + 1) / threads));
+    }
   });
 }
 

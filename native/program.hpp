@@ -37,13 +37,6 @@ void run(const Program& program, const Call& call);
 // The numbers that a matrix takes in panels, and the panels themselves.
 int64_t packed_size(bool is_double, int32_t rows, int32_t columns, bool transposed);
 
-struct Packing {
-  const void* matrix;
-  int32_t rows, columns, stride;
-  bool transposed;
-  void* panels;
-};
-
 void pack(bool is_double, const std::vector<Packing>& all, int32_t threads);
 
 }  // namespace recurra

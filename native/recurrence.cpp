@@ -62,17 +62,31 @@ inline Vector<T> spread(T x) {
 
 // --- products -------------------------------------------------------------------------------------------------------
 
-// A matrix in panels of kPanel columns, each panel a row after another, filled up with zeros: what the product reads one
-// number after another. With `transposed`, of the matrix's transpose.
+// Some panels of a matrix, of kPanel columns each, a panel a row after another, filled up with zeros: what the product
+// reads one number after another. With `transposed`, of the matrix's transpose.
 template <typename T>
-void pack(const void* matrix, int32_t rows, int32_t columns, int32_t stride, bool transposed, void* panels) {
-  const T* W = static_cast<const T*>(matrix);
-  T* out = static_cast<T*>(panels);
-  const int width = transposed ? columns : rows, operand = transposed ? rows : columns;
-  for (int j = 0; j < width; j += kPanel<T>)
-    for (int k = 0; k < operand; ++k)
-      for (int n = j; n < j + kPanel<T>; ++n)
-        *out++ = n >= width ? T(0) : transposed ? W[size_t(k) * stride + n] : W[size_t(n) * stride + k];
+void pack(const Packing& p, int32_t first, int32_t last) {
+  constexpr int kBlock = 16;  // numbers of a row that go to as many rows of a panel while these are in cache
+  const T* W = static_cast<const T*>(p.matrix);
+  const int width = p.transposed ? p.columns : p.rows, operand = p.transposed ? p.rows : p.columns;
+  const size_t stride = p.stride;
+  for (int panel = first; panel < last; ++panel) {
+    const int j = panel * kPanel<T>, count = std::min(kPanel<T>, width - j);
+    T* const out = static_cast<T*>(p.panels) + size_t(panel) * kPanel<T> * operand;
+    if (count < kPanel<T>) std::fill_n(out, size_t(kPanel<T>) * operand, T(0));
+    if (p.transposed) {
+      for (int k = 0; k < operand; ++k) std::copy_n(W + k * stride + j, count, out + size_t(k) * kPanel<T>);
+      continue;
+    }
+    int k = 0;
+    for (; k + kBlock <= operand; k += kBlock)
+      for (int n = 0; n < count; ++n) {
+        const T* const row = W + (j + n) * stride + k;
+        for (int i = 0; i < kBlock; ++i) out[size_t(k + i) * kPanel<T> + n] = row[i];
+      }
+    for (; k < operand; ++k)
+      for (int n = 0; n < count; ++n) out[size_t(k) * kPanel<T> + n] = W[(j + n) * stride + k];
+  }
 }
 
 // Rows times a matrix in panels; to C, with what is added.

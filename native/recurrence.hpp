@@ -107,14 +107,22 @@ struct Stepping {
                    int32_t c_stride, const void* added, int32_t added_stride);
 };
 
+// A matrix that is put into panels.
+struct Packing {
+  const void* matrix;
+  int32_t rows, columns, stride;  // stride: from row to row
+  bool transposed;
+  void* panels;
+};
+
 // What is compiled once for each instruction set.
 struct Kernels {
   const char* name;
   int32_t panel_f32, panel_f64;  // columns of a panel
   void (*run_f32)(const Job&, int32_t first_row, int32_t last_row, void* sums);
   void (*run_f64)(const Job&, int32_t first_row, int32_t last_row, void* sums);
-  void (*pack_f32)(const void* matrix, int32_t rows, int32_t columns, int32_t stride, bool transposed, void* panels);
-  void (*pack_f64)(const void* matrix, int32_t rows, int32_t columns, int32_t stride, bool transposed, void* panels);
+  void (*pack_f32)(const Packing& packing, int32_t first_panel, int32_t last_panel);
+  void (*pack_f64)(const Packing& packing, int32_t first_panel, int32_t last_panel);
   Stepping step_f32, step_f64;
 };
 
