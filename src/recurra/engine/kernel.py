@@ -34,7 +34,7 @@ PROJECTED_IN_CORE = 3 << 17
 ROWS_TO_PROJECT = 6
 """Rows of a thread from which on the core's products are as quick as those of a whole sequence at once."""
 
-SLIM = 64
+SLIM = 128
 """Columns of a matrix up to which its gradient is quicker made as a transpose (measured)."""
 
 Part = tuple[str, int]
