@@ -1,8 +1,8 @@
 """A cell along time in the compiled core, as PyTorch sees it: with derivatives, as operators, with a way back to eager.
 
-`Fused.run` does what `recurra.engine.eager.run` does. In plain code it goes through an `autograd.Function`; where PyTorch
-compiles, exports or looks on, through the operators `recurra::along` and `recurra::along_backward`, which say what
-shapes they give without being run. A derivative of the derivative is taken from the same program in tensor code.
+`Fused.run` does what `recurra.engine.eager.run` does. In plain code it goes through an `autograd.Function`; where
+PyTorch compiles, exports or looks on, through the operators `recurra::along` and `recurra::along_backward`, which say
+what shapes they give without being run. A derivative of the derivative is taken from the same program in tensor code.
 """
 
 from collections.abc import Mapping, Sequence
@@ -302,7 +302,7 @@ def _along(
 ) -> list[Tensor]:
     kernel = kernel_of(program)
     ran = kernel.forward([v.contiguous() for v in tensors], mask, reset, reverse, fields, mode)
-    return [*ran.along, *ran.final, *(ran.saved if mode == KEEP else [])]
+    return _apart([*ran.along, *ran.final, *(ran.saved if mode == KEEP else [])])
 
 
 @_along.register_fake
@@ -350,7 +350,20 @@ def _along_backward(
         mode,
         wanted,
     )
-    return [torch.zeros_like(v) if g is None else g for g, v, w in zip(found, tensors, wanted, strict=True) if w]
+    return _apart(
+        [torch.zeros_like(v) if g is None else g for g, v, w in zip(found, tensors, wanted, strict=True) if w]
+    )
+
+
+def _apart(tensors: list[Tensor]) -> list[Tensor]:
+    """The same values; those behind others in one memory are copied, for an operator's results may not share any."""
+    places: set[int] = set()
+    found = []
+    for tensor in tensors:
+        place = tensor.untyped_storage().data_ptr()
+        found.append(tensor.clone() if place in places or tensor.storage_offset() else tensor)
+        places.add(place)
+    return found
 
 
 @_along_backward.register_fake
