@@ -487,11 +487,12 @@ class Tiles {
         for (int m = 0; m < rows; ++m) std::copy_n(pointers_[i.a] + size_t(m) * a, w, pointers_[i.d] + size_t(m) * d);
         return;
       }
-      case Op::row_sum: {
+      case Op::row_sum:
+      case Op::row_dot: {
         const int w = job_.slots[i.a].width;
         for (int m = 0; m < rows; ++m) {
-          const T* v = pointers_[i.a] + size_t(m) * w;
-          const T sum = total(v, w);
+          const T* const v = pointers_[i.a] + size_t(m) * w;
+          const T sum = i.op == Op::row_sum ? total(v, nullptr, w) : total(v, pointers_[i.b] + size_t(m) * w, w);
           pointers_[i.d][m] = i.aux ? pointers_[i.d][m] + sum : sum;
         }
         return;
@@ -537,13 +538,22 @@ class Tiles {
     return slot.kind == Kind::stream ? int(job_.arrays[slot.array].row) : slot.width;
   }
 
-  static T total(const T* v, int count) {
-    T parts[8] = {};
+  // The sum over a row of v, or of v times w, in as many short sums as an addition takes to be ready.
+  static T total(const T* v, const T* w, int count) {
+    constexpr int kShort = 4;
+    Vector<T> parts[kShort] = {};
     int i = 0;
-    for (; i + 8 <= count; i += 8)
-      for (int k = 0; k < 8; ++k) parts[k] += v[i + k];
-    for (; i < count; ++i) parts[0] += v[i];
-    return ((parts[0] + parts[1]) + (parts[2] + parts[3])) + ((parts[4] + parts[5]) + (parts[6] + parts[7]));
+    for (; i + kShort * kLanes<T> <= count; i += kShort * kLanes<T>)
+      for (int k = 0; k < kShort; ++k) {
+        const Vector<T> a = load(v + i + k * kLanes<T>);
+        parts[k] += w ? a * load(w + i + k * kLanes<T>) : a;
+      }
+    for (; i + kLanes<T> <= count; i += kLanes<T>) parts[0] += w ? load(v + i) * load(w + i) : load(v + i);
+    const Vector<T> part = (parts[0] + parts[1]) + (parts[2] + parts[3]);
+    T sum = T(0);
+    for (int k = 0; k < kLanes<T>; ++k) sum += part[k];
+    for (; i < count; ++i) sum += w ? v[i] * w[i] : v[i];
+    return sum;
   }
 };
 

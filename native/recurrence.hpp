@@ -19,6 +19,7 @@ enum class Op : int32_t {
   broadcast,   // d, of any width, from a, of width 1
   move,        // d = a, whatever lies between their rows
   row_sum,     // d, of width 1: the sum over a row of a, and of d before where aux is 1
+  row_dot,     // likewise of a times b
   accumulate,  // the sum over rows and steps of a is added to sum number aux
   product,     // d = a times matrix number aux, and c where it is given
 };

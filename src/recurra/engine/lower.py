@@ -39,7 +39,7 @@ ON_NUMBERS = (
 )
 """The core's operations on each number by itself, in its order."""
 
-ON_ROWS = ("broadcast", "move", "row_sum", "accumulate", "product")
+ON_ROWS = ("broadcast", "move", "row_sum", "row_dot", "accumulate", "product")
 OPS = {name: i for i, name in enumerate((*ON_NUMBERS, *ON_ROWS))}
 KINDS = {name: i for i, name in enumerate(("scratch", "stream", "old", "carry", "number", "vector"))}
 
@@ -248,6 +248,11 @@ class _Builder:
                 continue
             value = graph[i]
             op, args = value.op, value.args
+            if op == "row_sum":  # of products of two values, which nobody else wants
+                both = {a: graph[a].args for a in args if alone(a, ("mul",))}
+                both = {a: v for a, v in both.items() if all(graph[b].width == graph[a].width for b in v)}
+                gone |= {*both}
+                args = tuple(b for a in args for b in both.get(a, (a, -1)))
             if op == "mul":
                 for given, slope in (args, args[::-1]):
                     found = self._slope(slope)
@@ -301,10 +306,11 @@ class _Builder:
         elif op in PRODUCTS:
             self._product(i, i, args, -1)
         elif op == "row_sum":
-            sources = [self.as_rows(a, self.graph[a].width) for a in args]
+            pairs = list(zip(args[::2], args[1::2], strict=True))
+            sources = [[self.as_rows(a, self.graph[a].width) for a in pair if a >= 0] for pair in pairs]
             d = self.of(i)
             for k, source in enumerate(sources):
-                self.emit("row_sum", d, [source], aux=min(k, 1))
+                self.emit("row_dot" if len(source) > 1 else "row_sum", d, source, aux=min(k, 1))
         elif op != "x":  # which is projected or fetched when it is first asked for
             sources = [self.as_wide(a, value.width) for a in args]
             self.emit(op, self.of(i), sources)

@@ -87,6 +87,8 @@ class Graph:
         values = [self[i] for i in args]
         if all(v.op == "number" for v in values):
             return self.number(sum(v.number * v.width for v in values))
+        if all(v.op == "neg" for v in values):
+            return self.apply("neg", self.row_sum([v.args[0] for v in values]))
         return self.add(Value("row_sum", tuple(args), width=1, fixed=all(v.fixed for v in values)))
 
     def apply(self, op: str, *args: int) -> int:
