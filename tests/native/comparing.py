@@ -43,7 +43,8 @@ class Case:
         dtype: What the core computes in.
         flags: Which of "lengths", "mask" and "reset" are given, in one text.
         has_state: Whether the state before the first step is given, and has a gradient.
-        cotangents: Which results have a gradient, and how it lies in memory.
+        cotangents: Which results have a gradient, and how it lies in memory; of "output", "final" and "one step" the
+            states at every step are not even asked for.
         frozen: Parameters whose names hold this have none.
         of_x: Whether x has one.
         options: Of the layer.
@@ -162,9 +163,10 @@ def results(layer: Recurrent, at: Case, on: Given, seed: int = 2) -> dict[str, T
     dtype = next(layer.parameters()).dtype
     x = on.x.to(dtype).requires_grad_(at.of_x)
     state = None if on.state is None else [v.to(dtype).requires_grad_() for v in on.state]
-    output, final, every = layer(x, state, **on.flags, return_states=True)
-    names = [f"{kind} {name}" for kind in ("last", "every") for name in layer.state_type._fields]
-    finals, everys = flat(final), flat(every)
+    with_states = at.cotangents not in ("output", "final", "one step")  # else one field is asked for at every step
+    output, final, *more = layer(x, state, **on.flags, return_states=with_states)
+    names = [f"{kind} {name}" for kind in ("last", "every")[: 1 + with_states] for name in layer.state_type._fields]
+    finals, everys = flat(final), flat(more)
     torch.manual_seed(seed)
     pairs = zip([output, *finals, *everys], cotangents(at, output, finals, everys), strict=True)
     begun = [(v, g) for v, g in pairs if g is not None and v.requires_grad]

@@ -122,7 +122,7 @@ def test_first_and_second_gradients_by_differences(name: str) -> None:
         return tuple(flat(functional_call(layer, given, (x,), {"mask": mask, "reset": reset})[0]))
 
     leaves = (random(2, 2, 2).requires_grad_(), *(v.detach().normal_(std=0.7).requires_grad_() for v in values))
-    assert gradcheck(run, leaves, check_forward_ad=True, fast_mode=True)
+    assert gradcheck(run, leaves, check_forward_ad=True, check_batched_grad=True, fast_mode=True)
     assert gradgradcheck(run, leaves, fast_mode=True)
 
 
