@@ -154,9 +154,13 @@ class Numbers {
   }
 };
 
+void expect_idle(const Bound& bound) {
+  if (bound.in_use) throw std::runtime_error("a stream takes one step after another, and another thread is at one");
+}
+
 void run(Bound& bound, const void* x, void* y, int64_t steps) {
   Stream& stream = bound.stream;
-  if (bound.in_use) throw std::runtime_error("a stream takes one step after another, and another thread is at one");
+  expect_idle(bound);
   if (steps * stream.work() < kWorthReleasing) return stream.run(x, y, steps);
   bound.in_use = true;
   {
@@ -213,9 +217,11 @@ void add_stream(nb::module_& module) {
            "None where x or y is nothing that it can be taken with.")
       .def("block", &block, nb::arg("x"), nb::arg("y"), "Takes as many steps as x has; false where x or y does not do.")
       .def("read", [](const Bound& bound, int32_t layer, int32_t part, uintptr_t into) {
+             expect_idle(bound);
              std::memcpy(reinterpret_cast<void*>(into), bound.stream.state(layer, part), bytes_of(bound.stream, layer, part));
            }, nb::arg("layer"), nb::arg("part"), nb::arg("into"), "Copies a part of a layer's state, (rows, width).")
       .def("write", [](Bound& bound, int32_t layer, int32_t part, uintptr_t from) {
+             expect_idle(bound);
              std::memcpy(bound.stream.state(layer, part), reinterpret_cast<const void*>(from), bytes_of(bound.stream, layer, part));
            }, nb::arg("layer"), nb::arg("part"), nb::arg("from_"), "Sets a part of a layer's state.");
 }

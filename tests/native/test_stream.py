@@ -501,6 +501,7 @@ def test_threads_of_python_have_a_stream_each_or_are_told() -> None:
         try:
             for _ in range(5):
                 shared.block(x)
+                shared.reset()
         except RuntimeError as error:
             told.append(str(error))
 

@@ -121,6 +121,7 @@ class Stream:
 
         Raises:
             ValueError: A type or size that does not fit.
+            RuntimeError: Another thread is at a step.
         """
         y = self._step(x, out)
         return self._run(x, out, along=False) if y is None else y
@@ -137,6 +138,7 @@ class Stream:
 
         Raises:
             ValueError: A type or size that does not fit.
+            RuntimeError: Another thread is at a step.
         """
         return self._run(x, out, along=True)
 
