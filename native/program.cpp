@@ -1,12 +1,31 @@
 #include "program.hpp"
 
 #include <algorithm>
+#include <memory>
 
 #include "instruction_sets.hpp"
 #include "threads.hpp"
 
 namespace recurra {
 namespace {
+
+// Numbers of matrices from which on it is worth while to share out the units of a step, and to wait for each other.
+constexpr size_t kSharedFrom = 1 << 17;
+
+// The sums of all threads are added to where they belong.
+template <typename T>
+void add(const Program& program, const Call& call, const std::vector<std::vector<T>>& sums) {
+  size_t offset = 0;
+  for (const Sum& sum : program.sums) {
+    T* out = static_cast<T*>(call.arrays[sum.array].data);
+    for (int32_t i = 0; i < sum.width; ++i) {
+      T total = T(0);
+      for (const auto& one : sums) total += one[offset + i];
+      out[i] += total;
+    }
+    offset += sum.width;
+  }
+}
 
 template <typename T>
 void run_as(const Program& program, const Call& call) {
@@ -37,21 +56,21 @@ void run_as(const Program& program, const Call& call) {
   const int threads = std::max(1, std::min(call.threads, call.rows));
   std::vector<std::vector<T>> sums(threads, std::vector<T>(width, T(0)));
   const auto run_rows = sizeof(T) == 4 ? kernels().run_f32 : kernels().run_f64;
+  const Stepping& step = sizeof(T) == 4 ? kernels().step_f32 : kernels().step_f64;
+  size_t numbers = 0;
+  for (const Matrix& matrix : program.matrices) numbers += size_t(matrix.operand) * matrix.width;
+  if (call.rows < call.threads && numbers >= kSharedFrom && step.is_shared(job)) {
+    std::unique_ptr<void, void (*)(void*)> opened(step.open(job, sums[0].data()), step.close);
+    Barrier barrier;
+    in_team(call.threads, [&](int part, int parts) { step.run_in_team(opened.get(), part, parts, barrier); });
+    return add(program, call, sums);
+  }
   const int each = (call.rows + threads - 1) / threads;
   in_parallel(threads, [&](int k) {
     const int first = std::min(k * each, int(call.rows)), last = std::min(first + each, int(call.rows));
     if (first < last) run_rows(job, first, last, sums[k].data());
   });
-  size_t offset = 0;
-  for (const Sum& sum : program.sums) {
-    T* out = static_cast<T*>(call.arrays[sum.array].data);
-    for (int32_t i = 0; i < sum.width; ++i) {
-      T total = T(0);
-      for (const auto& one : sums) total += one[offset + i];
-      out[i] += total;
-    }
-    offset += sum.width;
-  }
+  add(program, call, sums);
 }
 
 }  // namespace

@@ -279,6 +279,25 @@ class Tiles {
     for (int f = 0; f < job.field_count; ++f) held_.emplace_back(size_t(most_) * job.fields[f].width);
   }
 
+  // One of several threads that share out the columns of the same rows, and what all rows of `whole` lie in.
+  Tiles(const Tiles& whole, int part, int parts, Barrier& barrier)
+      : job_(whole.job_), first_(whole.first_), last_(whole.last_), most_(whole.most_), pointers_(whole.pointers_),
+        old_(whole.old_), sums_(whole.sums_), part_(part), parts_(parts), barrier_(&barrier) {}
+
+  // Whether columns can be shared out: nothing that concerns whole rows but products.
+  static bool is_shared(const Job& job) {
+    if (job.valid || job.resets) return false;
+    for (int s = 0; s < job.slot_count; ++s)
+      if (job.slots[s].kind != Kind::number && job.slots[s].width < 2 * kPanel<T>) return false;
+    for (int k = 0; k < job.matrix_count; ++k)
+      if (job.matrices[k].blocks > 1) return false;
+    for (int i = 0; i < job.instruction_count; ++i) {
+      const Op op = job.instructions[i].op;
+      if (op == Op::broadcast || op == Op::row_sum || op == Op::row_dot) return false;
+    }
+    return true;
+  }
+
   void run() {
     const bool down = job_.from_the_end != job_.backward;
     const int rows = last_ - first_, tiles = (rows + most_ - 1) / most_;  // as even as can be: a tile of one row is dear
@@ -298,6 +317,8 @@ class Tiles {
   std::vector<T*> pointers_, old_, sums_;
   std::vector<T> own_;
   std::vector<std::vector<T>> held_;
+  const int part_ = 0, parts_ = 1;  // of a team
+  Barrier* const barrier_ = nullptr;
   const uint8_t* some_taken_ = nullptr;  // by row, where not all rows of the tile take the step
 
   // What is computed of a tile stays in the first-level cache if it has few rows; but where the matrices are larger than
@@ -385,7 +406,8 @@ class Tiles {
       for (int m = 0; m < rows; ++m) {
         T* carry = array(field.carry) + size_t(row + m) * field.width;
         const T* given = at(field.given, t, row + m);
-        for (int i = 0; i < field.width; ++i) carry[i] += given[i];
+        const int end = from_column(part_ + 1, field.width);
+        for (int i = from_column(part_, field.width); i < end; ++i) carry[i] += given[i];
       }
     }
   }
@@ -433,6 +455,10 @@ class Tiles {
   void program(int rows) {
     const Instruction* const end = job_.instructions + job_.instruction_count;
     for (const Instruction* i = job_.instructions; i < end;) {
+      if (i->op == Op::product && barrier_) {
+        i = in_team(i, end, rows);
+        continue;
+      }
       if (i->op >= Op::broadcast) {
         on_rows(*i++, rows);
         continue;
@@ -440,15 +466,39 @@ class Tiles {
       const int width = job_.slots[i->d].width;
       const Instruction* stop = i + 1;
       while (stop < end && stop->op < Op::broadcast && job_.slots[stop->d].width == width) ++stop;
-      on_numbers(i, stop, rows * width);
+      if (parts_ == 1)
+        on_numbers(i, stop, 0, rows * width);
+      else
+        for (int m = 0; m < rows; ++m)
+          on_numbers(i, stop, m * width + from_column(part_, width), m * width + from_column(part_ + 1, width));
       i = stop;
     }
   }
 
+  // Products one after another, of which each thread makes some columns, once all have what is multiplied; and nobody
+  // goes on to write over that before all are done. Returns the first instruction behind them.
+  const Instruction* in_team(const Instruction* i, const Instruction* end, int rows) {
+    const Instruction* const begin = i;
+    barrier_->wait(parts_);
+    for (; i < end && i->op == Op::product; ++i) {
+      for (const Instruction* before = begin; before < i; ++before)
+        if (before->d == i->a) {
+          barrier_->wait(parts_);
+          break;
+        }
+      on_rows(*i, rows);
+    }
+    barrier_->wait(parts_);
+    return i;
+  }
+
+  // Where a thread's columns begin.
+  int from_column(int part, int width) const { return part == parts_ ? width : width * part / parts_ / kPanel<T> * kPanel<T>; }
+
   // Instructions on each number, one after another over a chunk that stays in the first-level cache.
-  void on_numbers(const Instruction* begin, const Instruction* end, int count) {
-    for (int start = 0; start < count; start += kChunk) {
-      const int length = std::min(kChunk, count - start), whole = length / kLanes<T> * kLanes<T>;
+  void on_numbers(const Instruction* begin, const Instruction* end, int from, int to) {
+    for (int start = from; start < to; start += kChunk) {
+      const int length = std::min(kChunk, to - start), whole = length / kLanes<T> * kLanes<T>;
       for (const Instruction* i = begin; i < end; ++i) {
         T *d = place(i->d, start), *a = place(i->a, start), *b = place(i->b, start), *c = place(i->c, start);
         if (whole) pointwise(i->op, whole, d, a, b, c);
@@ -483,8 +533,10 @@ class Tiles {
         return;
       }
       case Op::move: {
-        const int w = job_.slots[i.d].width, d = row_of(i.d), a = row_of(i.a);
-        for (int m = 0; m < rows; ++m) std::copy_n(pointers_[i.a] + size_t(m) * a, w, pointers_[i.d] + size_t(m) * d);
+        const int d = row_of(i.d), a = row_of(i.a);
+        const int begin = from_column(part_, job_.slots[i.d].width), end = from_column(part_ + 1, job_.slots[i.d].width);
+        for (int m = 0; m < rows; ++m)
+          std::copy_n(pointers_[i.a] + size_t(m) * a + begin, end - begin, pointers_[i.d] + size_t(m) * d + begin);
         return;
       }
       case Op::row_sum:
@@ -507,13 +559,14 @@ class Tiles {
               for (int k = 0; k < w; ++k) sum[k] += v[size_t(m) * w + k];
           return;
         }
-        int k = 0;
-        for (; k + kLanes<T> <= w; k += kLanes<T>) {  // the rows first, so that a long sum is one of short sums
+        const int end = from_column(part_ + 1, w);
+        int k = from_column(part_, w);
+        for (; k + kLanes<T> <= end; k += kLanes<T>) {  // the rows first, so that a long sum is one of short sums
           Vector<T> part = load(v + k);
           for (int m = 1; m < rows; ++m) part += load(v + size_t(m) * w + k);
           store(sum + k, load(sum + k) + part);
         }
-        for (; k < w; ++k) {
+        for (; k < end; ++k) {
           T part = v[k];
           for (int m = 1; m < rows; ++m) part += v[size_t(m) * w + k];
           sum[k] += part;
@@ -524,10 +577,12 @@ class Tiles {
         const Matrix& matrix = job_.matrices[i.aux];
         const int blocks = matrix.blocks, K = matrix.operand / blocks, N = matrix.width / blocks;
         const size_t size = size_t(K) * ((N + kPanel<T> - 1) / kPanel<T> * kPanel<T>);
+        const int begin = blocks > 1 ? 0 : from_column(part_, N), count = (blocks > 1 ? N : from_column(part_ + 1, N)) - begin;
         for (int k = 0; k < blocks; ++k)
-          product<T>(rows, N, {pointers_[i.a] + k * K, static_cast<const T*>(job_.panels[i.aux]) + k * size, size_t(K) * kPanel<T>,
-                               pointers_[i.d] + k * N, i.c < 0 ? nullptr : pointers_[i.c] + k * N, row_of(i.a), row_of(i.d),
-                               i.c < 0 ? 0 : row_of(i.c), K});
+          product<T>(rows, count, {pointers_[i.a] + k * K, static_cast<const T*>(job_.panels[i.aux]) + k * size + size_t(begin) * K,
+                                   size_t(K) * kPanel<T>, pointers_[i.d] + k * N + begin,
+                                   i.c < 0 ? nullptr : pointers_[i.c] + k * N + begin, row_of(i.a), row_of(i.d),
+                                   i.c < 0 ? 0 : row_of(i.c), K});
       }
     }
   }
@@ -563,12 +618,20 @@ void run(const Job& job, int32_t first, int32_t last, void* sums) {
 }
 
 template <typename T>
-void* open(const Job& job) {
-  return new Tiles<T>(job, 0, job.rows, nullptr);
+void* open(const Job& job, void* sums) {
+  return new Tiles<T>(job, 0, job.rows, static_cast<T*>(sums));
 }
 template <typename T>
 void run_opened(void* opened) {
   static_cast<Tiles<T>*>(opened)->run();
+}
+template <typename T>
+bool is_shared(const Job& job) {
+  return Tiles<T>::is_shared(job);
+}
+template <typename T>
+void run_in_team(void* opened, int32_t part, int32_t parts, Barrier& barrier) {
+  Tiles<T>(*static_cast<const Tiles<T>*>(opened), part, parts, barrier).run();
 }
 template <typename T>
 void close(void* opened) {
@@ -581,7 +644,7 @@ void multiply_rows(int32_t rows, const void* A, int32_t a_stride, const void* pa
                            static_cast<T*>(C), static_cast<const T*>(added), a_stride, c_stride, added_stride, operand});
 }
 template <typename T>
-constexpr Stepping stepping{open<T>, run_opened<T>, close<T>, multiply_rows<T>};
+constexpr Stepping stepping{open<T>, run_opened<T>, is_shared<T>, run_in_team<T>, close<T>, multiply_rows<T>};
 
 extern const Kernels kernels;
 const Kernels kernels{RECURRA_TEXT(RECURRA_ISA), kPanel<float>, kPanel<double>, run<float>, run<double>, pack<float>, pack<double>,

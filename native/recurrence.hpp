@@ -7,6 +7,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "threads.hpp"
+
 namespace recurra {
 
 enum class Op : int32_t {
@@ -100,8 +102,10 @@ struct Job {
 
 // For steps taken one at a time (see stream.hpp): nothing is made anew for a step.
 struct Stepping {
-  void* (*open)(const Job&);  // holds all rows of a job ready; the job, and what it names, must stay where they are
+  void* (*open)(const Job&, void* sums);  // holds all rows of a job ready; the job, and what it names, must stay where they are
   void (*run)(void* opened);
+  bool (*is_shared)(const Job&);  // whether a team of threads can share out the units of a program
+  void (*run_in_team)(void* opened, int32_t part, int32_t parts, Barrier& barrier);
   void (*close)(void* opened);
   // Some rows of A times a matrix in panels, and what is added, whose rows may all be one.
   void (*multiply)(int32_t rows, const void* A, int32_t a_stride, const void* panels, int32_t operand, int32_t width, void* C,

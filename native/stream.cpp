@@ -224,7 +224,7 @@ Stream::Stream(bool is_double, int32_t rows, int32_t threads, const std::vector<
     job.fields = program.fields.data();
     job.field_count = int32_t(program.fields.size());
     job.cleared = program.cleared.data();
-    held.opened = held.stepping->open(job);
+    held.opened = held.stepping->open(job, nullptr);
     largest = std::max(largest, (size_t(layer.input) * layer.width + size_t(layer.added) * layer.parts[0].width) * number);
   }
   if (threads > 1 && largest >= kSharedFrom) helper_ = std::make_unique<Helper>();

@@ -1,6 +1,7 @@
 #include "threads.hpp"
 
 #include <dlfcn.h>
+#include <sched.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -114,18 +115,17 @@ class OpenMP {
   }
 
   // False where there is none, or where the process was forked since: its threads are the parent's then.
-  bool run(int count, const std::function<void(int)>& part) const {
+  bool run(int count, const std::function<void(int, int)>& part) const {
     if (!parallel_ || !thread_ || !threads_ || owner_ != getpid()) return false;
-    const Parts parts{this, count, &part};
-    parallel_(&work, const_cast<Parts*>(&parts), unsigned(count), 0);
+    const Team team{this, &part};
+    parallel_(&work, const_cast<Team*>(&team), unsigned(count), 0);
     return true;
   }
 
  private:
-  struct Parts {
+  struct Team {
     const OpenMP* omp;
-    int count;
-    const std::function<void(int)>* part;
+    const std::function<void(int, int)>* part;
   };
 
   pid_t owner_;
@@ -141,19 +141,41 @@ class OpenMP {
   // There may be fewer threads than were asked for; inside another parallel region, one.
   static void work(void* given) {
     FlushSubnormals flush;
-    const Parts& parts = *static_cast<const Parts*>(given);
-    const int threads = parts.omp->threads_();
-    for (int k = parts.omp->thread_(); k < parts.count; k += threads) (*parts.part)(k);
+    const Team& team = *static_cast<const Team*>(given);
+    (*team.part)(team.omp->thread_(), team.omp->threads_());
   }
 };
+
+const OpenMP& openmp() {
+  static const OpenMP found;
+  return found;
+}
 
 }  // namespace
 
 void in_parallel(int count, const std::function<void(int)>& part) {
-  static const OpenMP openmp;
   FlushSubnormals flush;
-  if (count > 1 && (openmp.run(count, part) || pool().run(count, part))) return;
-  for (int k = 0; k < count; ++k) part(k);
+  const auto some = [&](int first, int threads) {
+    for (int k = first; k < count; k += threads) part(k);
+  };
+  if (count > 1 && (openmp().run(count, some) || pool().run(count, part))) return;
+  some(0, 1);
+}
+
+void in_team(int count, const std::function<void(int, int)>& part) {
+  FlushSubnormals flush;
+  if (count > 1 && (openmp().run(count, part) || pool().run(count, [&](int k) { part(k, count); }))) return;
+  part(0, 1);
+}
+
+void Barrier::pause(int looks) {
+  if (looks > 2000) {
+    sched_yield();
+    return;
+  }
+#if defined(__x86_64__) || defined(__i386__)
+  _mm_pause();
+#endif
 }
 
 }  // namespace recurra
