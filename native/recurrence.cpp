@@ -397,6 +397,7 @@ class Tiles {
       for (int m = 0; m < rows; ++m)
         if (!is_valid(t, row + m)) std::copy_n(pointers_[field.old_slot] + size_t(m) * w, w, at(field.states, t, row + m));
     }
+    clear(t, row, rows);
   }
 
   void take_what_is_given(int t, int row, int rows) {
@@ -430,6 +431,10 @@ class Tiles {
       for (int m = 0; m < rows; ++m)
         if (!is_valid(t, row + m)) std::copy_n(held_[f].data() + size_t(m) * w, w, carry + size_t(m) * w);
     }
+    clear(t, row, rows);
+  }
+
+  void clear(int t, int row, int rows) {
     for (const int32_t* s = job_.cleared; *s >= 0; ++s) {
       const Slot& slot = job_.slots[*s];
       for (int m = 0; m < rows; ++m)

@@ -97,7 +97,7 @@ struct Job {
   const uint8_t* valid;   // (T, B), 0 where a step is not taken; or null
   const uint8_t* resets;  // (T, B), 1 where the state is set anew before a step; or null
   bool more_resets;       // whether those of one more step follow: time goes on behind the last step
-  const int32_t* cleared;  // backward: the arrays (T, B, width) that are zero where a step is not taken, -1 at the end
+  const int32_t* cleared;  // slots of arrays that are zero where a step is not taken; -1 at the end
 };
 
 // For steps taken one at a time (see stream.hpp): nothing is made anew for a step.

@@ -302,7 +302,7 @@ def _along(
 ) -> list[Tensor]:
     kernel = kernel_of(program)
     ran = kernel.forward([v.contiguous() for v in tensors], mask, reset, reverse, fields, mode)
-    return _apart([*ran.along, *ran.final, *(ran.saved if mode == KEEP else [])])
+    return [*ran.along, *ran.final, *(ran.saved if mode == KEEP else [])]
 
 
 @_along.register_fake
@@ -319,9 +319,9 @@ def _(
     T, B = x.shape[0], x.shape[1]
     names = list(kernel.step.old)[:fields]
     along = [w for p, w in kernel.parts.items() if p[0] in names]
-    saved = kernel.widths_saved(fields) if mode == KEEP else []
+    saved = kernel.shapes_saved(fields, T, B) if mode == KEEP else []
     final = [x.new_empty(B, w) for w in kernel.parts.values()]
-    return [*(x.new_empty(T, B, w) for w in along), *final, *(x.new_empty(T, B, w) for w in saved)]
+    return [*(x.new_empty(T, B, w) for w in along), *final, *(x.new_empty(shape) for shape in saved)]
 
 
 @torch.library.custom_op("recurra::along_backward", mutates_args=(), device_types="cpu")

@@ -378,7 +378,7 @@ class Kernel:
         saved = []
         if mode == KEEP:
             saved = [v for p, v in states.items() if p[0] not in names]
-            saved += [arrays.whole["kept", i] for i in self.kept_apart]
+            saved += arrays.held[-1:] if self.kept_apart else []
         elif mode == RECOMPUTE and len(chunks) > 1:
             saved = [torch.stack(part) for part in zip(*boundaries[1:], strict=True)]
         return Ran([v for p, v in states.items() if p[0] in names], final, saved)
@@ -404,16 +404,10 @@ class Kernel:
         (memory, panels), flags = self.packed(program, tensors, threads), _Flags(mask, reset)
         arrays.held.append(memory)
         if keep and self.kept_apart:
-            into = arrays.whole if whole else arrays.some
-            # A step that no row of a tile takes is not run, and its δ, zero, is multiplied with what stands here.
-            made = (
-                BLOCKS.zeros if mask is not None and not self._multiplied.isdisjoint(self.kept_apart) else BLOCKS.empty
-            )
-            widths = [self.graph[i].width for i in self.kept_apart]
             steps = T if whole else S
-            parts = made([steps * B * sum(widths)], x).split([steps * B * width for width in widths])
-            for i, width, part in zip(self.kept_apart, widths, parts, strict=True):
-                into["kept", i] = part.view(steps, B, width)
+            flat = BLOCKS.empty([steps * B * sum(self.kept_widths)], x)
+            arrays.held.append(flat)
+            (arrays.whole if whole else arrays.some).update(self._kept_in(flat, steps, B))
         z = None
         if ("z",) in program.keys:
             z = arrays.some["z",] = BLOCKS.empty((min(S, T), B, len(W)), x)
@@ -466,11 +460,22 @@ class Kernel:
         columns = sum(graph[a].width for a in value.args)
         return _Product(place, row, value.width, columns, source, column, value.args)
 
-    def widths_saved(self, fields: int) -> list[int]:
-        """The widths of what `forward` saves in mode KEEP, (T, B, width) each."""
+    def shapes_saved(self, fields: int, T: int, B: int) -> list[tuple[int, ...]]:
+        """The shapes of what `forward` saves in mode KEEP."""
         names = list(self.step.old)[:fields]
         states = [w for p, w in self.parts.items() if p[0] not in names and ("states", *p) in self._needed]
-        return [*states, *(self.graph[i].width for i in self.kept_apart)]
+        return [*((T, B, w) for w in states), *([(T * B * sum(self.kept_widths),)] if self.kept_apart else [])]
+
+    @cached_property
+    def kept_widths(self) -> list[int]:
+        """The widths of the values that are kept apart from states."""
+        return [self.graph[i].width for i in self.kept_apart]
+
+    def _kept_in(self, flat: Tensor, steps: int, B: int) -> dict[Key, Tensor]:
+        """The arrays of what is kept, one behind another in one tensor."""
+        parts = flat.split([steps * B * width for width in self.kept_widths])
+        shapes = [(steps, B, width) for width in self.kept_widths]
+        return {("kept", i): v.view(shape) for i, v, shape in zip(self.kept_apart, parts, shapes, strict=True)}
 
     def backward(
         self,
@@ -510,9 +515,12 @@ class Kernel:
             for part in parts[len(along) :]:
                 if ("states", *part) in self._needed:
                     arrays.whole["states", *part] = rest.pop(0)
-            arrays.whole |= dict(zip([("kept", i) for i in self.kept_apart], rest, strict=True))
+            for flat in rest:
+                arrays.whole |= self._kept_in(flat, T, B)
         else:
-            boundaries = rest or self.forward(tensors, mask, reset, reverse, 0, RECOMPUTE).saved
+            boundaries = rest
+            if not rest and S < T:
+                boundaries = self.forward(tensors, mask, reset, reverse, 0, RECOMPUTE).saved
             for part, width in self.parts.items():
                 arrays.whole.pop(("states", *part), None)
                 arrays.some["states", *part] = BLOCKS.empty((S, B, width), x)

@@ -389,6 +389,7 @@ def forward(form: Form, step: Step, keep: Sequence[int], projects: int = 0) -> L
         build.of(i)
     for i, key, width in copies:
         build.emit("copy", build.slot("stream", width, key), [build.as_wide(i, width)])
+    _clear(build.out, "kept")  # a δ of zero is multiplied with it
     return build.out
 
 
@@ -445,10 +446,15 @@ def backward(form: Form, step: Step, adjoint: Adjoint, keep: Sequence[int], proj
     for i, d in adjoint.of_fixed.items():
         build.add_up(("fixed", i), build.as_rows(d, graph[i].width), graph[i].width)
     _carry_on(build, step, adjoint)
-    for s, (kind, _, array, *_) in enumerate(build.out.slots):
-        if kind == KINDS["stream"] and build.out.arrays[array][0] in ("dz", "dproduct", "dinput", "operand"):
-            build.out.cleared.append(s)
+    _clear(build.out, "dz", "dproduct", "dinput", "operand")
     return build.out
+
+
+def _clear(out: Lowered, *names: str) -> None:
+    """Have the core write zeros to these arrays where a step is not taken."""
+    for s, (kind, _, array, *_) in enumerate(out.slots):
+        if kind == KINDS["stream"] and out.arrays[array][0] in names:
+            out.cleared.append(s)
 
 
 def _of_gates(build: _Builder, form: Form, adjoint: Adjoint, projects: int) -> None:

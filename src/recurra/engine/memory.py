@@ -6,6 +6,7 @@ tensor holds them.
 """
 
 import math
+import sys
 import threading
 from collections.abc import Sequence
 
@@ -14,6 +15,9 @@ from torch import Tensor
 
 SMALL = 1 << 16
 """Bytes below which PyTorch's own allocation is as quick."""
+
+OWN = 3
+"""References to a block that is free, as `sys.getrefcount` counts them where it is looked at."""
 
 LIMIT = 1 << 28
 """Bytes that are kept at most, those in use among them."""
@@ -29,9 +33,8 @@ class Blocks:
     def empty(self, shape: Sequence[int], like: Tensor) -> Tensor:
         """A contiguous tensor of the type of `like`, on the CPU, that holds anything."""
         size = math.prod(shape) * like.element_size()
-        if (
-            size < SMALL or size > LIMIT // 2 or torch.are_deterministic_algorithms_enabled()
-        ):  # which may fill new memory
+        fills = torch.are_deterministic_algorithms_enabled()  # new memory, so that its use shows
+        if size < SMALL or size > LIMIT // 2 or fills:
             return like.new_empty(shape)
         with self._lock:
             block = self._free(size)
@@ -53,7 +56,9 @@ class Blocks:
             if block.is_shared():  # another process may read it, however long nobody here holds it
                 self._blocks.pop(i)
                 continue
-            if size <= block.nbytes() <= size + size // 4 and torch._C._storage_Use_Count(block._cdata) == 1:
+            fits = size <= block.nbytes() <= size + size // 4
+            # Held by no tensor, and as a storage by nobody but this list, this name and the call.
+            if fits and torch._C._storage_Use_Count(block._cdata) == 1 and sys.getrefcount(block) == OWN:
                 return self._blocks.pop(i)
         return None
 
