@@ -60,14 +60,16 @@ test: checks ## all checks and tests (what continuous integration runs)
 test-all: checks ## the same, long tests included
 	@$(RUN) pytest --quiet -m 'exhaustive or not exhaustive'
 
-sanitize: $(TOOLS) ## the core's own tests, with the compiler's checks of addresses, undefined behaviour and threads
+sanitize: $(STAMP) ## the core's own tests, with the compiler's checks of addresses, undefined behaviour and threads
+	@mkdir -p build
+	@$(VENV)/bin/python native/tests/programs.py build/programs.txt
 	@for kind in address,undefined thread; do \
 	  echo "the core's tests with -fsanitize=$$kind"; \
-	  build=build/sanitize-$${kind%%,*}; mkdir -p build; \
+	  build=build/sanitize-$${kind%%,*}; \
 	  { $(VENV)/bin/cmake -S native -B $$build -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(VENV)/bin/ninja \
-	      -DRECURRA_STRICT=ON -DRECURRA_SANITIZE=$$kind && \
+	      -DRECURRA_STRICT=ON -DRECURRA_SANITIZE=$$kind -DRECURRA_PROGRAMS=$(CURDIR)/build/programs.txt && \
 	    $(VENV)/bin/cmake --build $$build; } >$$build.log 2>&1 || { cat $$build.log >&2; exit 1; }; \
-	  $(VENV)/bin/ctest --test-dir $$build --output-on-failure --no-tests=error; \
+	  $(VENV)/bin/ctest --test-dir $$build --output-on-failure --no-tests=error --parallel 2; \
 	done
 
 checks: lint docs
