@@ -51,14 +51,17 @@ def packed_size(is_double: bool, rows: int, columns: int, transposed: bool) -> i
     """The numbers that a matrix, or its transpose, takes in panels."""
 
 def pack(is_double: bool, all: list[tuple[int, int, int, int, bool, int]], threads: int) -> None:
-    """Puts matrices into panels: (address, rows, columns, numbers from row to row, transposed, address of the panels)."""
+    """Puts matrices into panels.
+
+    Each is (address, rows, columns, numbers from row to row, transposed, address of the panels).
+    """
 
 class Stream:
     """Layers that take one step after another, and their state. What addresses name must live as long.
 
     A layer is: the program; addresses of its arrays, and of its matrices; for each part of the state its width and the
-    arrays of the new and of the old one; how many of the parts are put out; the width of x; the array of z and its width; to how many columns of z U h is
-    added; addresses of W, U and the bias, 0 for none.
+    arrays of the new and of the old one; how many of the parts are put out; the width of x; the array of z and its
+    width; to how many columns of z U h is added; addresses of W, U and the bias, 0 for none.
 
     What makes outputs, for arrays of NumPy and for tensors, is a function and its arguments for one axis and for two.
 

@@ -117,7 +117,8 @@ def test_which_cells_of_the_catalogue_are_scanned() -> None:
     assert sorted(name for name, choice in chosen.items() if choice.backend == "scan") == LINEAR
     assert chosen["min_gru"].reason == "cell 'min_gru' is affine in its state, so all steps run in parallel"
     assert chosen["lstm"].reason == (
-        "cell 'lstm' is not affine in its state (U_o multiplies the state), so its steps run in the compiled core, one after another"
+        "cell 'lstm' is not affine in its state (U_o multiplies the state), so its steps run in the compiled core, "
+        "one after another"
     )
     assert Recurrent(torch.nn.GRUCell(3, 4), 3, 4).choice.reason == (
         "'GRUCell' is a plain function, run one step after another"

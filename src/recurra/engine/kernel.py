@@ -7,7 +7,7 @@ at a time, so that what lies between the core and these products is still in cac
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -397,10 +397,10 @@ class Kernel:
     ):
         """What runs some steps forward, from the arrays' "begun"; what it keeps has its place for all steps or some."""
         x, W = tensors[:2]
-        T, B, I = x.shape
+        T, B, input_size = x.shape
         threads = self._threads(T, B)
         projects = self._projects(tensors, threads)
-        program = self._program("keep" if keep else "drop", x.dtype, projects, I)
+        program = self._program("keep" if keep else "drop", x.dtype, projects, input_size)
         (memory, panels), flags = self.packed(program, tensors, threads), _Flags(mask, reset)
         arrays.held.append(memory)
         if keep and self.kept_apart:
@@ -499,13 +499,13 @@ class Kernel:
             wanted: Which gradients are wanted.
         """
         x, W = tensors[:2]
-        T, B, I = x.shape
+        T, B, input_size = x.shape
         H, G = self.spec.hidden_size, len(self.form.gates)
         arrays, parts = self.constants(tensors), list(self.parts)
         S = self.steps_at_once(T, B, mode)
         threads = self._threads(T, B)
-        projects = I if wanted[0] and I >= 16 and self._projects(tensors, threads) else 0
-        program = self._program("backward", x.dtype, projects, I)
+        projects = input_size if wanted[0] and input_size >= 16 and self._projects(tensors, threads) else 0
+        program = self._program("backward", x.dtype, projects, input_size)
         flags, gradients = _Flags(mask, reset), _Gradients(self, tensors, wanted)
         rest = list(saved)
         for part, states in zip(parts, along, strict=False):
@@ -529,12 +529,12 @@ class Kernel:
         arrays.held.append(memory)
         for key in program.keys:
             if key[0] in ("dproduct", "operand"):
-                arrays.some[key] = BLOCKS.empty((S, B, self.graph[key[1]].width), x)
+                arrays.some[key] = BLOCKS.empty((S, B, self.graph[int(key[1])].width), x)
         sums = x.new_zeros(sum(program.sums.values())).split([*program.sums.values()])
         arrays.rows |= {("sum", *key): part for key, part in zip(program.sums, sums, strict=True)}
         dz = arrays.some["dz",] = (BLOCKS.empty if len(self.adjoint.of_x) == G else BLOCKS.zeros)((S, B, G * H), x)
         if projects:
-            arrays.whole["dinput",] = BLOCKS.empty((T, B, I), x)
+            arrays.whole["dinput",] = BLOCKS.empty((T, B, input_size), x)
         for n, (part, width) in enumerate(self.parts.items()):
             given = of_along[n] if n < len(of_along) else None
             if given is not None:
@@ -547,7 +547,7 @@ class Kernel:
                 arrays.rows["of_reset", *part] = x.new_zeros(B, width)
         of_x = None
         if wanted[0]:
-            gradients.of_x = arrays.whole["dinput",] if projects else BLOCKS.empty((T, B, I), x)
+            gradients.of_x = arrays.whole["dinput",] if projects else BLOCKS.empty((T, B, input_size), x)
             of_x = None if projects else gradients.of_x
         chunks = [(start, min(start + S, T)) for start in range(0, T, S)]
         chunks = chunks if reverse else chunks[::-1]
@@ -659,7 +659,6 @@ class _Gradients:
         heads, H = self.kernel.spec.heads, self.kernel.spec.hidden_size
         d = delta.unflatten(-1, (-1, heads, H // heads))  # gates taken together lie side by side
         v = values.unflatten(-1, (heads, -1))
-        r = H // heads
         given = torch.einsum("tbghr,tbhk->hgrk", d, v).flatten(1, 2)
         first = product.row // heads
         out[:, first : first + given.shape[1]] += given

@@ -264,10 +264,10 @@ class _Builder:
                 pairs = [(args[1], args[0])] if op == "sub" else [(args[1], args[0]), (args[0], args[1])]
                 for one, other in pairs:
                     same = graph[one].width == value.width and graph[other].width in (value.width, 1)
-                    if op == "add" and same and graph[other].width == value.width and alone(one, PRODUCTS):
-                        if not self._is_diagonal(one) and graph[other].op != "number":
-                            op, args = "product", (one, other)
-                            break
+                    wide = graph[other].width == value.width and graph[other].op != "number"
+                    if op == "add" and same and wide and alone(one, PRODUCTS) and not self._is_diagonal(one):
+                        op, args = "product", (one, other)
+                        break
                     if same and alone(one, ("mul",)):
                         op, args = ("fma" if op == "add" else "fnma"), (*graph[one].args, other)
                         gone.add(one)

@@ -41,7 +41,7 @@ class Blocks:
             if block is None:
                 block = torch.UntypedStorage(size)
             self._blocks.append(block)
-            tensor = like.new_empty(0).set_(block, 0, tuple(shape))
+            tensor = like.new_empty(0).set_(block, 0, tuple(shape))  # type: ignore[call-overload]
             self._within_limit()
         return tensor
 

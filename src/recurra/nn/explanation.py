@@ -6,11 +6,11 @@ from typing import Any
 from torch import nn
 
 from recurra.cells import Cell
+from recurra.engine import native
 from recurra.engine.adjoint import derive
+from recurra.engine.fused import why_not
 from recurra.engine.listing import listing
 from recurra.engine.trace import TraceError, trace
-from recurra.engine import native
-from recurra.engine.fused import why_not
 from recurra.nn.dropin import cell_of, runs_natively
 from recurra.nn.recurrent import Choice, Recurrent
 

@@ -541,7 +541,8 @@ class Choice:
     """How a layer is run, and why, in words.
 
     Attributes:
-        backend: "native", in the compiled core; "scan", all steps in parallel; "eager", one after another in tensor code.
+        backend: "native", in the compiled core; "scan", all steps in parallel; "eager", one after another in tensor
+            code.
         reason: Why.
     """
 
