@@ -108,22 +108,24 @@ struct Operands {
   }
 };
 
-// M rows of A times P panels from column j on, of which so many columns count. With few rows, several panels at a time
-// keep as many sums under way.
+// M rows of A times P panels from column j on, of which so many columns count. With few rows, several panels at a time,
+// and several sums for each number of the result, keep as many sums under way as an addition takes to be ready.
 template <typename T, int M, int P>
 void multiply(const Operands<T>& o, int j, int count) {
   constexpr int N = P * kVectors;
+  constexpr int S = M * N < 8 ? 8 / (M * N) : 1;
   const T* const panels = o.panels + size_t(j / kPanel<T>) * o.panel;
   const T* const added = o.added ? o.added + j : nullptr;
   T* const C = o.C + j;
   const T* A = o.A;
   const size_t a_stride = o.a_stride, panel = o.panel;
   const int operand = o.operand;
-  Vector<T> sums[M][N];
+  Vector<T> sums[S][M][N] = {};
   const bool whole = count == P * kPanel<T>;
-  for (int m = 0; m < M; ++m)
-    for (int v = 0; v < N; ++v) sums[m][v] = added && whole ? load(added + m * o.added_stride + v * kLanes<T>) : Vector<T>{};
-  for (int k = 0; k < operand; ++k)
+  if (added && whole)
+    for (int m = 0; m < M; ++m)
+      for (int v = 0; v < N; ++v) sums[0][m][v] = load(added + m * o.added_stride + v * kLanes<T>);
+  const auto add = [&](Vector<T>(&to)[M][N], int k) {
     for (int p = 0; p < P; ++p) {
       const T* const row = panels + p * panel + size_t(k) * kPanel<T>;
       for (int v = 0; v < kVectors; ++v) __builtin_prefetch(row + kAhead * kPanel<T> + v * kLanes<T>);
@@ -131,17 +133,27 @@ void multiply(const Operands<T>& o, int j, int count) {
       for (int v = 0; v < kVectors; ++v) columns[v] = load(row + v * kLanes<T>);
       for (int m = 0; m < M; ++m) {  // one number at a time in a register, so that the sums have all others
         const Vector<T> number = spread(A[m * a_stride + k]);
-        for (int v = 0; v < kVectors; ++v) sums[m][p * kVectors + v] += number * columns[v];
+        for (int v = 0; v < kVectors; ++v) to[m][p * kVectors + v] += number * columns[v];
       }
     }
+  };
+  int k = 0;
+  for (; k + S <= operand; k += S)
+    for (int s = 0; s < S; ++s) add(sums[s], k + s);
+  if constexpr (S > 1) {
+    for (; k < operand; ++k) add(sums[0], k);
+    for (int s = 1; s < S; ++s)
+      for (int m = 0; m < M; ++m)
+        for (int v = 0; v < N; ++v) sums[0][m][v] += sums[s][m][v];
+  }
   if (whole) {
     for (int m = 0; m < M; ++m)
-      for (int v = 0; v < N; ++v) store(C + m * o.c_stride + v * kLanes<T>, sums[m][v]);
+      for (int v = 0; v < N; ++v) store(C + m * o.c_stride + v * kLanes<T>, sums[0][m][v]);
     return;
   }
   T row[P * kPanel<T>];
   for (int m = 0; m < M; ++m) {
-    for (int v = 0; v < N; ++v) store(row + v * kLanes<T>, sums[m][v]);
+    for (int v = 0; v < N; ++v) store(row + v * kLanes<T>, sums[0][m][v]);
     for (int n = 0; n < count; ++n) C[m * o.c_stride + n] = added ? row[n] + added[m * o.added_stride + n] : row[n];
   }
 }
@@ -156,8 +168,7 @@ void multiply_piece(const Operands<T>& o, int rows, int j, int count) {
 
 // Few rows: as many panels at a time as keep the registers full. Returns the first column that is left.
 template <typename T, int M, int P>
-int multiply_few(const Operands<T>& o, int width) {
-  int j = 0;
+int multiply_few(const Operands<T>& o, int width, int j = 0) {
   for (; j + P * kPanel<T> <= width; j += P * kPanel<T>) multiply<T, M, P>(o, j, P * kPanel<T>);
   return j;
 }
@@ -165,7 +176,7 @@ int multiply_few(const Operands<T>& o, int width) {
 template <typename T>
 void product(int rows, int width, const Operands<T>& o) {
   int j = 0;
-  if (rows == 1) j = multiply_few<T, 1, 4>(o, width);
+  if (rows == 1) j = multiply_few<T, 1, 2>(o, width, multiply_few<T, 1, 4>(o, width));
   if (rows == 2) j = multiply_few<T, 2, kSeveral>(o, width);
   if (rows == 3) j = multiply_few<T, 3, kSeveral>(o, width);
   if constexpr (kTile > 6) {

@@ -3,6 +3,8 @@
 Every other way of running a cell must agree with this one.
 """
 
+import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -10,6 +12,7 @@ import torch
 from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.nn.functional import linear
+from torch.utils.checkpoint import checkpoint
 
 from recurra.cells.form import Cell, Stateful, Use
 from recurra.cells.terms import LinearMap, NetInput, Product
@@ -245,6 +248,40 @@ def run(
             state = new if mask is None or whole[t] else _choose(mask[t], new, state)
         states[t] = state
     return states, state
+
+
+def run_again(
+    step: Stepper,
+    x: Tensor,
+    state: State,
+    initial: State,
+    *,
+    mask: Tensor | None = None,
+    reset: Tensor | None = None,
+    reverse: bool = False,
+    **how: Any,
+) -> tuple[list[State], State]:
+    """`run` that keeps the states at about √T of T steps, and runs what lies between again for the derivative.
+
+    Args and returns as `run` has them.
+    """
+    T = len(x)
+    length = math.isqrt(max(T - 1, 0)) + 1
+    along: list[State] = [()] * T
+    for start in sorted(range(0, T, length), reverse=reverse):
+        stop = min(start + length, T)
+        if reverse and reset is not None and stop < T:  # where the run crosses from one piece to the next
+            state = _choose(reset[stop], initial, state)
+        masks, resets = (None if v is None else v[start:stop] for v in (mask, reset))
+        piece = functools.partial(run, step, mask=masks, reset=resets, reverse=reverse, **how)
+        along[start:stop], state = checkpoint(
+            lambda x, *given, piece=piece: piece(x, given[: len(initial)], given[len(initial) :]),
+            x[start:stop],
+            *state,
+            *initial,
+            use_reentrant=False,
+        )
+    return along, state
 
 
 def _choose(rows: Tensor, yes: State, no: State) -> State:

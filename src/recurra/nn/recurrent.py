@@ -201,8 +201,8 @@ class Recurrent(nn.Module):
             steps = {size: trace(self.cell, size) for size in sizes}
         except TraceError as error:
             return self._eagerly(f"cell {name!r} cannot be written down as a program ({error})")
-        why = "backend='native' asks for it"
-        if self.backend == "auto":
+        why = f"memory={self.memory!r} and backend={self.backend!r} ask for it"
+        if self.backend == "auto" and self.memory == "store":  # a scan holds all steps at once
             try:
                 for place in self._places:
                     place.plan = scan.Plan(self.cell, steps[place.hidden_size])
@@ -419,7 +419,9 @@ class Recurrent(nn.Module):
             states, final = scan.run(place.plan, self._weights(place), x, state, initial, **how)
             return states[:fields], final
         spared = [f.is_bookkeeping for f in self.form.fields]
-        along, final = eager.run(self._stepper(place, x), x, state, initial, spared=spared, **how)
+        again = self.memory == "recompute" and torch.is_grad_enabled() and eager.is_readable(x)
+        run = eager.run_again if again else eager.run  # a compiler and a transform have their own ways with memory
+        along, final = run(self._stepper(place, x), x, state, initial, spared=spared, **how)
         return _along_time(along, final, fields), final
 
     def _along_path(self, letter: str, v: Tensor, layers: Sequence[int]) -> Tensor:
