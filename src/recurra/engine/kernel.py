@@ -37,6 +37,9 @@ ROWS_TO_PROJECT = 6
 SLIM = 128
 """Columns of a matrix up to which its gradient is quicker made as a transpose (measured)."""
 
+SLIM_FROM = 1 << 18
+"""Numbers of δ from which on it is so."""
+
 Part = tuple[str, int]
 """A part of a state field, as the programs have it: the field's name and which part."""
 
@@ -607,7 +610,9 @@ class _Gradients:
             dz = arrays.steps(("dz",), start, stop)
             self._add(self.found[1], dz, tensors[0][start:stop], ("W",))
         for product in self.products:
-            delta = arrays.steps(product.source, start, stop)[..., product.column : product.column + product.rows]
+            delta = arrays.steps(product.source, start, stop)
+            if product.rows < delta.shape[-1]:
+                delta = delta[..., product.column : product.column + product.rows]
             rows = self.found[product.tensor]
             blocks = kernel.spec.heads if product.tensor == self.first and kernel.spec.gates else 1
             column = 0
@@ -638,7 +643,9 @@ class _Gradients:
         if reset is None:
             ends = (slice(-1, None), slice(0, -1)) if reverse else (slice(0, 1), slice(1, None))
             pairs = [(ends[0], begun), (ends[1], states[1:] if reverse else states[:-1])]
-            return pairs if len(states) > 1 else pairs[:1]
+            if len(states) == 1:
+                return pairs[:1]
+            return pairs if begun.any() else pairs[1:]
         before = torch.cat([states[1:], begun] if reverse else [begun, states[:-1]])
         anew = torch.cat([reset, torch.zeros_like(reset[:1])])[start + reverse : stop + reverse]
         initial = arrays.rows["initial", value.name, value.part]
@@ -647,7 +654,7 @@ class _Gradients:
     def _add(self, out: Tensor, delta: Tensor, values: Tensor, key: tuple[object, ...]) -> None:
         """Add the product of δ and what was multiplied, over rows and steps."""
         d, v = delta.flatten(0, 1), values.expand(*delta.shape[:2], -1).flatten(0, 1)
-        if v.shape[1] <= SLIM and v.shape[1] < d.shape[1]:
+        if v.shape[1] <= SLIM and v.shape[1] < d.shape[1] and d.numel() > SLIM_FROM:
             if key not in self.slim:
                 self.slim[key] = out, BLOCKS.empty((v.shape[1], d.shape[1]), v)
             out, d, v = self.slim[key][1], v, d
@@ -674,8 +681,10 @@ class _Gradients:
             found[n] = gradient
 
         def together(name: str, gates: Sequence[str]) -> Tensor:
-            zero = self.tensors[0].new_zeros(H)
-            return torch.cat([arrays.rows.get(("sum", name, gate), zero) for gate in gates])
+            found = [arrays.rows.get(("sum", name, gate)) for gate in gates]
+            if len(found) == 1 and found[0] is not None:
+                return found[0]
+            return torch.cat([self.tensors[0].new_zeros(H) if v is None else v for v in found])
 
         if kernel.spec.has_bias and wanted[2]:
             found[2] = together("bias", kernel.form.gates)

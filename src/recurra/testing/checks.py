@@ -12,8 +12,8 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.autograd.gradcheck import GradcheckError
 from torch.func import functional_call, grad, jvp, vmap
 
+from recurra.engine import native
 from recurra.nn import Recurrent
-from recurra.nn.recurrent import BACKENDS
 from recurra.testing.formula import formula_faults, section
 from recurra.testing.reference import compare
 from recurra.testing.subject import TOLERANCES, Inapplicable, Results, Subject, fault, joined, same, slopes
@@ -414,10 +414,12 @@ def backends(subject: Subject) -> None:
     steps, own = STEPS + 3, dict(plain.named_parameters())
     x, begun = subject.inputs(steps, ROWS).requires_grad_(), subject.begun(plain, ROWS)
     mask, reset = torch.rand(steps, ROWS) < 0.8, torch.rand(steps, ROWS) < 0.2
-    others = [subject.layer(2, bidirectional=True, backend=name) for name in BACKENDS if name != "eager"]
-    others = [layer for layer in others if layer.choice.backend != "eager"]
-    if not others:
-        raise Inapplicable("it runs step by step and in no other way: " + subject.layer().choice.reason)
+    chosen = subject.layer(2, bidirectional=True)
+    if chosen.choice.backend == "eager":
+        raise Inapplicable("it runs step by step and in no other way: " + chosen.choice.reason)
+    others = [chosen]
+    if chosen.choice.backend == "scan" and native.why_not() is None:
+        others.append(subject.layer(2, bidirectional=True, backend="native"))
     for layer in others:
         for flags in ({}, {"lengths": [steps, 0, STEPS], "mask": mask, "reset": reset}):
             found, expected = (subject.results(one, x, begun, own, **flags) for one in (layer, plain))
