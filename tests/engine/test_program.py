@@ -332,7 +332,29 @@ def test_nothing_smaller_would_do(name: str) -> None:
 
 # --- what cannot be written down -------------------------------------------------------------------------------------
 
+
+class Spike(torch.autograd.Function):
+    """A step that is given the slope of something smooth: a surrogate gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> Any:
+        ctx.save_for_backward(args[0])
+        return torch.where(args[0] > 0, 1.0, 0.0)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return grads[0] / (1 + ctx.saved_tensors[0].abs()) ** 2
+
+
+def without_slope(z: Any, s: Any) -> Any:
+    with torch.no_grad():
+        held = tanh(z.a)
+    return held * s.h + z.a
+
+
 CANNOT: dict[str, tuple[Any, str]] = {
+    "a derivative of its own": (lambda z, s: Spike.apply(1.0 * z.a), "one of its own (autograd.Function)"),
+    "no derivative": (without_slope, "has no derivative (torch.no_grad)"),
     "an index": (lambda z, s: z.a[:, :4] + s.h, "it takes getitem of a value"),
     "a branch": (lambda z, s: tanh(z.a) if z.a is s.h else abs(z.a) if s.h is None else torch.erf(z.a), "erf"),
     "a tensor of its own": (lambda z, s: z.a * torch.ones(4), "it takes a value from outside its body, Tensor"),
@@ -355,6 +377,12 @@ def test_what_cannot_be_written_down_says_why(body: Any, reason: str) -> None:
 def vars_of(one: Cell) -> dict[str, Any]:
     names = ("name", "body", "fields", "gates", "inputs", "vectors", "matrices", "constants", "biases", "recurrent")
     return {name: getattr(one, name) for name in names}
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_layer_may_be_made_where_gradients_are_off(mode: Any) -> None:
+    with mode():
+        assert Recurrent("lstm", 3, 4).choice.backend == "native"
 
 
 # --- explained -------------------------------------------------------------------------------------------------------

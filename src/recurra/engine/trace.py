@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from recurra.cells.check import MULTIPLE_OF_H
@@ -136,6 +137,7 @@ class TracedMatrix:
 
 def _parts(graph: Graph, value: Any) -> tuple[int, ...]:
     """The values of the graph that something stands for."""
+    _check_slopes()
     if isinstance(value, Traced):
         return value.parts
     if isinstance(value, (int, float)):
@@ -164,8 +166,18 @@ def pointwise(op: str, *args: Any) -> Traced:
     return Traced(graph, [graph.apply(op, *each) for each in zip(*spread, strict=True)])
 
 
+def _check_slopes() -> None:
+    """The derivative is derived from the program, so nothing in a body may have another one, or none.
+
+    PyTorch turns gradients off while it runs the forward of an `autograd.Function` too.
+    """
+    if not torch.is_grad_enabled():
+        raise TraceError("part of it has no derivative (torch.no_grad), or one of its own (autograd.Function)")
+
+
 def called(name: str, *args: Any, **kwargs: Any) -> Any:
     """What a function of this name gives."""
+    _check_slopes()
     if name not in FUNCTIONS:
         raise TraceError(f"it takes {name} of a value")
     try:
@@ -396,10 +408,11 @@ def trace(cell: Cell, hidden_size: int) -> Step:
         else:
             raise TraceError(f"constant {name} of shape {tuple(value.shape)}")
     state = cell.state_type(*(Traced(graph, old[f.name]) for f in cell.fields))
-    new = cell.step(z, state, cell.p_type(*(p[name] for name in cell.p_type._fields)))
+    with torch.enable_grad():  # whatever a layer is made under
+        new = cell.step(z, state, cell.p_type(*(p[name] for name in cell.p_type._fields)))
+        new = [_parts(graph, value) for value in new]
     found = {}
-    for f, value in zip(cell.fields, new, strict=True):
-        parts = _parts(graph, value)
+    for f, parts in zip(cell.fields, new, strict=True):
         if [graph[i].width for i in parts] != list(widths_of_parts(cell, f.width, hidden_size)):
             raise TraceError(f"the new {f.name} is not of the width that is declared, or is the same for all rows")
         found[f.name] = parts
