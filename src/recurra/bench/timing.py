@@ -35,13 +35,19 @@ class Effort:
     exactly: int | None = None
 
 
-def interleaved(runs: Mapping[str, Callable[[], Any]], effort: Effort, seed: int = 0) -> Samples:
+def interleaved(
+    runs: Mapping[str, Callable[[], Any]],
+    effort: Effort,
+    seed: int = 0,
+    clocks: Mapping[str, Callable[[], float]] | None = None,
+) -> Samples:
     """Time each in every round, in an order drawn anew, so that what slows the machine down for a while meets all.
 
     Args:
         runs: What is timed, warm already.
         effort: How long.
         seed: Of the order.
+        clocks: By contestant, what its seconds are read from; else they are those that pass.
     """
     order, dice = list(runs), random.Random(seed)
     times = {name: _times(run) for name, run in runs.items()}
@@ -50,7 +56,7 @@ def interleaved(runs: Mapping[str, Callable[[], Any]], effort: Effort, seed: int
     while _goes_on(len(samples[order[0]]), time.perf_counter() - begun, effort):
         dice.shuffle(order)
         for name in order:
-            samples[name].append(_sample(runs[name], times[name]))
+            samples[name].append(_sample(runs[name], times[name], (clocks or {}).get(name, time.perf_counter)))
     return samples
 
 
@@ -65,16 +71,16 @@ def _times(run: Callable[[], Any]) -> int:
     return max(1, math.ceil(LEAST / max(_sample(run, 1), 1e-9)))
 
 
-def _sample(run: Callable[[], Any], times: int) -> float:
+def _sample(run: Callable[[], Any], times: int, clock: Callable[[], float] = time.perf_counter) -> float:
     """Seconds of one run, the mean of so many in a row."""
     time.sleep(PAUSE)
     collecting = gc.isenabled()
     gc.disable()  # as timeit does: whose turn it falls into is chance
     try:
-        begun = time.perf_counter()
+        begun = clock()
         for _ in range(times):
             run()
-        return (time.perf_counter() - begun) / times
+        return (clock() - begun) / times
     finally:
         if collecting:
             gc.enable()

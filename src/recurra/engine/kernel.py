@@ -7,6 +7,7 @@ at a time, so that what lies between the core and these products is still in cac
 
 import json
 import math
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -118,7 +119,18 @@ class Loaded:
         """Run it over so many steps from `start` on."""
         valid, resets, more = flags.at(start, T)
         addresses = arrays.addresses(self.keys, start)
+        global _spent
+        begun = time.perf_counter()
         self.program.run(T, B, threads, reverse, addresses, panels, valid, resets, more)
+        _spent += time.perf_counter() - begun
+
+
+_spent = 0.0
+
+
+def seconds_in_core() -> float:
+    """The time that this process has spent in recurrences in the core so far; of use where one thread calls it."""
+    return _spent
 
 
 class Arrays:
