@@ -56,7 +56,7 @@ def interleaved(
     while _goes_on(len(samples[order[0]]), time.perf_counter() - begun, effort):
         dice.shuffle(order)
         for name in order:
-            samples[name].append(_sample(runs[name], times[name], (clocks or {}).get(name, time.perf_counter)))
+            samples[name].append(_sample(runs[name], times[name], (clocks or {}).get(name)))
     return samples
 
 
@@ -71,8 +71,9 @@ def _times(run: Callable[[], Any]) -> int:
     return max(1, math.ceil(LEAST / max(_sample(run, 1), 1e-9)))
 
 
-def _sample(run: Callable[[], Any], times: int, clock: Callable[[], float] = time.perf_counter) -> float:
+def _sample(run: Callable[[], Any], times: int, clock: Callable[[], float] | None = None) -> float:
     """Seconds of one run, the mean of so many in a row."""
+    clock = clock or time.perf_counter
     time.sleep(PAUSE)
     collecting = gc.isenabled()
     gc.disable()  # as timeit does: whose turn it falls into is chance
