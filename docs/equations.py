@@ -39,6 +39,13 @@ SECTIONS = {
     "H": "Clocks, grids, shortcuts, linear recurrences and memories",
 }
 
+RUNS = {
+    "scan": "all steps in parallel, by a scan",
+    "native": "one step after another, in the compiled core",
+    "eager": "one step after another",
+}
+"""What is said of each way of running a cell."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -213,7 +220,7 @@ def _cell(cell: Cell) -> str:
         ("Shapes", _with_code(text.shapes)),
         ("Parameters", f"{count}{masked}"),
         ("Options", ", ".join(f"`{key}={_default(value)}`" for key, value in cell.options.items())),
-        ("Runs", "all steps in parallel, by a scan" if backend == "scan" else "one step after another"),
+        ("Runs", RUNS[backend]),
         ("Code", link(source_of(cell))),
         ("Rows", in_rows),
         ("Proven by", _lines(link(name) for name in (*OF_EVERY_CELL, *_tests(cell)))),
