@@ -666,7 +666,8 @@ class _Gradients:
     def _add(self, out: Tensor, delta: Tensor, values: Tensor, key: tuple[object, ...]) -> None:
         """Add the product of δ and what was multiplied, over rows and steps."""
         d, v = delta.flatten(0, 1), values.expand(*delta.shape[:2], -1).flatten(0, 1)
-        if v.shape[1] <= SLIM and v.shape[1] < d.shape[1] and d.numel() > SLIM_FROM:
+        is_slim = v.shape[1] <= SLIM and v.shape[1] < d.shape[1] and d.numel() > SLIM_FROM
+        if key in self.slim or (is_slim and key not in self.begun):  # whichever it was at first, it stays
             if key not in self.slim:
                 self.slim[key] = out, BLOCKS.empty((v.shape[1], d.shape[1]), v)
             out, d, v = self.slim[key][1], v, d
