@@ -84,7 +84,7 @@ format: $(STAMP) ## format the code and mend what can be mended
 	@$(RUN) ruff format
 
 docs: $(STAMP) ## the documentation, into site/
-	@$(RUN) mkdocs build --strict --quiet
+	@$(RUN) mkdocs build --strict >$(VENV)/docs.log 2>&1 || { grep -v '^INFO' $(VENV)/docs.log >&2; exit 1; }
 
 wheel: $(STAMP) ## the wheel and the source archive, into dist/
 	@$(RUN) build --no-isolation
