@@ -346,11 +346,6 @@ def _each(state: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return change(state) if isinstance(state, Tensor) else tuple(change(v) for v in state)
 
 
-def runs_natively(module: nn.Module) -> bool:
-    """Whether it is a drop-in whose layers run in the compiled core on the CPU."""
-    return isinstance(module, _Layers) and _FUSED[module._key] is not None
-
-
 def cell_of(module: nn.Module) -> Cell | None:
     """The cell that a drop-in runs; None for any other module."""
     if isinstance(module, _Layers):

@@ -11,7 +11,7 @@ from recurra.engine.adjoint import derive
 from recurra.engine.fused import why_not
 from recurra.engine.listing import listing
 from recurra.engine.trace import TraceError, trace
-from recurra.nn.dropin import cell_of, runs_natively
+from recurra.nn.dropin import cell_of
 from recurra.nn.recurrent import Choice, Recurrent
 
 
@@ -101,22 +101,18 @@ def _what_it_runs(layer: Any) -> tuple[Any, int, Choice]:
         return layer.cell, sizes if isinstance(sizes, int) else sizes[0], layer.choice
     cell = cell_of(layer)
     if cell is None:
-        raise TypeError(
-            f"a recurra.Recurrent or a drop-in such as recurra.LSTM is expected, not {type(layer).__name__}"
-        )
+        kind = type(layer).__name__
+        if isinstance(layer, (nn.RNNBase, nn.RNNCellBase)):
+            kind = f"torch.nn.{kind}, whose kernels are PyTorch's own; recurra.{kind} takes its weights"
+        raise TypeError(f"a recurra.Recurrent or a drop-in such as recurra.LSTM is expected, not {kind}")
     return cell, layer.hidden_size, _choice_of(layer)
 
 
 def _choice_of(module: nn.Module) -> Choice:
     """How a drop-in is run."""
-    if not runs_natively(module):
-        absent = (
-            native.why_not()
-            if isinstance(module, nn.RNNBase)
-            else "a cell's single step is not worth a call of the core"
-        )
-        return Choice("eager", f"a drop-in takes one step after another: {absent}")
-    reason = why_not(next(module.parameters()))
+    if not isinstance(module, nn.RNNBase):
+        return Choice("eager", "a call takes one step, in tensor code; recurra.Stream takes steps in the compiled core")
+    reason = native.why_not() or why_not(next(module.parameters()))
     if reason is not None:
         return Choice("eager", reason)
     return Choice("native", "a drop-in's steps run in the compiled core, one after another")
