@@ -16,7 +16,7 @@ def results(layer: Recurrent, **flags: Any) -> list[Tensor]:
     torch.manual_seed(1)
     x = torch.randn(STEPS, ROWS, INPUTS, dtype=torch.float64, requires_grad=True)
     output, final = layer(x, **flags)
-    total = sum((v * torch.randn_like(v)).sum() for v in (output, *final))
+    total = torch.stack([(v * torch.randn_like(v)).sum() for v in (output, *final)]).sum()
     return [output, *final, *torch.autograd.grad(total, [x, *layer.parameters()])]
 
 

@@ -26,7 +26,7 @@ def results(layer: Recurrent, x: Tensor, **flags: Any) -> list[Tensor]:
     x = x.clone().requires_grad_()
     output, final, states = layer(x, return_states=True, **flags)
     every = [output, *final, *states]
-    total = sum((v * torch.randn_like(v)).nan_to_num(0, 0, 0).sum() for v in every)
+    total = torch.stack([(v * torch.randn_like(v)).nan_to_num(0, 0, 0).sum() for v in every]).sum()
     gradients = torch.autograd.grad(total, [x, *layer.parameters()], materialize_grads=True)
     return [*every, *gradients]
 
