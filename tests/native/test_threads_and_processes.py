@@ -43,7 +43,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_the_same_whatever_the_number_of_threads(
     name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To the bit for all that is a row's own; what is added up over rows is added up in another order."""
+    """Within rounding: one row left alone is multiplied in another order than several, and sums over rows differ too."""
     sizes = {**LARGE, "B": 50, "T": {"indrnn": 230, "jordan, 3 outputs": 50}.get(name, 12)}
     at = case("mask reset", **sizes, dtype=dtype)
     ours, _ = pair(VARIANTS[name], at)
@@ -54,10 +54,7 @@ def test_the_same_whatever_the_number_of_threads(
         assert set(used[-2:]) == {number}
     for other in found[1:]:
         for key, value in found[0].items():
-            if key.removeprefix("δ ") in dict(ours.named_parameters()):
-                assert off(other[key], value) <= TOLERANCE[dtype], key
-            else:
-                assert torch.equal(other[key], value), key
+            assert off(other[key], value) <= TOLERANCE[dtype], key
 
 
 @pytest.mark.parametrize("name", SOME)

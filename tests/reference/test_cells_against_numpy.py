@@ -33,7 +33,7 @@ class Case(NamedTuple):
     name: str
     function: Callable[..., reference.Run]
     options: dict[str, Any]
-    backend: Literal["auto", "eager"]
+    backend: Literal["auto", "eager", "native"]
 
     @property
     def cell(self) -> Cell:
@@ -41,8 +41,8 @@ class Case(NamedTuple):
 
     def layer(self, **options: Any) -> Recurrent:
         layer = Recurrent(self.cell, INPUT, HIDDEN, backend=self.backend, dtype=torch.float64, **options)
-        parallel = self.name in AFFINE and self.backend == "auto"
-        assert layer.choice.backend == ("scan" if parallel else "eager")
+        of_itself = "scan" if self.name in AFFINE else "native"
+        assert layer.choice.backend == (of_itself if self.backend == "auto" else self.backend)
         return layer
 
 
@@ -50,7 +50,7 @@ def case(
     name: str,
     *activations: str,
     sizes: dict[str, Any] | None = None,
-    backend: Literal["auto", "eager"] = "auto",
+    backend: Literal["auto", "eager", "native"] = "auto",
     **options: Any,
 ) -> Case:
     """A cell and the reference of the same name; activations are the options that take one, in order.
@@ -95,7 +95,8 @@ CASES = {
     "min_gru": case("min_gru"),
     "min_lstm": case("min_lstm"),
     "linear_recurrence": case("linear_recurrence"),
-    **{f"{name}, step by step": case(name, backend="eager") for name in AFFINE},
+    **{f"{name}, step by step": case(name, backend="eager") for name in CATALOGUE},
+    **{f"{name}, in the core": case(name, backend="native") for name in AFFINE},
 }
 
 
