@@ -43,7 +43,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_the_same_whatever_the_number_of_threads(
     name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Within rounding: one row left alone is multiplied in another order than several, and sums over rows differ too."""
+    """Within rounding: a row left alone is multiplied in another order, and so are sums over rows."""
     sizes = {**LARGE, "B": 50, "T": {"indrnn": 230, "jordan, 3 outputs": 50}.get(name, 12)}
     at = case("mask reset", **sizes, dtype=dtype)
     ours, _ = pair(VARIANTS[name], at)
