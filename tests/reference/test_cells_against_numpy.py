@@ -25,7 +25,17 @@ TOLERANCE_LONG = 1e-9
 AFFINE = ("integrator", "min_gru", "min_lstm", "linear_recurrence")
 """The cells that are affine in their state, which a layer runs in parallel over time if it may choose."""
 
-STEP_BY_STEP = ("elman", "jordan", "indrnn", "lstm", "lstm_peephole", "lstm_layer_norm", "slstm", "gru", "gru_reset_after")
+STEP_BY_STEP = (
+    "elman",
+    "jordan",
+    "indrnn",
+    "lstm",
+    "lstm_peephole",
+    "lstm_layer_norm",
+    "slstm",
+    "gru",
+    "gru_reset_after",
+)
 """Cells that are also run eagerly; of themselves they run in the core."""
 
 AT_REST = {"m": -np.inf}
