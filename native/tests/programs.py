@@ -16,7 +16,7 @@ from recurra.engine.trace import trace
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "native"))
 from comparing import VARIANTS, hidden_size
 
-SIZES = ((1, 1), (7, 0), (17, 5), (65, 0), (367, 70))
+SIZES = ((1, 1), (7, 0), (17, 5), (33, 0), (367, 70))
 """Units, and columns of x where the core projects it. Odd ones, so that vectors and panels are not full; matrices of
 the largest are worth a team of threads."""
 

@@ -520,7 +520,7 @@ void check_callers(const std::vector<Cell>& cells, const Case& at) {
   for (std::thread& caller : callers) caller.join();
 }
 
-#ifndef __SANITIZE_THREAD__  // which has threads of its own, and forks ill
+#ifdef RECURRA_FORKS
 // Here and in a process that is forked, whose parent's threads it does not have.
 void check_fork(const Cell& cell, const Case& at) {
   const Arrays<double> right = expected(cell, at);
@@ -560,7 +560,7 @@ int main(int count, char** words) {
   std::vector<Cell> small;
   std::copy_if(cells.begin(), cells.end(), std::back_inserter(small), [](const Cell& cell) { return !cell.is_large(); });
   check_callers(small, kCases[4]);
-#ifndef __SANITIZE_THREAD__
+#ifdef RECURRA_FORKS
   check_fork(small.back(), kCases[4]);
   check_fork(*std::find_if(cells.begin(), cells.end(), [](const Cell& cell) { return cell.is_large(); }), kLargeCases[0]);
 #endif
