@@ -498,7 +498,7 @@ class Tiles {
     barrier_->wait(parts_);
     for (; i < end && i->op == Op::product; ++i) {
       for (const Instruction* before = begin; before < i; ++before)
-        if (before->d == i->a) {
+        if (before->d == i->a || before->a == i->d) {  // what a thread writes there, all read
           barrier_->wait(parts_);
           break;
         }

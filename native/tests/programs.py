@@ -8,10 +8,12 @@ from unittest.mock import patch
 
 import torch
 
+from recurra.cells import cell
 from recurra.engine import kernel
 from recurra.engine.fused import Fused
 from recurra.engine.kernel import Kernel, Loaded
 from recurra.engine.trace import trace
+from recurra.math import sigmoid, tanh
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "native"))
 from comparing import VARIANTS, hidden_size
@@ -19,6 +21,13 @@ from comparing import VARIANTS, hidden_size
 SIZES = ((1, 1), (7, 0), (17, 5), (33, 0), (367, 70))
 """Units, and columns of x where the core projects it. Odd ones, so that vectors and panels are not full; matrices of
 the largest are worth a team of threads."""
+
+
+@cell(state="h", gates="r u a b", matrices={"M": ("H", "H")})
+def products_in_a_row(z, s, p):
+    """One right after another, as in no cell of the catalogue: of one's result, and into the place of one's operand."""
+    v, w = sigmoid(z.r) * s.h, sigmoid(z.u) * s.h
+    return tanh(z.a(v) + z.b(w) + p.M @ (p.M @ s.h))
 
 
 def words(loaded: Loaded) -> Iterator[object]:
@@ -37,10 +46,10 @@ def words(loaded: Loaded) -> Iterator[object]:
 
 def lines() -> Iterator[str]:
     """For each cell and size its name and three programs: forward, forward with what is kept, backward."""
-    for name, cell in VARIANTS.items():
+    for name, form in {**VARIANTS, "products in a row": products_in_a_row}.items():
         for units, projects in SIZES:
-            H = hidden_size(cell, units)
-            made: Kernel = Fused(cell, cell.use(H), trace(cell, H), H).kernel
+            H = hidden_size(form, units)
+            made: Kernel = Fused(form, form.use(H), trace(form, H), H).kernel
             yield f"{name.replace(' ', '_')}/{H}/{projects}"
             for kind in ("drop", "keep", "backward"):
                 yield " ".join(map(str, words(made._program(kind, torch.float64, projects, projects or 1))))
