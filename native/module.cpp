@@ -25,6 +25,11 @@ using Place = std::tuple<int32_t, int32_t, int32_t, int32_t, int32_t, double>;
 using Sizes = std::tuple<int32_t, int32_t, int32_t>;
 using Two = std::tuple<int32_t, int32_t>;
 using Where = std::tuple<uintptr_t, int32_t, int32_t, int32_t, bool, uintptr_t>;
+using At = std::tuple<int32_t, int64_t>;
+using Route = std::tuple<int32_t, int64_t, bool, int64_t, int64_t>;
+using Packed = std::tuple<int32_t, int64_t, int32_t, int64_t, int32_t, int32_t, int32_t, bool>;
+using Last = std::tuple<int32_t, int32_t, int64_t, int64_t>;
+using Product = std::tuple<At, At, At, int32_t, int32_t, int32_t, int64_t, int64_t, int64_t, bool>;
 
 // What a program names must be there: it is made once, so that this costs nothing while it runs.
 void check(const Program& program, int32_t arrays) {
@@ -71,20 +76,50 @@ Program made(const std::vector<Six>& instructions, const std::vector<Place>& slo
   return program;
 }
 
-void run(const Program& program, int32_t steps, int32_t rows, int32_t threads, bool from_the_end,
-         const std::vector<int64_t>& arrays, const std::vector<int64_t>& panels, uintptr_t valid, uintptr_t resets,
-         bool more_resets) {
-  if (int32_t(arrays.size()) != 3 * program.array_count || panels.size() != program.matrices.size())
+// Where something lies among so many addresses.
+recurra::Layout::Place placed(int32_t address, int64_t offset, int32_t addresses) {
+  if (address < -1 || address >= addresses)
+    throw std::invalid_argument("address " + std::to_string(address) + " of " + std::to_string(addresses));
+  return {address, offset};
+}
+
+recurra::Layout laid_out(const Program& program, int32_t rows, int32_t addresses, const std::vector<Route>& arrays,
+                         const std::vector<Packed>& packed, const std::vector<At>& panels, const std::vector<Last>& last,
+                         const std::vector<Product>& products, int32_t product_threads) {
+  if (int32_t(arrays.size()) != program.array_count || panels.size() != program.matrices.size())
     throw std::invalid_argument("a program of " + std::to_string(program.array_count) + " arrays and " +
                                 std::to_string(program.matrices.size()) + " matrices was given " +
-                                std::to_string(arrays.size() / 3) + " and " + std::to_string(panels.size()));
-  recurra::Call call{steps, rows, threads, from_the_end, {}, {}, reinterpret_cast<const uint8_t*>(valid),
-                     reinterpret_cast<const uint8_t*>(resets), more_resets};
-  for (size_t i = 0; i < arrays.size(); i += 3)
-    call.arrays.push_back({reinterpret_cast<void*>(arrays[i]), arrays[i + 1], arrays[i + 2]});
-  for (const int64_t one : panels) call.panels.push_back(reinterpret_cast<const void*>(one));
+                                std::to_string(arrays.size()) + " and " + std::to_string(panels.size()));
+  recurra::Layout layout;
+  layout.program = &program;
+  layout.rows = rows;
+  layout.addresses = addresses;
+  layout.product_threads = product_threads;
+  for (const auto& [address, offset, moves, step, row] : arrays)
+    layout.arrays.push_back({placed(address, offset, addresses), moves, step, row});
+  for (const auto& [from, offset, to, place, number, columns, stride, transposed] : packed)
+    layout.packed.push_back({placed(from, offset, addresses), placed(to, place, addresses), number, columns, stride, transposed});
+  for (const auto& [address, offset] : panels) layout.panels.push_back(placed(address, offset, addresses));
+  for (const auto& [array, address, offset, numbers] : last) {
+    if (array < 0 || array >= program.array_count) throw std::invalid_argument("array " + std::to_string(array));
+    layout.last.push_back({array, placed(address, offset, addresses), numbers});
+  }
+  for (const auto& [d, v, out, number, width, columns, d_stride, v_stride, out_stride, adds] : products) {
+    const auto at = [&](const At& place) { return placed(std::get<0>(place), std::get<1>(place), addresses); };
+    layout.products.push_back({at(d), at(v), at(out),
+                               {nullptr, nullptr, nullptr, number, width, columns, d_stride, v_stride, out_stride, adds}});
+  }
+  return layout;
+}
+
+double run(const recurra::Layout& layout, const std::vector<int64_t>& addresses, int32_t step, int32_t steps, int32_t threads,
+           bool from_the_end, bool packs, uintptr_t valid, uintptr_t resets, bool more_resets) {
+  if (int32_t(addresses.size()) != layout.addresses)
+    throw std::invalid_argument(std::to_string(layout.addresses) + " addresses are expected, not " +
+                                std::to_string(addresses.size()));
   nb::gil_scoped_release release;
-  recurra::run(program, call);
+  return recurra::run(layout, addresses, {step, steps, threads, from_the_end, packs, reinterpret_cast<const uint8_t*>(valid),
+                                          reinterpret_cast<const uint8_t*>(resets), more_resets});
 }
 
 void pack(bool is_double, const std::vector<Where>& all, int32_t threads) {
@@ -117,10 +152,18 @@ NB_MODULE(_native, module) {
                           const std::vector<int32_t>& cleared, int32_t arrays, bool backward, bool is_double) {
         new (self) Program(made(instructions, slots, fields, matrices, sums, cleared, arrays, backward, is_double));
       }, nb::arg("instructions"), nb::arg("slots"), nb::arg("fields"), nb::arg("matrices"), nb::arg("sums"),
-         nb::arg("cleared"), nb::arg("arrays"), nb::arg("backward"), nb::arg("is_double"))
-      .def("run", &run, nb::arg("steps"), nb::arg("rows"), nb::arg("threads"), nb::arg("from_the_end"), nb::arg("arrays"),
-           nb::arg("panels"), nb::arg("valid"), nb::arg("resets"), nb::arg("more_resets"),
-           "Runs it. An array is three numbers: its address, and how far its steps and its rows lie apart.");
+         nb::arg("cleared"), nb::arg("arrays"), nb::arg("backward"), nb::arg("is_double"));
+
+  nb::class_<recurra::Layout>(module, "Layout", "Where what a program needs lies among the addresses that a call is given.")
+      .def("__init__", [](recurra::Layout* self, const Program& program, int32_t rows, int32_t addresses,
+                          const std::vector<Route>& arrays, const std::vector<Packed>& packed, const std::vector<At>& panels,
+                          const std::vector<Last>& last, const std::vector<Product>& products, int32_t product_threads) {
+        new (self) recurra::Layout(laid_out(program, rows, addresses, arrays, packed, panels, last, products, product_threads));
+      }, nb::keep_alive<1, 2>(), nb::arg("program"), nb::arg("rows"), nb::arg("addresses"), nb::arg("arrays"),
+         nb::arg("packed"), nb::arg("panels"), nb::arg("last"), nb::arg("products"), nb::arg("product_threads"))
+      .def("run", &run, nb::arg("addresses"), nb::arg("step"), nb::arg("steps"), nb::arg("threads"), nb::arg("from_the_end"),
+           nb::arg("packs"), nb::arg("valid"), nb::arg("resets"), nb::arg("more_resets"),
+           "Runs the program over so many steps; returns the seconds that the recurrence took.");
 
   module.def("packed_size", &recurra::packed_size, nb::arg("is_double"), nb::arg("rows"), nb::arg("columns"),
              nb::arg("transposed"), "The numbers that a matrix, or its transpose, takes in panels.");

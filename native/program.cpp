@@ -1,6 +1,8 @@
 #include "program.hpp"
 
 #include <algorithm>
+#include <chrono>
+#include <cstring>
 #include <memory>
 
 #include "instruction_sets.hpp"
@@ -11,6 +13,9 @@ namespace {
 
 // Numbers of matrices from which on it is worth while to share out the units of a step, and to wait for each other.
 constexpr size_t kSharedFrom = 1 << 17;
+
+// Numbers of matrices from which on it is worth while to put them into panels with several threads.
+constexpr size_t kPackedTogetherFrom = 1 << 19;
 
 // The sums of all threads are added to where they belong.
 template <typename T>
@@ -82,6 +87,48 @@ void run(const Program& program, const Call& call) {
     run_as<float>(program, call);
 }
 
+double run(const Layout& layout, const std::vector<int64_t>& addresses, const Start& start) {
+  const Program& program = *layout.program;
+  const int64_t size = program.is_double ? sizeof(double) : sizeof(float);
+  const auto at = [&](const Layout::Place& place) {
+    return place.address < 0 ? nullptr : reinterpret_cast<char*>(addresses[place.address]) + place.offset * size;
+  };
+  if (start.packs) {
+    std::vector<Packing> packings;
+    size_t numbers = 0;
+    for (const Layout::Packed& one : layout.packed) {
+      packings.push_back({at(one.from), one.rows, one.columns, one.stride, one.transposed, at(one.to)});
+      numbers += size_t(one.rows) * one.columns;
+    }
+    pack(program.is_double, packings, numbers > kPackedTogetherFrom ? start.threads : 1);
+  }
+  Call call{start.steps, layout.rows, start.threads, start.from_the_end, {}, {}, start.valid, start.resets, start.more_resets};
+  for (const Layout::Route& route : layout.arrays) {
+    char* const first = at(route);
+    call.arrays.push_back({first && route.moves ? first + start.step * route.step * size : first, route.step, route.row});
+  }
+  for (const Layout::Place& place : layout.panels) call.panels.push_back(at(place));
+  const auto begun = std::chrono::steady_clock::now();
+  run(program, call);
+  const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - begun;
+  for (const Layout::Last& last : layout.last) {
+    const Array& states = call.arrays[last.array];
+    const int64_t step = start.from_the_end ? 0 : start.steps - 1;
+    std::memcpy(at(last.to), static_cast<const char*>(states.data) + step * states.step * size, last.numbers * size);
+  }
+  if (!layout.products.empty()) {
+    std::vector<Outer> outers;
+    for (const Layout::Product& one : layout.products) {
+      outers.push_back(one.outer);
+      outers.back().d = at(one.d);
+      outers.back().v = at(one.v);
+      outers.back().out = at(one.out);
+    }
+    outer(program.is_double, outers, layout.product_threads);
+  }
+  return taken.count();
+}
+
 int64_t packed_size(bool is_double, int32_t rows, int32_t columns, bool transposed) {
   const int64_t panel = is_double ? kernels().panel_f64 : kernels().panel_f32;
   const int64_t width = transposed ? columns : rows, operand = transposed ? rows : columns;
@@ -97,6 +144,14 @@ void pack(bool is_double, const std::vector<Packing>& all, int32_t threads) {
       const int32_t panels = ((one.transposed ? one.columns : one.rows) + panel - 1) / panel;
       pack_some(one, int32_t(int64_t(panels) * k / threads), int32_t(int64_t(panels) * (k + 1) / threads));
     }
+  });
+}
+
+void outer(bool is_double, const std::vector<Outer>& all, int32_t threads) {
+  const auto some = is_double ? kernels().outer_f64 : kernels().outer_f32;
+  threads = std::max(1, threads);
+  in_parallel(threads, [&](int k) {
+    for (const Outer& one : all) some(one, k, threads);
   });
 }
 

@@ -31,6 +31,53 @@ struct Call {
   bool more_resets;
 };
 
+// Where what a program needs lies in what a call is given: made once for the sizes of a batch, so that a call brings no
+// more than addresses. Offsets count numbers.
+class Layout {
+ public:
+  struct Place {
+    int32_t address;  // which of those given; -1 for none
+    int64_t offset;
+  };
+  struct Route : Place {  // of an array
+    bool moves;           // with the step at which a call begins
+    int64_t step, row;
+  };
+  struct Packed {  // a matrix, or a block of one, that is put into panels
+    Place from, to;
+    int32_t rows, columns, stride;
+    bool transposed;
+  };
+  struct Last {  // the state behind the last step of a call
+    int32_t array;
+    Place to;
+    int64_t numbers;
+  };
+  struct Product {  // a sum of outer products, made when the program has run
+    Place d, v, out;
+    Outer outer;
+  };
+
+  const Program* program = nullptr;
+  int32_t rows = 0, addresses = 0;
+  std::vector<Route> arrays;
+  std::vector<Packed> packed;
+  std::vector<Place> panels;
+  std::vector<Last> last;
+  std::vector<Product> products;
+  int32_t product_threads = 1;
+};
+
+// A call that a layout describes; returns the seconds that the recurrence alone took.
+struct Start {
+  int32_t step, steps, threads;
+  bool from_the_end, packs;
+  const uint8_t* valid;
+  const uint8_t* resets;
+  bool more_resets;
+};
+double run(const Layout& layout, const std::vector<int64_t>& addresses, const Start& start);
+
 // Runs a program; its sums, over all threads, are added to their arrays.
 void run(const Program& program, const Call& call);
 
@@ -38,5 +85,8 @@ void run(const Program& program, const Call& call);
 int64_t packed_size(bool is_double, int32_t rows, int32_t columns, bool transposed);
 
 void pack(bool is_double, const std::vector<Packing>& all, int32_t threads);
+
+// Sums of outer products, one after another.
+void outer(bool is_double, const std::vector<Outer>& all, int32_t threads);
 
 }  // namespace recurra

@@ -193,6 +193,75 @@ void product(int rows, int width, const Operands<T>& o) {
     }
 }
 
+// --- sums of outer products -------------------------------------------------------------------------------------------
+
+// Columns j … j + kPanel of D, as many as `count` of which count, times M columns of V, summed over rows; to a tile that
+// is written (first) or added to. Behind the last column of a row stands the next row, which may be read: `whole` rows
+// can be, the others go through a buffer.
+template <typename T, int M>
+void outer(const Outer& o, int j, int count, int column, int first, int last, int whole, T* tile) {
+  const T* D = static_cast<const T*>(o.d) + j;
+  const T* V = static_cast<const T*>(o.v) + column;
+  Vector<T> sums[M][kVectors];
+  for (int m = 0; m < M; ++m)
+    for (int v = 0; v < kVectors; ++v) sums[m][v] = load(tile + m * kPanel<T> + v * kLanes<T>);
+  const auto add = [&](const T* d, const T* numbers) {
+    Vector<T> columns[kVectors];
+    for (int v = 0; v < kVectors; ++v) columns[v] = load(d + v * kLanes<T>);
+    for (int m = 0; m < M; ++m) {
+      const Vector<T> number = spread(numbers[m]);
+      for (int v = 0; v < kVectors; ++v) sums[m][v] += number * columns[v];
+    }
+  };
+  int k = first;
+  for (; k < std::min(last, whole); ++k) add(D + size_t(k) * o.d_stride, V + size_t(k) * o.v_stride);
+  for (; k < last; ++k) {
+    T row[kPanel<T>] = {};
+    std::copy_n(D + size_t(k) * o.d_stride, count, row);
+    add(row, V + size_t(k) * o.v_stride);
+  }
+  for (int m = 0; m < M; ++m)
+    for (int v = 0; v < kVectors; ++v) store(tile + m * kPanel<T> + v * kLanes<T>, sums[m][v]);
+}
+
+template <typename T, int M = kTile>
+void outer_piece(const Outer& o, int columns, int j, int count, int column, int first, int last, int whole, T* tile) {
+  if constexpr (M > 1) {
+    if (columns < M) return outer_piece<T, M - 1>(o, columns, j, count, column, first, last, whole, tile);
+  }
+  outer<T, M>(o, j, count, column, first, last, whole, tile);
+}
+
+// Part number `part` of so many of the sum over rows of D ⊗ V, by columns of D, and of V where D has few.
+template <typename T>
+void outer_part(const Outer& o, int32_t part, int32_t parts) {
+  constexpr int kRows = 512;  // rows of a panel of D, and of V, that stay in cache while all that needs them is made
+  const int panels = (o.width + kPanel<T> - 1) / kPanel<T>, pieces = (o.columns + kTile - 1) / kTile;
+  const int units = panels * pieces, begin = int(int64_t(units) * part / parts), end = int(int64_t(units) * (part + 1) / parts);
+  std::vector<T> tiles(size_t(end - begin) * kTile * kPanel<T>, T(0));
+  for (int first = 0; first < o.rows; first += kRows)
+    for (int unit = begin; unit < end; ++unit) {
+      const int j = unit / pieces * kPanel<T>, count = std::min(kPanel<T>, o.width - j), piece = unit % pieces;
+      const int column = o.columns * piece / pieces, next = o.columns * (piece + 1) / pieces;
+      const int beyond = std::max(kPanel<T> - count, 0);  // numbers behind a row's last one that are read
+      const int whole = beyond == 0 ? o.rows : int(std::max<int64_t>(0, o.rows - (beyond + o.d_stride - 1) / o.d_stride));
+      outer_piece<T>(o, next - column, j, count, column, first, std::min(first + kRows, o.rows), whole,
+                     tiles.data() + size_t(unit - begin) * kTile * kPanel<T>);
+    }
+  for (int unit = begin; unit < end; ++unit) {
+    const int j = unit / pieces * kPanel<T>, count = std::min(kPanel<T>, o.width - j), piece = unit % pieces;
+    const int column = o.columns * piece / pieces, next = o.columns * (piece + 1) / pieces;
+    const T* tile = tiles.data() + size_t(unit - begin) * kTile * kPanel<T>;
+    for (int n = 0; n < count; ++n) {
+      T* const out = static_cast<T*>(o.out) + size_t(j + n) * o.out_stride;
+      for (int c = column; c < next; ++c) {
+        const T sum = tile[(c - column) * kPanel<T> + n];
+        out[c] = o.adds ? out[c] + sum : sum;
+      }
+    }
+  }
+}
+
 // --- instructions on each number --------------------------------------------------------------------------------------
 
 template <typename T, typename F>
@@ -664,6 +733,7 @@ constexpr Stepping stepping{open<T>, run_opened<T>, is_shared<T>, run_in_team<T>
 
 extern const Kernels kernels;
 const Kernels kernels{RECURRA_TEXT(RECURRA_ISA), kPanel<float>, kPanel<double>, run<float>, run<double>, pack<float>, pack<double>,
+                      outer_part<float>, outer_part<double>,
                       stepping<float>, stepping<double>};
 
 }  // namespace RECURRA_ISA

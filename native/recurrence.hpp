@@ -120,6 +120,15 @@ struct Packing {
   void* panels;
 };
 
+// The sum over rows of what stands in a row of D times what stands in that of V: out (width, columns) = D^T V.
+struct Outer {
+  const void *d, *v;
+  void* out;
+  int32_t rows, width, columns;  // of D and V; of D; of V
+  int64_t d_stride, v_stride, out_stride;  // from row to row
+  bool adds;  // to what stands in out
+};
+
 // What is compiled once for each instruction set.
 struct Kernels {
   const char* name;
@@ -128,6 +137,8 @@ struct Kernels {
   void (*run_f64)(const Job&, int32_t first_row, int32_t last_row, void* sums);
   void (*pack_f32)(const Packing& packing, int32_t first_panel, int32_t last_panel);
   void (*pack_f64)(const Packing& packing, int32_t first_panel, int32_t last_panel);
+  void (*outer_f32)(const Outer& outer, int32_t part, int32_t parts);
+  void (*outer_f64)(const Outer& outer, int32_t part, int32_t parts);
   Stepping step_f32, step_f64;
 };
 

@@ -29,22 +29,68 @@ class Program:
         backward: bool,
         is_double: bool,
     ) -> None: ...
+
+class Layout:
+    """Where what a program needs lies among the addresses that a call is given.
+
+    A place is the number of an address and an offset from it in numbers.
+
+    Args:
+        program: The program.
+        rows: Rows of the batch.
+        addresses: How many addresses a call is given.
+        arrays: Of each array: address (-1 for none), offset, whether it moves with the step at which a call begins,
+            and how far its steps and its rows lie apart.
+        packed: Of each matrix or block of one: address and offset; address and offset of its panels; rows, columns,
+            numbers from row to row, whether it is transposed.
+        panels: Where the panels of each matrix begin.
+        last: Of each array whose last step is copied: its number, where to, and how many numbers.
+        products: Sums of outer products that are made when the program has run: the places of D, V and D^T V; rows,
+            columns of D and of V, numbers from row to row of each of the three, whether it is added to what is there.
+        product_threads: Threads that make these.
+
+    Raises:
+        ValueError: Another number of arrays or matrices than the program has; an address that is not there.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        rows: int,
+        addresses: int,
+        arrays: list[tuple[int, int, bool, int, int]],
+        packed: list[tuple[int, int, int, int, int, int, int, bool]],
+        panels: list[tuple[int, int]],
+        last: list[tuple[int, int, int, int]],
+        products: list[tuple[tuple[int, int], tuple[int, int], tuple[int, int], int, int, int, int, int, int, bool]],
+        product_threads: int,
+    ) -> None: ...
     def run(
         self,
+        addresses: list[int],
+        step: int,
         steps: int,
-        rows: int,
         threads: int,
         from_the_end: bool,
-        arrays: list[int],
-        panels: list[int],
+        packs: bool,
         valid: int,
         resets: int,
         more_resets: bool,
-    ) -> None:
-        """Runs it. An array is three numbers: its address, and how far its steps and its rows lie apart.
+    ) -> float:
+        """Runs the program over so many steps from `step` on; returns the seconds that the recurrence took.
+
+        Args:
+            addresses: What the layout speaks of; it must live and stay where it is during the call.
+            step: The first step.
+            steps: How many.
+            threads: Threads.
+            from_the_end: Whether time runs from the last step to the first.
+            packs: Whether the matrices are put into panels beforehand.
+            valid, resets: Addresses of (T, B) flags from that step on; 0 for none.
+            more_resets: Whether flags of resets follow behind the last step.
 
         Raises:
-            ValueError: Another number of arrays or matrices than the program has.
+            ValueError: Another number of addresses than the layout expects.
         """
 
 def packed_size(is_double: bool, rows: int, columns: int, transposed: bool) -> int:

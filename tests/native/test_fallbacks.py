@@ -12,7 +12,7 @@ from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vmap
 
 import recurra
 from recurra.cells import CATALOGUE, cell
-from recurra.engine import kernel
+from recurra.engine import layout
 from recurra.math import join, tanh
 from recurra.nn import Recurrent
 
@@ -35,7 +35,7 @@ def core_is_out(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(*args: Any) -> None:
         raise AssertionError("the core ran")
 
-    monkeypatch.setattr(kernel.Loaded, "run", run)
+    monkeypatch.setattr(layout.Laid, "run", run)
 
 
 def both(name: str, **options: Any) -> tuple[Recurrent, Recurrent]:

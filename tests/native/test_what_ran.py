@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pack_sequence
 
 import recurra
 from recurra.cells import CATALOGUE
-from recurra.engine import kernel, native
+from recurra.engine import kernel, layout, native
 from recurra.nn import Recurrent
 
 
@@ -40,7 +40,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
     monkeypatch.setattr(kernel.Kernel, "forward", counting("forward", kernel.Kernel.forward))
     monkeypatch.setattr(kernel.Kernel, "backward", counting("backward", kernel.Kernel.backward))
-    monkeypatch.setattr(kernel.Loaded, "run", counting("core", kernel.Loaded.run))
+    monkeypatch.setattr(layout.Laid, "run", counting("core", layout.Laid.run))
     return counted
 
 

@@ -13,7 +13,7 @@ from recurra.bench.peers import INSTALL, OURS, RECOMPUTING, Peer
 from recurra.bench.problem import Contestant, Kind, NotHere, Problem, draw
 from recurra.bench.shapes import SIX, Shape, parse
 from recurra.bench.timing import Effort, Ratio, Samples, interleaved, ratio
-from recurra.engine.kernel import seconds_in_core
+from recurra.engine.layout import seconds_in_core
 
 DROP_INS = ("lstm", "gru_reset_after", "elman")
 WITHOUT_TWIN = ("lstm_peephole", "lstm_coupled", "gru", "lstm_layer_norm", "clockwork", cells.made_up.name)

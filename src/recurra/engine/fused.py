@@ -18,7 +18,8 @@ from recurra.cells.form import Cell, Use
 from recurra.engine import eager
 from recurra.engine.eager import State
 from recurra.engine.interpret import compute
-from recurra.engine.kernel import DROP, KEEP, RECOMPUTE, Kernel, Spec, kernel_of
+from recurra.engine.kernel import Kernel, Spec, kernel_of
+from recurra.engine.layout import DROP, KEEP, RECOMPUTE
 from recurra.engine.program import Value
 from recurra.engine.trace import Step
 

@@ -5,18 +5,23 @@ beforehand where the core does not project x itself, and afterwards the gradient
 at a time, so that what lies between the core and these products is still in cache, and little of it there at once.
 """
 
+from __future__ import annotations
+
 import json
 import math
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from recurra.engine import lower
 from recurra.engine.adjoint import derive, kept
+from recurra.engine.gradients import Product, together
+from recurra.engine.layout import KEEP, RECOMPUTE, Backward, Flags, Forward, Ran, Shape
 from recurra.engine.lower import Form, Key, Lowered, MatrixKey
 from recurra.engine.memory import BLOCKS
 from recurra.engine.native import core
@@ -35,17 +40,11 @@ PROJECTED_IN_CORE = 3 << 17
 ROWS_TO_PROJECT = 6
 """Rows of a thread from which on the core's products are as quick as those of a whole sequence at once."""
 
-SLIM = 128
-"""Columns of a matrix up to which its gradient is quicker made as a transpose (measured)."""
-
-SLIM_FROM = 1 << 18
-"""Numbers of δ from which on it is so."""
+LAYOUTS = 256
+"""Sizes of batches of which a kernel keeps what is laid out for them."""
 
 Part = tuple[str, int]
 """A part of a state field, as the programs have it: the field's name and which part."""
-
-KEEP, DROP, RECOMPUTE = range(3)
-"""What a forward run keeps for the derivative: all it needs, nothing, or the states at some steps."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class Loaded:
         input_size: The width of x.
     """
 
-    def __init__(self, kernel: "Kernel", low: Lowered, is_backward: bool, is_double: bool, input_size: int) -> None:
+    def __init__(self, kernel: Kernel, low: Lowered, is_backward: bool, is_double: bool, input_size: int) -> None:
         self.keys, self.matrices = low.arrays, low.matrices
         fields = [self._field(low, part, width, is_backward) for part, width in kernel.parts.items()]
         sums = [(width, low.array(("sum", *key))) for key, width in low.sums.items()]
@@ -104,97 +103,6 @@ class Loaded:
             old = [len(low.slots) - 1]
         carry, given, of_reset = (low.array((name, *part)) for name in ("carry", "given", "of_reset"))
         return width, states, low.array(("initial", *part)), old[0] if old else -1, carry, given, of_reset
-
-    def run(
-        self,
-        T: int,
-        B: int,
-        threads: int,
-        reverse: bool,
-        arrays: "Arrays",
-        panels: Sequence[int],
-        flags: "_Flags",
-        start: int,
-    ) -> None:
-        """Run it over so many steps from `start` on."""
-        valid, resets, more = flags.at(start, T)
-        addresses = arrays.addresses(self.keys, start)
-        global _spent
-        begun = time.perf_counter()
-        self.program.run(T, B, threads, reverse, addresses, panels, valid, resets, more)
-        _spent += time.perf_counter() - begun
-
-
-_spent = 0.0
-
-
-def seconds_in_core() -> float:
-    """The time that this process has spent in recurrences in the core so far; of use where one thread calls it."""
-    return _spent
-
-
-class Arrays:
-    """Tensors by the keys of arrays.
-
-    Attributes:
-        whole: (T, B, width): all steps.
-        some: (S, B, width): the steps at hand.
-        rows: (B, width) or (width,).
-        held: What else must live as long.
-    """
-
-    def __init__(self) -> None:
-        self.held: list[Tensor] = []
-        self.whole: dict[Key, Tensor] = {}
-        self.some: dict[Key, Tensor] = {}
-        self.rows: dict[Key, Tensor] = {}
-
-    def addresses(self, keys: Iterable[Key], start: int) -> list[int]:
-        """For each key the address of its first number from step `start` on, and how far steps and rows lie apart."""
-        found = []
-        for key in keys:
-            if (tensor := self.rows.get(key)) is not None:
-                found += (tensor.data_ptr(), 0, tensor.stride(0))
-            elif (tensor := self.some.get(key)) is not None:
-                found += (tensor.data_ptr(), tensor.stride(0), tensor.stride(1))
-            elif (tensor := self.whole.get(key)) is not None:
-                step = tensor.stride(0)
-                found += (tensor.data_ptr() + start * step * tensor.element_size(), step, tensor.stride(1))
-            else:
-                found += (0, 0, 0)
-        return found
-
-    def steps(self, key: Key, start: int, stop: int) -> Tensor:
-        """The steps at hand, (S, B, width)."""
-        some = self.some.get(key)
-        return self.whole[key][start:stop] if some is None else some[: stop - start]
-
-
-class _Flags:
-    """Which steps are taken and before which the state is set anew, as the core has them."""
-
-    def __init__(self, mask: Tensor | None, reset: Tensor | None) -> None:
-        self.mask, self.reset = (None if v is None else v.contiguous().view(torch.uint8) for v in (mask, reset))
-
-    def at(self, start: int, steps: int) -> tuple[int, int, bool]:
-        """Their addresses from a step on, 0 where there are none, and whether resets follow behind the last one."""
-        valid, resets = (0 if v is None else v.data_ptr() + start * v.stride(0) for v in (self.mask, self.reset))
-        return valid, resets, self.reset is not None and start + steps < len(self.reset)
-
-
-@dataclass
-class Ran:
-    """What a forward run leaves behind.
-
-    Attributes:
-        along: The first so many state fields at every step, part by part, (T, B, width) each.
-        final: The last state, part by part, (B, width) each.
-        saved: What the derivative needs beside what the run was given.
-    """
-
-    along: list[Tensor]
-    final: list[Tensor]
-    saved: list[Tensor]
 
 
 class Kernel:
@@ -231,10 +139,13 @@ class Kernel:
         new = {i for parts in step.new.values() for i in parts if graph[i].op != "x"}
         self.kept_apart = [i for i in self.keep if i not in new and not graph[i].fixed and graph[i].op != "old"]
         self._loaded: dict[tuple[object, ...], Loaded] = {}
+        self._layouts: dict[tuple[object, ...], Any] = {}
         last = 2 + spec.has_bias + bool(spec.gates) + len(spec.matrices) + len(self.vectors)
+        self.tensor_count = last + 2 * len(self.parts)
+        self.widths = list(self.parts.values())
         self.places = {"vectors": last - len(self.vectors), "begun": last, "initial": last + len(self.parts)}
 
-    def __deepcopy__(self, memo: dict[int, object]) -> "Kernel":
+    def __deepcopy__(self, memo: dict[int, object]) -> Kernel:
         return self  # nothing of it can change
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -242,7 +153,7 @@ class Kernel:
 
     # --- programs ----------------------------------------------------------------------------------------------------
 
-    def _program(self, kind: str, dtype: torch.dtype, projects: int, input_size: int) -> Loaded:
+    def program(self, kind: str, dtype: torch.dtype, projects: int, input_size: int) -> Loaded:
         """The program of a kind ("keep", "drop" or "backward"); made when first asked for."""
         key = (kind, dtype, bool(projects), input_size)
         if key not in self._loaded:
@@ -285,9 +196,7 @@ class Kernel:
     def packed(self, program: Loaded, tensors: Sequence[Tensor], threads: int) -> tuple[Tensor, list[int]]:
         """A program's matrices in panels: the memory that holds them, and where in it each begins."""
         x = tensors[0]
-        if program.packing is None:
-            program.packing = self._packing(program, x.shape[-1])
-        places, total = program.packing
+        places, total = self.packing(program, x.shape[-1])
         memory = BLOCKS.empty([total], x)
         start, size, todo = memory.data_ptr(), x.element_size(), []
         for tensor, first, rows, columns, stride, transposed, place in places:
@@ -296,9 +205,11 @@ class Kernel:
         core().pack(program.is_double, todo, threads if total > SHARED_WORK else 1)
         return memory, [start + place * size for place in program.begins]
 
-    def _packing(self, program: Loaded, input_size: int) -> tuple[list[tuple[int, int, int, int, int, bool, int]], int]:
+    def packing(self, program: Loaded, input_size: int) -> tuple[list[tuple[int, int, int, int, int, bool, int]], int]:
         """For each matrix or block of one: its tensor, where in that it begins, rows, columns, how far rows lie apart,
         whether it is transposed, and where its panels begin; and the numbers that all panels take."""
+        if program.packing is not None:
+            return program.packing
         spec, places, total = self.spec, [], 0
         program.begins = []
         for key in program.matrices:
@@ -312,7 +223,26 @@ class Kernel:
                 first = (n * len(spec.gates) * rows + row) * stride + column
                 places.append((self._tensor(key), first, rows, columns, stride, key.transposed, total))
                 total += size
+        program.packing = places, total
         return places, total
+
+    @cached_property
+    def constants(self) -> dict[Key, tuple[int, int, int]]:
+        """What is the same at every step, and the state before the first one: by key the number of the tensor, the
+        first number in it, and the width."""
+        spec, H = self.spec, self.spec.hidden_size
+        found: dict[Key, tuple[int, int, int]] = {}
+        if spec.has_bias:
+            found |= {("input_bias", gate): (2, k * H, H) for k, gate in enumerate(self.form.gates)}
+        if spec.heads == 0 and spec.gates:
+            found |= {("diagonal", gate): (2 + spec.has_bias, k * H, H) for k, gate in enumerate(spec.gates)}
+        for n, i in enumerate(self.vectors, self.places["vectors"]):
+            value = self.graph[i]
+            found[("fixed", i) if value.args else (value.op, value.name, value.part)] = n, 0, value.width
+        for name in ("begun", "initial"):
+            for n, (part, width) in enumerate(self.parts.items(), self.places[name]):
+                found[name, *part] = n, 0, width
+        return found
 
     def _tensor(self, key: MatrixKey) -> int:
         """Which of the tensors holds a matrix."""
@@ -326,37 +256,28 @@ class Kernel:
     def _threads(self, T: int, B: int) -> int:
         return torch.get_num_threads() if T * B * max(self.work, self.spec.hidden_size) > SHARED_WORK else 1
 
-    def _projects(self, tensors: Sequence[Tensor], threads: int) -> int:
+    def projects(self, shape: Shape) -> int:
         """The width of x where the core projects it; 0 where that is done beforehand."""
-        x, W = tensors[:2]
-        enough = x.shape[1] >= ROWS_TO_PROJECT * threads
-        return x.shape[-1] if enough and W.numel() + self.work < PROJECTED_IN_CORE else 0
+        enough = ROWS_TO_PROJECT * shape.threads <= shape.B
+        numbers = len(self.form.gates) * self.spec.hidden_size * shape.inputs + self.work
+        return shape.inputs if enough and numbers < PROJECTED_IN_CORE else 0
 
-    def constants(self, tensors: Sequence[Tensor]) -> Arrays:
-        """What is the same at every step."""
-        arrays, first = Arrays(), self.places["vectors"]
-        for i, tensor in zip(self.vectors, tensors[first:], strict=False):
-            value = self.graph[i]
-            arrays.rows[("fixed", i) if value.args else (value.op, value.name, value.part)] = tensor
-        for name in ("begun", "initial"):
-            for part, tensor in zip(self.parts, tensors[self.places[name] :], strict=False):
-                arrays.rows[name, *part] = tensor
-        H = self.spec.hidden_size
-        if self.spec.has_bias:
-            for gate, tensor in zip(self.form.gates, tensors[2].split(H), strict=True):
-                arrays.rows["input_bias", gate] = tensor
-        if self.spec.heads == 0 and self.spec.gates:
-            for gate, tensor in zip(self.spec.gates, tensors[2 + self.spec.has_bias].split(H), strict=True):
-                arrays.rows["diagonal", gate] = tensor
-        arrays.whole["input",] = tensors[0]
-        return arrays
-
-    def steps_at_once(self, T: int, B: int, mode: int) -> int:
-        """How many steps are taken at a time."""
+    def _shape(self, x: Tensor, mode: int) -> Shape:
+        T, B, inputs = x.shape
         if mode == RECOMPUTE:
-            return math.isqrt(max(T - 1, 0)) + 1
-        width = len(self.form.gates) * self.spec.hidden_size
-        return max(1, min(T, AT_ONCE // (B * width)))
+            at_once = math.isqrt(max(T - 1, 0)) + 1
+        else:
+            at_once = max(1, min(T, AT_ONCE // (B * len(self.form.gates) * self.spec.hidden_size)))
+        return Shape(T, B, inputs, x.dtype, self._threads(T, B), at_once)
+
+    def _laid_out(self, key: tuple[object, ...], make: Callable[[], Any]) -> Any:
+        """What is laid out for the sizes of a batch, made when first asked for; not more than some are kept."""
+        found = self._layouts.get(key)
+        if found is None:
+            if len(self._layouts) >= LAYOUTS:
+                self._layouts.clear()
+            found = self._layouts[key] = make()
+        return found
 
     def forward(
         self, tensors: Sequence[Tensor], mask: Tensor | None, reset: Tensor | None, reverse: bool, along: int, mode: int
@@ -371,72 +292,16 @@ class Kernel:
             along: How many state fields are wanted at every step.
             mode: KEEP, DROP or RECOMPUTE.
         """
-        x = tensors[0]
-        T, B, _ = x.shape
-        arrays, names = self.constants(tensors), list(self.step.old)[:along]
-        S = self.steps_at_once(T, B, mode)
-        for part, width in self.parts.items():
-            everywhere = part[0] in names or (mode == KEEP and ("states", *part) in self._needed)
-            into = arrays.whole if everywhere else arrays.some
-            into["states", *part] = BLOCKS.empty((T if everywhere else S, B, width), x)
-        runs = self._run_of(tensors, arrays, mask, reset, reverse, S, keep=mode == KEEP, whole=True)
-        chunks = [(start, min(start + S, T)) for start in range(0, T, S)]
-        boundaries = []
-        for start, stop in chunks[::-1] if reverse else chunks:
-            runs(start, stop)
-            last = {p: arrays.steps(("states", *p), start, stop)[0 if reverse else -1].clone() for p in self.parts}
-            boundaries.append([arrays.rows["begun", *p] for p in self.parts])
-            for part, state in last.items():
-                arrays.rows["begun", *part] = state
-        final = [arrays.rows["begun", *p] for p in self.parts]
-        states = {p: arrays.whole[k] for p in self.parts if (k := ("states", *p)) in arrays.whole}
-        saved = []
-        if mode == KEEP:
-            saved = [v for p, v in states.items() if p[0] not in names]
-            saved += arrays.held[-1:] if self.kept_apart else []
-        elif mode == RECOMPUTE and len(chunks) > 1:
-            saved = [torch.stack(part) for part in zip(*boundaries[1:], strict=True)]
-        return Ran([v for p, v in states.items() if p[0] in names], final, saved)
+        shape = self._shape(tensors[0], mode)
 
-    def _run_of(
-        self,
-        tensors: Sequence[Tensor],
-        arrays: Arrays,
-        mask: Tensor | None,
-        reset: Tensor | None,
-        reverse: bool,
-        S: int,
-        *,
-        keep: bool,
-        whole: bool,
-    ):
-        """What runs some steps forward, from the arrays' "begun"; what it keeps has its place for all steps or some."""
-        x, W = tensors[:2]
-        T, B, input_size = x.shape
-        threads = self._threads(T, B)
-        projects = self._projects(tensors, threads)
-        program = self._program("keep" if keep else "drop", x.dtype, projects, input_size)
-        (memory, panels), flags = self.packed(program, tensors, threads), _Flags(mask, reset)
-        arrays.held.append(memory)
-        if keep and self.kept_apart:
-            steps = T if whole else S
-            flat = BLOCKS.empty([steps * B * sum(self.kept_widths)], x)
-            arrays.held.append(flat)
-            (arrays.whole if whole else arrays.some).update(self._kept_in(flat, steps, B))
-        z = None
-        if ("z",) in program.keys:
-            z = arrays.some["z",] = BLOCKS.empty((min(S, T), B, len(W)), x)
+        def make() -> Forward:
+            names, keep = list(self.step.old)[:along], mode == KEEP
+            whole = [p[0] in names or (keep and ("states", *p) in self.needed) for p in self.parts]
+            return Forward(self, shape, keep=keep, whole=whole)
 
-        def run(start: int, stop: int) -> None:
-            if z is not None:
-                rows, out = x[start:stop].flatten(0, 1), z[: stop - start].flatten(0, 1)
-                if self.spec.has_bias:
-                    torch.addmm(tensors[2], rows, W.t(), out=out)
-                else:
-                    torch.mm(rows, W.t(), out=out)
-            program.run(stop - start, B, threads, reverse, arrays, panels, flags, start)
-
-        return run
+        flags = None if mask is None and reset is None else Flags(mask, reset)
+        laid: Forward = self._laid_out((shape, along, mode), make)
+        return laid.run(tensors, flags, reverse, self.counts[along], mode)
 
     @cached_property
     def _multiplied(self) -> set[int]:
@@ -444,7 +309,7 @@ class Kernel:
         return {a for i in self.adjoint.of_product for a in self.graph[i].args}
 
     @cached_property
-    def _needed(self) -> set[Key]:
+    def needed(self) -> set[Key]:
         """The arrays that the derivative reads."""
         low = lower.backward(self.form, self.step, self.adjoint, self.keep)
         found = {low.arrays[array] for kind, _, array, *_ in low.slots if array >= 0}
@@ -453,12 +318,12 @@ class Kernel:
         }
 
     @cached_property
-    def products(self) -> list["_Product"]:
+    def products(self) -> list[Product]:
         """The products whose matrices have gradients that are made outside the core."""
         found = [i for i in self.adjoint.of_product if self.spec.heads or self.graph[i].op == "M"]
-        return _together([self._product(i) for i in found])
+        return together([self._product(i) for i in found])
 
-    def _product(self, i: int) -> "_Product":
+    def _product(self, i: int) -> Product:
         """A product with a matrix, as its gradient is made."""
         value, graph, spec = self.graph[i], self.graph, self.spec
         delta = self.adjoint.of_product[i]
@@ -473,12 +338,12 @@ class Kernel:
         first = 2 + spec.has_bias
         place = first if value.op == "U" else first + bool(spec.gates) + spec.matrices.index(value.name)
         columns = sum(graph[a].width for a in value.args)
-        return _Product(place, row, value.width, columns, source, column, value.args)
+        return Product(place, row, value.width, columns, source, column, value.args)
 
     def shapes_saved(self, fields: int, T: int, B: int) -> list[tuple[int, ...]]:
         """The shapes of what `forward` saves in mode KEEP."""
         names = list(self.step.old)[:fields]
-        states = [w for p, w in self.parts.items() if p[0] not in names and ("states", *p) in self._needed]
+        states = [w for p, w in self.parts.items() if p[0] not in names and ("states", *p) in self.needed]
         return [*((T, B, w) for w in states), *([(T * B * sum(self.kept_widths),)] if self.kept_apart else [])]
 
     @cached_property
@@ -486,11 +351,17 @@ class Kernel:
         """The widths of the values that are kept apart from states."""
         return [self.graph[i].width for i in self.kept_apart]
 
-    def _kept_in(self, flat: Tensor, steps: int, B: int) -> dict[Key, Tensor]:
-        """The arrays of what is kept, one behind another in one tensor."""
-        parts = flat.split([steps * B * width for width in self.kept_widths])
-        shapes = [(steps, B, width) for width in self.kept_widths]
-        return {("kept", i): v.view(shape) for i, v, shape in zip(self.kept_apart, parts, shapes, strict=True)}
+    @cached_property
+    def counts(self) -> list[int]:
+        """How many parts the first so many fields have."""
+        return [0, *accumulate(len(parts) for parts in self.step.old.values())]
+
+    def key_of_operand(self, i: int, keys: Container[Key]) -> Key:
+        """The array where a value that a product multiplied stands at every step, among these."""
+        for key in (("operand", i), ("kept", i)):
+            if key in keys:
+                return key
+        return next(("states", name, k) for name, parts in self.step.new.items() for k, v in enumerate(parts) if v == i)
 
     def backward(
         self,
@@ -513,229 +384,14 @@ class Kernel:
             of_along, of_final: The gradients of what it gave; None for zero.
             wanted: Which gradients are wanted.
         """
-        x, W = tensors[:2]
-        T, B, input_size = x.shape
-        H, G = self.spec.hidden_size, len(self.form.gates)
-        arrays, parts = self.constants(tensors), list(self.parts)
-        S = self.steps_at_once(T, B, mode)
-        threads = self._threads(T, B)
-        projects = input_size if wanted[0] and input_size >= 16 and self._projects(tensors, threads) else 0
-        program = self._program("backward", x.dtype, projects, input_size)
-        flags, gradients = _Flags(mask, reset), _Gradients(self, tensors, wanted)
-        rest = list(saved)
-        for part, states in zip(parts, along, strict=False):
-            arrays.whole["states", *part] = states
-        again, boundaries = None, None
-        if mode == KEEP:
-            for part in parts[len(along) :]:
-                if ("states", *part) in self._needed:
-                    arrays.whole["states", *part] = rest.pop(0)
-            for flat in rest:
-                arrays.whole |= self._kept_in(flat, T, B)
-        else:
-            boundaries = rest
-            if not rest and S < T:
-                boundaries = self.forward(tensors, mask, reset, reverse, 0, RECOMPUTE).saved
-            for part, width in self.parts.items():
-                arrays.whole.pop(("states", *part), None)
-                arrays.some["states", *part] = BLOCKS.empty((S, B, width), x)
-            again = self._run_of(tensors, arrays, mask, reset, reverse, S, keep=True, whole=False)
-        memory, panels = self.packed(program, tensors, threads)
-        arrays.held.append(memory)
-        for key in program.keys:
-            if key[0] in ("dproduct", "operand"):
-                arrays.some[key] = BLOCKS.empty((S, B, self.graph[int(key[1])].width), x)
-        sums = x.new_zeros(sum(program.sums.values())).split([*program.sums.values()])
-        arrays.rows |= {("sum", *key): part for key, part in zip(program.sums, sums, strict=True)}
-        dz = arrays.some["dz",] = (BLOCKS.empty if len(self.adjoint.of_x) == G else BLOCKS.zeros)((S, B, G * H), x)
-        if projects:
-            arrays.whole["dinput",] = BLOCKS.empty((T, B, input_size), x)
-        for n, (part, width) in enumerate(self.parts.items()):
-            given = of_along[n] if n < len(of_along) else None
-            if given is not None:
-                arrays.whole["given", *part] = given if given.stride(-1) == 1 or width == 1 else given.contiguous()
-            final = of_final[n]
-            arrays.rows["carry", *part] = (
-                x.new_zeros(B, width) if final is None else final.clone(memory_format=torch.contiguous_format)
-            )
-            if reset is not None:
-                arrays.rows["of_reset", *part] = x.new_zeros(B, width)
-        of_x = None
-        if wanted[0]:
-            gradients.of_x = arrays.whole["dinput",] if projects else BLOCKS.empty((T, B, input_size), x)
-            of_x = None if projects else gradients.of_x
-        chunks = [(start, min(start + S, T)) for start in range(0, T, S)]
-        chunks = chunks if reverse else chunks[::-1]
-        first = [arrays.rows["begun", *p] for p in parts]
-        for n, (start, stop) in enumerate(chunks):
-            k = len(chunks) - 2 - n  # how many there are in front of it but for the first
-            if k < 0:
-                begun = first
-            elif boundaries is not None:
-                begun = [v[k] for v in boundaries]
-            else:
-                at = stop if reverse else start - 1
-                begun = [
-                    v[at] if (v := arrays.whole.get(("states", *p))) is not None else first[i]
-                    for i, p in enumerate(parts)
-                ]
-            for part, state in zip(parts, begun, strict=True):
-                arrays.rows["begun", *part] = state
-            if again is not None:
-                again(start, stop)
-            program.run(stop - start, B, threads, reverse, arrays, panels, flags, start)
-            if of_x is not None:
-                torch.mm(dz[: stop - start].flatten(0, 1), W, out=of_x[start:stop].flatten(0, 1))
-            gradients.add(arrays, reset, reverse, start, stop)
-        return gradients.all(arrays, reset is not None)
-
-
-class _Gradients:
-    """The gradients of what a kernel is given, put together from δ.
-
-    Args:
-        kernel: The kernel.
-        tensors: What it is given.
-        wanted: Which gradients are wanted.
-    """
-
-    def __init__(self, kernel: Kernel, tensors: Sequence[Tensor], wanted: Sequence[bool]) -> None:
-        self.kernel, self.tensors, self.wanted = kernel, tensors, wanted
-        self.of_x: Tensor | None = None
-        self.first = 2 + kernel.spec.has_bias
-        self.found: dict[int, Tensor] = {}
-        self.products = [p for p in kernel.products if wanted[p.tensor]]
-        if wanted[1]:
-            self.found[1] = BLOCKS.empty(tensors[1].shape, tensors[1])
-        for p in self.products:
-            is_all = p.rows * p.columns == tensors[p.tensor].numel() and tensors[p.tensor].dim() == 2
-            self.found[p.tensor] = (BLOCKS.empty if is_all else BLOCKS.zeros)(
-                tensors[p.tensor].shape, tensors[p.tensor]
-            )
-        self.slim: dict[tuple[object, ...], tuple[Tensor, Tensor]] = {}  # by key the gradient, and its transpose so far
-        self.begun: set[tuple[object, ...]] = set()  # what has been written to, and is added to from now on
-
-    def add(self, arrays: Arrays, reset: Tensor | None, reverse: bool, start: int, stop: int) -> None:
-        """Add what the steps from `start` to `stop` give."""
-        kernel, tensors = self.kernel, self.tensors
-        if self.wanted[1]:
-            dz = arrays.steps(("dz",), start, stop)
-            self._add(self.found[1], dz, tensors[0][start:stop], ("W",))
-        for product in self.products:
-            delta = arrays.steps(product.source, start, stop)
-            if product.rows < delta.shape[-1]:
-                delta = delta[..., product.column : product.column + product.rows]
-            rows = self.found[product.tensor]
-            blocks = kernel.spec.heads if product.tensor == self.first and kernel.spec.gates else 1
-            column = 0
-            for operand in product.operands:
-                width = kernel.graph[operand].width
-                pairs = self._operand(arrays, operand, reset, reverse, start, stop)
-                for steps, values in pairs:
-                    if blocks > 1:
-                        self._add_blocks(rows, product, delta[steps], values)
-                    else:
-                        place = rows[product.row : product.row + product.rows, column : column + width]
-                        self._add(place, delta[steps], values, (product.tensor, product.row, column))
-                column += width
-
-    def _operand(
-        self, arrays: Arrays, i: int, reset: Tensor | None, reverse: bool, start: int, stop: int
-    ) -> list[tuple[slice, Tensor]]:
-        """What a product multiplied, for some of the steps and then for others."""
-        value = self.kernel.graph[i]
-        if value.op != "old":
-            for key in (("operand", i), ("kept", i)):
-                if key in arrays.some or key in arrays.whole:
-                    return [(slice(None), arrays.steps(key, start, stop))]
-            new = {v: (name, k) for name, parts in self.kernel.step.new.items() for k, v in enumerate(parts)}
-            return [(slice(None), arrays.steps(("states", *new[i]), start, stop))]
-        states = arrays.steps(("states", value.name, value.part), start, stop)
-        begun = arrays.rows["begun", value.name, value.part].unsqueeze(0)
-        if reset is None:
-            ends = (slice(-1, None), slice(0, -1)) if reverse else (slice(0, 1), slice(1, None))
-            pairs = [(ends[0], begun), (ends[1], states[1:] if reverse else states[:-1])]
-            if len(states) == 1:
-                return pairs[:1]
-            return pairs if begun.any() else pairs[1:]
-        before = torch.cat([states[1:], begun] if reverse else [begun, states[:-1]])
-        anew = torch.cat([reset, torch.zeros_like(reset[:1])])[start + reverse : stop + reverse]
-        initial = arrays.rows["initial", value.name, value.part]
-        return [(slice(None), torch.where(anew.unsqueeze(-1), initial, before))]
-
-    def _add(self, out: Tensor, delta: Tensor, values: Tensor, key: tuple[object, ...]) -> None:
-        """Add the product of δ and what was multiplied, over rows and steps."""
-        d, v = delta.flatten(0, 1), values.expand(*delta.shape[:2], -1).flatten(0, 1)
-        is_slim = v.shape[1] <= SLIM and v.shape[1] < d.shape[1] and d.numel() > SLIM_FROM
-        if key in self.slim or (is_slim and key not in self.begun):  # whichever it was at first, it stays
-            if key not in self.slim:
-                self.slim[key] = out, BLOCKS.empty((v.shape[1], d.shape[1]), v)
-            out, d, v = self.slim[key][1], v, d
-        fresh = key not in self.begun
-        self.begun.add(key)
-        torch.addmm(out, d.t(), v, beta=0 if fresh else 1, out=out)
-
-    def _add_blocks(self, out: Tensor, product: "_Product", delta: Tensor, values: Tensor) -> None:
-        heads, H = self.kernel.spec.heads, self.kernel.spec.hidden_size
-        d = delta.unflatten(-1, (-1, heads, H // heads))  # gates taken together lie side by side
-        v = values.unflatten(-1, (heads, -1))
-        given = torch.einsum("tbghr,tbhk->hgrk", d, v).flatten(1, 2)
-        first = product.row // heads
-        out[:, first : first + given.shape[1]] += given
-
-    def all(self, arrays: Arrays, has_reset: bool) -> list[Tensor | None]:
-        """The gradients, in the order of what the kernel is given."""
-        kernel, wanted, H = self.kernel, self.wanted, self.kernel.spec.hidden_size
-        for gradient, transposed in self.slim.values():
-            gradient.copy_(transposed.t())
-        found: list[Tensor | None] = [None] * len(wanted)
-        found[0] = self.of_x
-        for n, gradient in self.found.items():
-            found[n] = gradient
-
-        def together(name: str, gates: Sequence[str]) -> Tensor:
-            found = [arrays.rows.get(("sum", name, gate)) for gate in gates]
-            if len(found) == 1 and found[0] is not None:
-                return found[0]
-            return torch.cat([self.tensors[0].new_zeros(H) if v is None else v for v in found])
-
-        if kernel.spec.has_bias and wanted[2]:
-            found[2] = together("bias", kernel.form.gates)
-        if kernel.spec.heads == 0 and kernel.spec.gates and wanted[self.first]:
-            found[self.first] = together("diagonal", kernel.spec.gates)
-        for n, i in enumerate(kernel.vectors, kernel.places["vectors"]):
-            found[n] = arrays.rows.get(("sum", "fixed", i))
-        for n, part in enumerate(kernel.parts):
-            found[kernel.places["begun"] + n] = arrays.rows["carry", *part]
-            found[kernel.places["initial"] + n] = arrays.rows["of_reset", *part] if has_reset else None
-        return [v if w else None for v, w in zip(found, wanted, strict=True)]
-
-
-@dataclass(frozen=True)
-class _Product:
-    """A product whose matrix has a gradient: rows and columns of the tensor, δ's array and column, the operands."""
-
-    tensor: int
-    row: int
-    rows: int
-    columns: int
-    source: Key
-    column: int
-    operands: tuple[int, ...]
-
-
-def _together(products: list[_Product]) -> list[_Product]:
-    """Products with the same operands whose rows, and whose δ, lie side by side, taken as one."""
-    found: list[_Product] = []
-    for p in sorted(products, key=lambda p: (p.tensor, p.row)):
-        if found:
-            q = found[-1]
-            same = (p.tensor, p.source, p.operands) == (q.tensor, q.source, q.operands)
-            if same and p.row == q.row + q.rows and p.column == q.column + q.rows:
-                found[-1] = _Product(q.tensor, q.row, q.rows + p.rows, q.columns, q.source, q.column, q.operands)
-                continue
-        found.append(p)
-    return found
+        shape, has_reset = self._shape(tensors[0], mode), reset is not None
+        # Numbers of a row must lie side by side; rows and steps may lie anywhere, or all in one place.
+        given = [v if v is None or v.stride(-1) == 1 else v.contiguous() for v in of_along]
+        given += [None] * (len(self.parts) - len(given))
+        strides = tuple(None if v is None else (v.stride(0), v.stride(1)) for v in given)
+        key = (shape, mode, reverse, has_reset, tuple(wanted), strides)
+        laid: Backward = self._laid_out(key, lambda: Backward(self, shape, mode, reverse, has_reset, wanted, strides))
+        return laid.run(tensors, along, saved, given, of_final, mask, reset)
 
 
 _KERNELS: dict[str, Kernel] = {}

@@ -120,8 +120,8 @@ class Steps:
         z = low.array(("z",))
         parts = [(w, low.array(("states", *p)), low.array(("begun", *p))) for p, w in kernel.parts.items()]
         loaded = Loaded(kernel, low, is_backward=False, is_double=is_double, input_size=layer.input_size)
-        rows = kernel.constants(tensors).rows
-        arrays = [rows[key].clone() if key in rows else None for key in loaded.keys]
+        places = [kernel.constants.get(key) for key in loaded.keys]
+        arrays = [None if p is None else tensors[p[0]].narrow(-1, p[1], p[2]).clone() for p in places]
         memory, panels = kernel.packed(loaded, tensors, threads=1)
         W = torch.cat([_of_gate(tensors[1], kernel.form.gates, g, H) for g in layer.gates])
         bias = None
