@@ -17,6 +17,16 @@ constexpr size_t kSharedFrom = 1 << 17;
 // Numbers of matrices from which on it is worth while to put them into panels with several threads.
 constexpr size_t kPackedTogetherFrom = 1 << 19;
 
+// Whether what is multiplied is zero throughout, as a state before the first step often is: then nothing is added.
+template <typename T>
+bool is_zero(const Outer& one) {
+  const T* row = static_cast<const T*>(one.v);
+  for (int32_t k = 0; k < one.rows; ++k, row += one.v_stride)
+    for (int32_t i = 0; i < one.columns; ++i)
+      if (row[i] != T(0)) return false;
+  return true;
+}
+
 // The sums of all threads are added to where they belong.
 template <typename T>
 void add(const Program& program, const Call& call, const std::vector<std::vector<T>>& sums) {
@@ -119,12 +129,13 @@ double run(const Layout& layout, const std::vector<int64_t>& addresses, const St
   if (!layout.products.empty()) {
     std::vector<Outer> outers;
     for (const Layout::Product& one : layout.products) {
-      outers.push_back(one.outer);
-      outers.back().d = at(one.d);
-      outers.back().v = at(one.v);
-      outers.back().out = at(one.out);
+      Outer outer = one.outer;
+      outer.d = at(one.d);
+      outer.v = at(one.v);
+      outer.out = at(one.out);
+      if (!(outer.adds && (program.is_double ? is_zero<double>(outer) : is_zero<float>(outer)))) outers.push_back(outer);
     }
-    outer(program.is_double, outers, layout.product_threads);
+    recurra::outer(program.is_double, outers, layout.product_threads);
   }
   return taken.count();
 }

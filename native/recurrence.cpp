@@ -108,11 +108,12 @@ struct Operands {
   }
 };
 
-// M rows of A times P panels from column j on, of which so many columns count. With few rows, several panels at a time,
-// and several sums for each number of the result, keep as many sums under way as an addition takes to be ready.
-template <typename T, int M, int P>
+// M rows of A times P panels from column j on, of which so many columns count: all, or those of the first V vectors. With
+// few rows, several panels at a time, and several sums for each number of the result, keep as many sums under way as an
+// addition takes to be ready.
+template <typename T, int M, int P, int V = kVectors>
 void multiply(const Operands<T>& o, int j, int count) {
-  constexpr int N = P * kVectors;
+  constexpr int N = P * V;
   constexpr int S = M * N < 8 ? 8 / (M * N) : 1;
   const T* const panels = o.panels + size_t(j / kPanel<T>) * o.panel;
   const T* const added = o.added ? o.added + j : nullptr;
@@ -121,19 +122,19 @@ void multiply(const Operands<T>& o, int j, int count) {
   const size_t a_stride = o.a_stride, panel = o.panel;
   const int operand = o.operand;
   Vector<T> sums[S][M][N] = {};
-  const bool whole = count == P * kPanel<T>;
+  const bool whole = count == N * kLanes<T>;
   if (added && whole)
     for (int m = 0; m < M; ++m)
       for (int v = 0; v < N; ++v) sums[0][m][v] = load(added + m * o.added_stride + v * kLanes<T>);
   const auto add = [&](Vector<T>(&to)[M][N], int k) {
     for (int p = 0; p < P; ++p) {
       const T* const row = panels + p * panel + size_t(k) * kPanel<T>;
-      for (int v = 0; v < kVectors; ++v) __builtin_prefetch(row + kAhead * kPanel<T> + v * kLanes<T>);
-      Vector<T> columns[kVectors];
-      for (int v = 0; v < kVectors; ++v) columns[v] = load(row + v * kLanes<T>);
+      for (int v = 0; v < V; ++v) __builtin_prefetch(row + kAhead * kPanel<T> + v * kLanes<T>);
+      Vector<T> columns[V];
+      for (int v = 0; v < V; ++v) columns[v] = load(row + v * kLanes<T>);
       for (int m = 0; m < M; ++m) {  // one number at a time in a register, so that the sums have all others
         const Vector<T> number = spread(A[m * a_stride + k]);
-        for (int v = 0; v < kVectors; ++v) to[m][p * kVectors + v] += number * columns[v];
+        for (int v = 0; v < V; ++v) to[m][p * V + v] += number * columns[v];
       }
     }
   };
@@ -151,7 +152,8 @@ void multiply(const Operands<T>& o, int j, int count) {
       for (int v = 0; v < N; ++v) store(C + m * o.c_stride + v * kLanes<T>, sums[0][m][v]);
     return;
   }
-  T row[P * kPanel<T>];
+  T row[N * kLanes<T>];
+  count = std::min(count, N * kLanes<T>);
   for (int m = 0; m < M; ++m) {
     for (int v = 0; v < N; ++v) store(row + v * kLanes<T>, sums[0][m][v]);
     for (int n = 0; n < count; ++n) C[m * o.c_stride + n] = added ? row[n] + added[m * o.added_stride + n] : row[n];
@@ -163,7 +165,10 @@ void multiply_piece(const Operands<T>& o, int rows, int j, int count) {
   if constexpr (M > 1) {
     if (rows < M) return multiply_piece<T, M - 1>(o, rows, j, count);
   }
-  multiply<T, M, 1>(o, j, count);
+  if (count > kLanes<T>)
+    multiply<T, M, 1>(o, j, count);
+  else
+    multiply<T, M, 1, 1>(o, j, count);
 }
 
 // Few rows: as many panels at a time as keep the registers full. Returns the first column that is left.
@@ -195,69 +200,77 @@ void product(int rows, int width, const Operands<T>& o) {
 
 // --- sums of outer products -------------------------------------------------------------------------------------------
 
-// Columns j … j + kPanel of D, as many as `count` of which count, times M columns of V, summed over rows; to a tile that
-// is written (first) or added to. Behind the last column of a row stands the next row, which may be read: `whole` rows
-// can be, the others go through a buffer.
+// Rows of kPanel numbers times M numbers of as many other rows, summed over rows and added to a tile.
 template <typename T, int M>
-void outer(const Outer& o, int j, int count, int column, int first, int last, int whole, T* tile) {
-  const T* D = static_cast<const T*>(o.d) + j;
-  const T* V = static_cast<const T*>(o.v) + column;
+void outer(int rows, const T* d, size_t d_stride, const T* v, size_t v_stride, T* tile) {
   Vector<T> sums[M][kVectors];
   for (int m = 0; m < M; ++m)
-    for (int v = 0; v < kVectors; ++v) sums[m][v] = load(tile + m * kPanel<T> + v * kLanes<T>);
-  const auto add = [&](const T* d, const T* numbers) {
+    for (int i = 0; i < kVectors; ++i) sums[m][i] = load(tile + m * kPanel<T> + i * kLanes<T>);
+  for (; rows > 0; --rows, d += d_stride, v += v_stride) {
     Vector<T> columns[kVectors];
-    for (int v = 0; v < kVectors; ++v) columns[v] = load(d + v * kLanes<T>);
+    for (int i = 0; i < kVectors; ++i) columns[i] = load(d + i * kLanes<T>);
     for (int m = 0; m < M; ++m) {
-      const Vector<T> number = spread(numbers[m]);
-      for (int v = 0; v < kVectors; ++v) sums[m][v] += number * columns[v];
+      const Vector<T> number = spread(v[m]);
+      for (int i = 0; i < kVectors; ++i) sums[m][i] += number * columns[i];
     }
-  };
-  int k = first;
-  for (; k < std::min(last, whole); ++k) add(D + size_t(k) * o.d_stride, V + size_t(k) * o.v_stride);
-  for (; k < last; ++k) {
-    T row[kPanel<T>] = {};
-    std::copy_n(D + size_t(k) * o.d_stride, count, row);
-    add(row, V + size_t(k) * o.v_stride);
   }
   for (int m = 0; m < M; ++m)
-    for (int v = 0; v < kVectors; ++v) store(tile + m * kPanel<T> + v * kLanes<T>, sums[m][v]);
+    for (int i = 0; i < kVectors; ++i) store(tile + m * kPanel<T> + i * kLanes<T>, sums[m][i]);
 }
 
 template <typename T, int M = kTile>
-void outer_piece(const Outer& o, int columns, int j, int count, int column, int first, int last, int whole, T* tile) {
+void outer_piece(int columns, int rows, const T* d, size_t d_stride, const T* v, size_t v_stride, T* tile) {
   if constexpr (M > 1) {
-    if (columns < M) return outer_piece<T, M - 1>(o, columns, j, count, column, first, last, whole, tile);
+    if (columns < M) return outer_piece<T, M - 1>(columns, rows, d, d_stride, v, v_stride, tile);
   }
-  outer<T, M>(o, j, count, column, first, last, whole, tile);
+  outer<T, M>(rows, d, d_stride, v, v_stride, tile);
 }
 
-// Part number `part` of so many of the sum over rows of D ⊗ V, by columns of D, and of V where D has few.
+// Part number `part` of so many of the sum over rows of D ⊗ V: by panels of D, and by pieces of V where D has few. What is
+// read again and again is first brought together: rows that lie a power of two apart would drive each other out of cache.
 template <typename T>
 void outer_part(const Outer& o, int32_t part, int32_t parts) {
-  constexpr int kRows = 512;  // rows of a panel of D, and of V, that stay in cache while all that needs them is made
+  constexpr int kRows = 192;  // rows of a panel of D that stay in the first-level cache while all pieces of V meet them
+  constexpr int kFew = 4;     // panels up to which V is read where it lies
   const int panels = (o.width + kPanel<T> - 1) / kPanel<T>, pieces = (o.columns + kTile - 1) / kTile;
   const int units = panels * pieces, begin = int(int64_t(units) * part / parts), end = int(int64_t(units) * (part + 1) / parts);
-  std::vector<T> tiles(size_t(end - begin) * kTile * kPanel<T>, T(0));
-  for (int first = 0; first < o.rows; first += kRows)
-    for (int unit = begin; unit < end; ++unit) {
+  if (begin == end) return;
+  const bool brings_v = end - begin > kFew * pieces;
+  const size_t tile = size_t(kTile) * kPanel<T>;
+  std::vector<T> tiles((end - begin) * tile, T(0)), panel(size_t(kRows) * kPanel<T>), brought(brings_v ? size_t(kRows) * o.columns : 0);
+  const auto column = [&](int piece) { return o.columns * piece / pieces; };
+  for (int first = 0; first < o.rows; first += kRows) {
+    const int rows = std::min(kRows, o.rows - first);
+    const T* const D = static_cast<const T*>(o.d) + size_t(first) * o.d_stride;
+    const T* const V = static_cast<const T*>(o.v) + size_t(first) * o.v_stride;
+    if (brings_v)
+      for (int piece = 0; piece < pieces; ++piece) {
+        const int c = column(piece), count = column(piece + 1) - c;
+        T* to = brought.data() + size_t(kRows) * c;
+        for (int k = 0; k < rows; ++k, to += count) std::copy_n(V + k * o.v_stride + c, count, to);
+      }
+    for (int unit = begin, last = -1; unit < end; ++unit) {
       const int j = unit / pieces * kPanel<T>, count = std::min(kPanel<T>, o.width - j), piece = unit % pieces;
-      const int column = o.columns * piece / pieces, next = o.columns * (piece + 1) / pieces;
-      const int beyond = std::max(kPanel<T> - count, 0);  // numbers behind a row's last one that are read
-      const int whole = beyond == 0 ? o.rows : int(std::max<int64_t>(0, o.rows - (beyond + o.d_stride - 1) / o.d_stride));
-      outer_piece<T>(o, next - column, j, count, column, first, std::min(first + kRows, o.rows), whole,
-                     tiles.data() + size_t(unit - begin) * kTile * kPanel<T>);
+      const int c = column(piece), columns = column(piece + 1) - c;
+      const bool in_place = pieces == 1 && count == kPanel<T>;
+      if (!in_place && j != last)
+        for (int k = 0; k < rows; ++k) {
+          T* const to = panel.data() + size_t(k) * kPanel<T>;
+          std::fill(std::copy_n(D + k * o.d_stride + j, count, to), to + kPanel<T>, T(0));
+        }
+      last = j;
+      outer_piece<T>(columns, rows, in_place ? D + j : panel.data(), in_place ? o.d_stride : kPanel<T>,
+                     brings_v ? brought.data() + size_t(kRows) * c : V + c, brings_v ? columns : o.v_stride,
+                     tiles.data() + (unit - begin) * tile);
     }
+  }
   for (int unit = begin; unit < end; ++unit) {
     const int j = unit / pieces * kPanel<T>, count = std::min(kPanel<T>, o.width - j), piece = unit % pieces;
-    const int column = o.columns * piece / pieces, next = o.columns * (piece + 1) / pieces;
-    const T* tile = tiles.data() + size_t(unit - begin) * kTile * kPanel<T>;
+    const int c = column(piece), columns = column(piece + 1) - c;
+    const T* const from = tiles.data() + (unit - begin) * tile;
     for (int n = 0; n < count; ++n) {
-      T* const out = static_cast<T*>(o.out) + size_t(j + n) * o.out_stride;
-      for (int c = column; c < next; ++c) {
-        const T sum = tile[(c - column) * kPanel<T> + n];
-        out[c] = o.adds ? out[c] + sum : sum;
-      }
+      T* const out = static_cast<T*>(o.out) + size_t(j + n) * o.out_stride + c;
+      for (int m = 0; m < columns; ++m) out[m] = o.adds ? out[m] + from[m * kPanel<T> + n] : from[m * kPanel<T> + n];
     }
   }
 }

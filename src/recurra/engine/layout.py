@@ -23,8 +23,8 @@ from recurra.engine.native import core
 if TYPE_CHECKING:
     from recurra.engine.kernel import Kernel, Loaded
 
-PRODUCTS_IN_CORE = 1 << 20
-"""Numbers of δ up to which the core makes the gradients of matrices as quickly as PyTorch (measured)."""
+PRODUCTS_IN_CORE = 1 << 17
+"""Numbers of a matrix up to which the core makes its gradient as quickly as PyTorch (measured)."""
 
 PRODUCTS_SHARED = 1 << 21
 """Multiplications for them from which on waking a second thread costs less than it gains (measured)."""
@@ -268,7 +268,7 @@ class Backward:
         T, B, inputs, S = shape.T, shape.B, shape.inputs, shape.at_once
         spec, parts, stored = kernel.spec, kernel.parts, mode == KEEP
         H, count = spec.hidden_size, kernel.tensor_count
-        self.projects = kernel.projects(shape) if wanted[0] and inputs >= 16 else 0
+        self.projects = kernel.projects(shape) if wanted[0] else 0
         loaded = kernel.program("backward", shape.dtype, self.projects, inputs)
         memory, kept, states = count, count + 1, count + 2
         carry, of_reset, of_steps, sums = (states + n * len(parts) for n in range(1, 5))
@@ -303,8 +303,8 @@ class Backward:
         for key, place in self.sums.items():
             routes["sum", *key] = (sums, place, False, 0, 0)
 
-        within = T * B * max(width for _, width in self.places.values()) <= PRODUCTS_IN_CORE
-        self.in_core = S >= T and not has_reset and within
+        sizes = [self.width * inputs, *(p.rows * p.columns for p in kernel.products)]
+        self.in_core = S >= T and not has_reset and max(sizes) <= PRODUCTS_IN_CORE
         products = self._products(routes, of_tensor) if self.in_core else []
         self.covered: dict[int, int] = {}  # by tensor, how many numbers of its gradient are written
         for _, _, (tensor, _), _, rows, columns, _, _, _, adds in products:
@@ -375,7 +375,7 @@ class Backward:
         address, offset, _, step, row = routes["states", value.name, value.part]
         if T == 1:
             return [first]
-        return [first, _Operand(1 - self.reverse, address, offset + self.reverse * step, row, T - 1)]
+        return [_Operand(1 - self.reverse, address, offset + self.reverse * step, row, T - 1), first]
 
     def run(
         self,
