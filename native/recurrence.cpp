@@ -2,11 +2,17 @@
 #include "recurrence.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <new>
+#include <utility>
 #include <vector>
 
 #include "functions.hpp"
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
 
 #ifndef RECURRA_ISA
 #define RECURRA_ISA generic
@@ -58,6 +64,34 @@ inline void store(T* p, Vector<T> v) {
 template <typename T>
 inline Vector<T> spread(T x) {
   return x - Vector<T>{};
+}
+
+// Fewer numbers than a vector holds: the others are zero, and are not written.
+template <typename T>
+inline Vector<T> load_some(const T* p, int count) {
+#if defined(__AVX512F__) && RECURRA_VECTOR_BYTES == 64
+  if constexpr (sizeof(T) == 4)
+    return reinterpret_cast<Vector<T>>(_mm512_maskz_loadu_ps(__mmask16((1u << count) - 1), p));
+  else
+    return reinterpret_cast<Vector<T>>(_mm512_maskz_loadu_pd(__mmask8((1u << count) - 1), p));
+#else
+  T numbers[kLanes<T>] = {};
+  std::copy_n(p, count, numbers);
+  return load(numbers);
+#endif
+}
+template <typename T>
+inline void store_some(T* p, Vector<T> v, int count) {
+#if defined(__AVX512F__) && RECURRA_VECTOR_BYTES == 64
+  if constexpr (sizeof(T) == 4)
+    _mm512_mask_storeu_ps(p, __mmask16((1u << count) - 1), reinterpret_cast<__m512>(v));
+  else
+    _mm512_mask_storeu_pd(p, __mmask8((1u << count) - 1), reinterpret_cast<__m512d>(v));
+#else
+  T numbers[kLanes<T>];
+  store(numbers, v);
+  std::copy_n(numbers, count, p);
+#endif
 }
 
 // --- products -------------------------------------------------------------------------------------------------------
@@ -152,24 +186,31 @@ void multiply(const Operands<T>& o, int j, int count) {
       for (int v = 0; v < N; ++v) store(C + m * o.c_stride + v * kLanes<T>, sums[0][m][v]);
     return;
   }
-  T row[N * kLanes<T>];
-  count = std::min(count, N * kLanes<T>);
-  for (int m = 0; m < M; ++m) {
-    for (int v = 0; v < N; ++v) store(row + v * kLanes<T>, sums[0][m][v]);
-    for (int n = 0; n < count; ++n) C[m * o.c_stride + n] = added ? row[n] + added[m * o.added_stride + n] : row[n];
+  for (int v = 0; v < N; ++v) {
+    const int some = std::min(kLanes<T>, count - v * kLanes<T>);
+    for (int m = 0; m < M; ++m) {
+      if (added) sums[0][m][v] += load_some(added + m * o.added_stride + v * kLanes<T>, some);
+      store_some(C + m * o.c_stride + v * kLanes<T>, sums[0][m][v], some);
+    }
   }
 }
 
-template <typename T, int M = kTile>
-void multiply_piece(const Operands<T>& o, int rows, int j, int count) {
-  if constexpr (M > 1) {
-    if (rows < M) return multiply_piece<T, M - 1>(o, rows, j, count);
-  }
-  if (count > kLanes<T>)
-    multiply<T, M, 1>(o, j, count);
-  else
-    multiply<T, M, 1, 1>(o, j, count);
+// M rows times the panels from column j on, one after another.
+template <typename T, int M>
+void multiply_panels(const Operands<T>& o, int j, int width) {
+  for (; j + kPanel<T> <= width; j += kPanel<T>) multiply<T, M, 1>(o, j, kPanel<T>);
+  if (j + kLanes<T> < width)
+    multiply<T, M, 1>(o, j, width - j);
+  else if (j < width)
+    multiply<T, M, 1, 1>(o, j, width - j);
 }
+
+template <typename T, int... M>
+constexpr auto of_every_count(std::integer_sequence<int, M...>) {
+  return std::array<void (*)(const Operands<T>&, int, int), sizeof...(M)>{multiply_panels<T, M + 1>...};
+}
+template <typename T>
+constexpr auto kMultiplyPanels = of_every_count<T>(std::make_integer_sequence<int, kTile>());  // by rows, from one on
 
 // Few rows: as many panels at a time as keep the registers full. Returns the first column that is left.
 template <typename T, int M, int P>
@@ -190,12 +231,23 @@ void product(int rows, int width, const Operands<T>& o) {
     if (rows == 6) j = multiply_few<T, 6, 2>(o, width);
   }
   const int pieces = (rows + kTile - 1) / kTile;
+  if (pieces == 1) return kMultiplyPanels<T>[rows - 1](o, j, width);
+  constexpr int kMost = 4;  // pieces of a tile
+  if (pieces > kMost) {
+    for (int first = 0; first < rows; first += kMost * kTile)
+      product(std::min(rows - first, kMost * kTile), width, o.below(first));
+    return;
+  }
+  Operands<T> piece[kMost];
+  int count[kMost];
+  for (int p = 0, first = 0; p < pieces; ++p) {
+    const int next = rows * (p + 1) / pieces;
+    piece[p] = o.below(first);
+    count[p] = next - first;
+    first = next;
+  }
   for (; j < width; j += kPanel<T>)  // a panel that one piece has brought into the first-level cache serves all
-    for (int p = 0, first = 0; p < pieces; ++p) {
-      const int next = rows * (p + 1) / pieces;
-      multiply_piece(first ? o.below(first) : o, next - first, j, std::min(kPanel<T>, width - j));
-      first = next;
-    }
+    for (int p = 0; p < pieces; ++p) kMultiplyPanels<T>[count[p] - 1](piece[p], j, std::min(j + kPanel<T>, width));
 }
 
 // --- sums of outer products -------------------------------------------------------------------------------------------

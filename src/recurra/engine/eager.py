@@ -116,6 +116,8 @@ def biases(cell: Cell, use: Use, weights: Mapping[str, Tensor]) -> tuple[Tensor 
         return None, {}
     if first is None or second is None:
         return first, {}
+    if not use.parts and len(first) == len(second):
+        return first + second, {}
     pieces = list(first.chunk(len(cell.gates) + len(cell.inputs)))
     alone = {}
     for i, (gate, bias) in enumerate(zip(cell.gates, second.chunk(len(cell.gates)), strict=True)):

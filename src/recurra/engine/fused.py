@@ -63,6 +63,7 @@ class Fused:
         reset: Tensor | None = None,
         reverse: bool = False,
         recompute: bool = False,
+        leading: bool = False,
     ) -> tuple[State, State]:
         """Run along time.
 
@@ -71,26 +72,35 @@ class Fused:
             x, state, initial, mask, reset, reverse: As in `recurra.engine.eager.run`.
             fields: How many state fields are wanted at every step.
             recompute: Keep the states at some steps and run forward again for the derivative.
+            leading: Give the final state an axis in front, of one layer and direction.
 
         Returns:
-            The first so many fields at every step, (T, B, width) each, and the final state.
+            The first so many fields at every step, (T, B, width) each, and the final state, (B, width) or with
+            `leading` (1, B, width) each.
         """
         if mask is not None:
             x = torch.where(mask.unsqueeze(-1), x, x.new_zeros(()))
+        kernel, second = self.kernel, None
+        by_operator = torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack()
+        if not by_operator and not kernel.computed and "bias_hh" in weights:
+            weights = dict(weights)
+            second = weights.pop("bias_hh").contiguous()
         tensors = [v.contiguous() for v in self.tensors(weights, x, state, initial)]
-        names = list(self.kernel.step.old)[:fields]
-        along = sum(part[0] in names for part in self.kernel.parts)
-        wants = torch.is_grad_enabled() and any(v.requires_grad for v in tensors)
+        along, names = kernel.counts[fields], list(kernel.step.old)
+        wants = torch.is_grad_enabled() and any(v.requires_grad for v in (*tensors, x if second is None else second))
         mode = (RECOMPUTE if recompute else KEEP) if wants else DROP
-        if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
-            outputs = torch.ops.recurra.along(self.kernel.key, tensors, mask, reset, reverse, fields, mode)
+        if by_operator:
+            outputs = torch.ops.recurra.along(kernel.key, tensors, mask, reset, reverse, fields, mode)
+            final = outputs[along : along + len(kernel.parts)]
+            final = [v.unsqueeze(0) for v in final] if leading else final
         elif wants:
-            outputs = _Along.apply(self.kernel, (mask, reset, reverse, fields, mode), *tensors)
+            outputs = _Along.apply(kernel, (mask, reset, reverse, fields, mode, leading), second, *tensors)
+            final = outputs[along:]
         else:
-            ran = self.kernel.forward(tensors, mask, reset, reverse, fields, mode)
-            outputs = [*ran.along, *ran.final]
-        states = self._by_field(outputs[:along], names)
-        return states, self._by_field(outputs[along : along + len(self.kernel.parts)], list(self.kernel.step.old))
+            tensors = _joined(kernel, tensors, second)
+            ran = kernel.forward(tensors, mask, reset, reverse, fields, mode, leading)
+            outputs, final = ran.along, ran.final
+        return self._by_field(outputs[:along], names[:fields]), self._by_field(final, names)
 
     def _by_field(self, parts: Sequence[Tensor], names: Sequence[str]) -> State:
         """The parts of each field side by side."""
@@ -167,32 +177,78 @@ def why_not(x: Tensor, *others: Tensor) -> str | None:
 # --- plain code ------------------------------------------------------------------------------------------------------
 
 
+def _joined(kernel: Kernel, tensors: Sequence[Tensor], second: Tensor | None) -> list[Tensor]:
+    """What a kernel is given, from tensors among which the first biases stand alone, and the second ones."""
+    joined = list(tensors)
+    if second is None:
+        return joined
+    if not kernel.second_alone and len(second) == len(joined[2]):
+        joined[2] = joined[2] + second
+        return joined
+    H = kernel.spec.hidden_size
+    alone = dict(kernel.second_alone)
+    pieces = list(joined[2].split(H))
+    for k, bias in enumerate(second.split(H)):
+        if k in alone:
+            joined[alone[k]] = bias
+        else:
+            pieces[k] = pieces[k] + bias
+    joined[2] = torch.cat(pieces)
+    return joined
+
+
+def _of_second(kernel: Kernel, found: Sequence[Tensor | None], second: Tensor) -> Tensor:
+    """The gradient of the second biases, from those of what the kernel was given."""
+    total = found[2]
+    if not kernel.second_alone and total is not None and len(total) == len(second):
+        return total
+    H = kernel.spec.hidden_size
+    pieces = [second.new_zeros(H)] * (len(second) // H) if total is None else list(total.split(H)[: len(second) // H])
+    for k, n in kernel.second_alone:
+        own = found[n]
+        pieces[k] = second.new_zeros(H) if own is None else own
+    return torch.cat(pieces)
+
+
 class _Along(torch.autograd.Function):
-    """A kernel with its derivative."""
+    """A kernel with its derivative. Two biases that are added up are so in here: for autograd that were many steps."""
 
     @staticmethod
-    def forward(ctx: Any, kernel: Kernel, how: Any, *tensors: Tensor) -> Any:
-        mask, reset, reverse, fields, mode = how
-        ran = kernel.forward(tensors, mask, reset, reverse, fields, mode)
+    def forward(ctx: Any, kernel: Kernel, how: Any, second: Tensor | None, *tensors: Tensor) -> Any:
+        mask, reset, reverse, fields, mode, leading = how
+        given = tensors if second is None else _joined(kernel, tensors, second)
+        ran = kernel.forward(given, mask, reset, reverse, fields, mode, leading)
         ctx.kernel, ctx.reverse, ctx.fields, ctx.mode = kernel, reverse, fields, mode
         ctx.counts = len(tensors), len(ran.along)
-        ctx.save_for_backward(mask, reset, *tensors, *ran.along, *ran.saved)
+        ctx.save_for_backward(mask, reset, second, *tensors, *ran.along, *ran.saved)
         ctx.set_materialize_grads(False)
         return (*ran.along, *ran.final)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:
-        mask, reset, *rest = ctx.saved_tensors
-        (count, along), wanted = ctx.counts, ctx.needs_input_grad[2:]
+        mask, reset, second, *rest = ctx.saved_tensors
+        (count, along), kernel = ctx.counts, ctx.kernel
+        wants_second, *wanted = ctx.needs_input_grad[2:]
         tensors, states, saved = rest[:count], rest[count : count + along], rest[count + along :]
+        of_bias = [n for _, n in kernel.second_alone]
+        given = tensors
+        if second is not None and (ctx.mode != KEEP or kernel.reads(of_bias) or torch.is_grad_enabled()):
+            given = _joined(kernel, tensors, second)
+        if wants_second:
+            for n in (2, *of_bias):
+                wanted[n] = True
         many = any(g is not None and is_legacy_batchedtensor(g) for g in gradients)  # `is_grads_batched`
         if torch.is_grad_enabled() or many:
-            found = _in_tensor_code(ctx.kernel, tensors, gradients, mask, reset, ctx.reverse, ctx.fields, wanted)
+            of_final = [None if g is None else g.flatten(0, -2) for g in gradients[along:]]
+            of_all = [*gradients[:along], *of_final]
+            found = _in_tensor_code(kernel, given, of_all, mask, reset, ctx.reverse, ctx.fields, wanted)
         else:
-            found = ctx.kernel.backward(
-                tensors, states, saved, gradients[:along], gradients[along:], mask, reset, ctx.reverse, ctx.mode, wanted
+            of_along, of_final = gradients[:along], gradients[along:]
+            found = kernel.backward(
+                given, states, saved, of_along, of_final, mask, reset, ctx.reverse, ctx.mode, wanted
             )
-        return None, None, *found
+        of_second = _of_second(kernel, found, second) if wants_second else None
+        return None, None, of_second, *found
 
 
 def _in_tensor_code(

@@ -280,7 +280,14 @@ class Kernel:
         return found
 
     def forward(
-        self, tensors: Sequence[Tensor], mask: Tensor | None, reset: Tensor | None, reverse: bool, along: int, mode: int
+        self,
+        tensors: Sequence[Tensor],
+        mask: Tensor | None,
+        reset: Tensor | None,
+        reverse: bool,
+        along: int,
+        mode: int,
+        leading: bool = False,
     ) -> Ran:
         """Run along time.
 
@@ -291,6 +298,7 @@ class Kernel:
             reverse: Run from the last step to the first.
             along: How many state fields are wanted at every step.
             mode: KEEP, DROP or RECOMPUTE.
+            leading: Whether the last state has an axis of one in front.
         """
         shape = self._shape(tensors[0], mode)
 
@@ -301,7 +309,7 @@ class Kernel:
 
         flags = None if mask is None and reset is None else Flags(mask, reset)
         laid: Forward = self._laid_out((shape, along, mode), make)
-        return laid.run(tensors, flags, reverse, self.counts[along], mode)
+        return laid.run(tensors, flags, reverse, self.counts[along], mode, leading)
 
     @cached_property
     def _multiplied(self) -> set[int]:
@@ -350,6 +358,16 @@ class Kernel:
     def kept_widths(self) -> list[int]:
         """The widths of the values that are kept apart from states."""
         return [self.graph[i].width for i in self.kept_apart]
+
+    @cached_property
+    def second_alone(self) -> list[tuple[int, int]]:
+        """The gates whose second bias is added to U h alone, each with the number of the tensor that holds it."""
+        values = [(n, self.graph[i]) for n, i in enumerate(self.vectors, self.places["vectors"])]
+        return [(self.spec.gates.index(v.name), n) for n, v in values if v.op == "bias" and v.name in self.spec.gates]
+
+    def reads(self, numbers: Sequence[int]) -> bool:
+        """Whether the derivative reads any of the vectors of these numbers among the tensors."""
+        return any(n in numbers for key, (n, *_) in self.constants.items() if key in self.needed)
 
     @cached_property
     def counts(self) -> list[int]:

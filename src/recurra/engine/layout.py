@@ -17,7 +17,7 @@ from torch import Tensor
 
 from recurra.engine.gradients import Arrays, Gradients
 from recurra.engine.lower import Key
-from recurra.engine.memory import BLOCKS
+from recurra.engine.memory import BLOCKS, scratch
 from recurra.engine.native import core
 
 if TYPE_CHECKING:
@@ -182,13 +182,15 @@ class Forward:
         self.laid = Laid(kernel, loaded, shape, count + 2 + 2 * len(parts), routes, (memory, self.projected), last)
         self.memory = self.projected + kernel.packing(loaded, inputs)[1]
 
-    def run(self, tensors: Sequence[Tensor], flags: Flags | None, reverse: bool, along: int, mode: int) -> Ran:
-        """Run along time; see `Kernel.forward`."""
+    def run(
+        self, tensors: Sequence[Tensor], flags: Flags | None, reverse: bool, along: int, mode: int, leading: bool
+    ) -> Ran:
+        """Run along time; see `Kernel.forward`. The first so many parts of the state are wanted at every step."""
         x, shape, kernel = tensors[0], self.shape, self.kernel
         T, B, S, begun = shape.T, shape.B, shape.at_once, kernel.places["begun"]
         widths, whole = kernel.widths, self.whole
         states = [BLOCKS.empty((T if w else S, B, n), x) for w, n in zip(whole, widths, strict=True)]
-        final = [x.new_empty(B, n) for n in widths]
+        final = [x.new_empty((1, B, n) if leading else (B, n)) for n in widths]
         kept = BLOCKS.empty((self.kept,), x) if self.kept else None
         run, addresses = self.steps(tensors, flags, reverse, states, kept, final)
         pieces = [(0, T)] if S >= T else shape.pieces(reverse)
@@ -198,7 +200,7 @@ class Forward:
             if len(pieces) > 1:
                 addresses[begun : begun + len(final)] = [v.data_ptr() for v in final]
                 if mode == RECOMPUTE:
-                    boundaries.append([v.clone() for v in final])
+                    boundaries.append([v.clone().view(B, -1) for v in final])
         wanted = [v for v, w in zip(states, whole, strict=True) if w]
         saved = []
         if mode == KEEP:
@@ -218,7 +220,7 @@ class Forward:
     ) -> tuple[Any, list[int]]:
         """What runs some steps into this memory, and the addresses it reads; those of "begun" may be changed."""
         x, laid = tensors[0], self.laid
-        memory = BLOCKS.empty((self.memory,), x)
+        memory = BLOCKS.empty((self.memory,), x) if self.again else scratch(self.memory, x)
         addresses = [v.data_ptr() for v in tensors]
         addresses += [memory.data_ptr(), 0 if kept is None else kept.data_ptr()]
         addresses += [v.data_ptr() for v in states]
@@ -394,13 +396,13 @@ class Backward:
         flags = None if mask is None and reset is None else Flags(mask, reset)
         states, kept = self._states(tensors, along, saved)
         carry = [
-            x.new_zeros(B, n) if v is None else v.clone(memory_format=torch.contiguous_format)
+            x.new_zeros(B, n) if v is None else v.reshape(B, n).clone(memory_format=torch.contiguous_format)
             for v, n in zip(of_final, widths, strict=True)
         ]
         of_reset = [] if reset is None else [x.new_zeros(B, n) for n in widths]
         sums = x.new_zeros(self.summed)
         of_x = BLOCKS.empty((T, B, inputs), x) if wanted[0] else None
-        memory = BLOCKS.empty((self.memory,), x)
+        memory = scratch(self.memory, x) if self.again is None else BLOCKS.empty((self.memory,), x)
         if len(kernel.adjoint.of_x) < len(kernel.form.gates):
             memory[: S * B * self.width].zero_()
         found = {

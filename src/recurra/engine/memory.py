@@ -19,6 +19,9 @@ SMALL = 1 << 16
 OWN = 3
 """References to a block that is free, as `sys.getrefcount` counts them where it is looked at."""
 
+SCRATCH = 1 << 23
+"""Bytes that each thread keeps for what is of use only while one run lasts, and up to which it is given from them."""
+
 LIMIT = 1 << 28
 """Bytes that are kept at most, those in use among them."""
 
@@ -70,3 +73,22 @@ class Blocks:
 
 
 BLOCKS = Blocks()
+
+
+class _Scratch(threading.local):
+    """Memory of a thread that nothing outlives."""
+
+    memory: Tensor | None = None
+
+
+_SCRATCH = _Scratch()
+
+
+def scratch(numbers: int, like: Tensor) -> Tensor:
+    """Numbers for the run at hand: whoever asks next in this thread is given the same memory."""
+    size = numbers * like.element_size()
+    if size > SCRATCH or torch.are_deterministic_algorithms_enabled():
+        return BLOCKS.empty((numbers,), like)
+    if _SCRATCH.memory is None:
+        _SCRATCH.memory = torch.empty(SCRATCH, dtype=torch.uint8)
+    return _SCRATCH.memory[:size].view(like.dtype)

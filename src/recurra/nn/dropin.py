@@ -185,18 +185,20 @@ class _Layers(_NotScripted, nn.RNNBase):
             x = x if packing is None else packing.gather(x)
             if self.dropout and self.training and k < self.num_layers - 1:
                 x = F.dropout(x, self.dropout)
-        return x, self._state_of([torch.stack(field) for field in zip(*finals, strict=True)])
+        fields = [field[0] if field[0].dim() == 3 else torch.stack(field) for field in zip(*finals, strict=True)]
+        return x, self._state_of(fields)
 
     def _along(
         self, suffix: str, x: Tensor, state: tuple[Tensor, ...], mask: Tensor | None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """One layer and direction: h at every step, and the last state."""
+        """One layer and direction: h at every step, and the last state; if it is the only one, with an axis for it."""
         cell, use = self._cell_and_use
-        weights = weights_of(self, cell, suffix)
+        weights = weights_of(self, suffix)
         reverse = suffix.endswith("_reverse")
         fused = _FUSED[self._key]
         if fused is not None and x.numel() and why_not(x, *weights.values(), *state) is None:
-            (h,), final = fused.run(weights, x, state, state, fields=1, mask=mask, reverse=reverse)
+            alone = self.num_layers == 1 and not self.bidirectional
+            (h,), final = fused.run(weights, x, state, state, fields=1, mask=mask, reverse=reverse, leading=alone)
             return h, final
         states, final = run(CellStepper(cell, use, weights), x, state, state, mask=mask, reverse=reverse)
         steps = [state[0] for state in states]
@@ -240,7 +242,7 @@ class _OneStep(_NotScripted, nn.RNNCellBase):
         """One step of a batch, (B, I), or of one row, (I,)."""
         alone = x.dim() == 1
         x, state = (x.unsqueeze(0), _each(state, lambda v: v.unsqueeze(0))) if alone else (x, state)
-        stepper = CellStepper(cell, use, weights_of(self, cell, suffix=""))
+        stepper = CellStepper(cell, use, weights_of(self, suffix=""))
         new = stepper(stepper.prepare(x.unsqueeze(0))[0], state)
         return _each(new, lambda v: v.squeeze(0)) if alone else new
 
@@ -330,12 +332,11 @@ def cell_and_use(module: nn.RNNBase) -> tuple[Cell, Use]:
     return _OF_MODE[module.mode]
 
 
-def weights_of(module: nn.Module, cell: Cell, suffix: str) -> dict[str, Tensor]:
+def weights_of(module: nn.Module, suffix: str) -> dict[str, Tensor]:
     """The parameters of one layer and direction as they are now, whatever stands in their place."""
     weights: dict[str, Tensor] = {name: getattr(module, name + suffix) for name in ("weight_ih", "weight_hh")}
     if module.bias:
-        first, second = getattr(module, f"bias_ih{suffix}"), getattr(module, f"bias_hh{suffix}")
-        weights |= {"bias_ih": first, "bias_hh": second} if cell.biases == 2 else {"bias": first + second}
+        weights |= {name: getattr(module, name + suffix) for name in ("bias_ih", "bias_hh")}
     if getattr(module, "proj_size", 0):
         weights["W_hr"] = getattr(module, f"weight_hr{suffix}")
     return weights

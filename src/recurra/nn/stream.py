@@ -435,7 +435,7 @@ class _OfLayers:
         return [SteppedLayer(self.cell, self.use, model.hidden_size, w, bool(model.bias)) for w in widths]
 
     def steps(self, rows: int) -> Steps:
-        weights = [weights_of(self.model, self.cell, f"_l{k}") for k in range(self.model.num_layers)]
+        weights = [weights_of(self.model, f"_l{k}") for k in range(self.model.num_layers)]
         return Steps(self._layers, weights, rows)
 
     def initial(self, rows: int) -> list[State]:
