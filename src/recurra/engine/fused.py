@@ -141,7 +141,10 @@ class Fused:
             if value.op == "bias":
                 bias = (apart if self.cell.biases == "apart" else alone).get(value.name)
                 return x.new_zeros(value.width) if bias is None else bias
-            return weights[value.name].narrow(0, value.part * value.width, value.width).to(x.dtype)
+            whole = weights[value.name]
+            if len(whole) != value.width:  # views that change nothing cost as much as others
+                whole = whole.narrow(0, value.part * value.width, value.width)
+            return whole if whole.dtype == x.dtype else whole.to(x.dtype)
 
         order = graph.needed(kernel.vectors)
         leaves = {i: leaf(graph[i]) for i in order if graph[i].op in ("vector", "constant", "bias")}
@@ -149,7 +152,9 @@ class Fused:
         if kernel.computed:
             rest = graph.needed(kernel.computed, leaves)
             found |= zip(kernel.computed, compute(graph, rest, kernel.computed, leaves), strict=True)
-        return [found[i].expand(graph[i].width) for i in kernel.vectors]
+        return [
+            found[i] if len(found[i]) == graph[i].width else found[i].expand(graph[i].width) for i in kernel.vectors
+        ]
 
 
 def why_not(x: Tensor, *others: Tensor) -> str | None:
@@ -230,16 +235,17 @@ class _Along(torch.autograd.Function):
         (count, along), kernel = ctx.counts, ctx.kernel
         wants_second, *wanted = ctx.needs_input_grad[2:]
         tensors, states, saved = rest[:count], rest[count : count + along], rest[count + along :]
-        of_bias = [n for _, n in kernel.second_alone]
-        given = tensors
-        if second is not None and (ctx.mode != KEEP or kernel.reads(of_bias) or torch.is_grad_enabled()):
-            given = _joined(kernel, tensors, second)
+        of_bias, given = [n for _, n in kernel.second_alone], tensors
+        many = any(g is not None and is_legacy_batchedtensor(g) for g in gradients)  # `is_grads_batched`
+        in_tensor_code = torch.is_grad_enabled() or many
+        if second is not None and (in_tensor_code or ctx.mode != KEEP or kernel.reads(of_bias)):
+            with torch.set_grad_enabled(in_tensor_code):
+                given = _joined(kernel, tensors, second)
         if wants_second:
             for n in (2, *of_bias):
                 wanted[n] = True
-        many = any(g is not None and is_legacy_batchedtensor(g) for g in gradients)  # `is_grads_batched`
-        if torch.is_grad_enabled() or many:
-            of_final = [None if g is None else g.flatten(0, -2) for g in gradients[along:]]
+        if in_tensor_code:
+            of_final = [None if g is None else g.reshape(g.shape[-2:]) for g in gradients[along:]]
             of_all = [*gradients[:along], *of_final]
             found = _in_tensor_code(kernel, given, of_all, mask, reset, ctx.reverse, ctx.fields, wanted)
         else:
@@ -247,7 +253,7 @@ class _Along(torch.autograd.Function):
             found = kernel.backward(
                 given, states, saved, of_along, of_final, mask, reset, ctx.reverse, ctx.mode, wanted
             )
-        of_second = _of_second(kernel, found, second) if wants_second else None
+        of_second = None if second is None or not wants_second else _of_second(kernel, found, second)
         return None, None, of_second, *found
 
 

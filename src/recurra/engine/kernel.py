@@ -141,6 +141,7 @@ class Kernel:
         self._loaded: dict[tuple[object, ...], Loaded] = {}
         self._layouts: dict[tuple[object, ...], Any] = {}
         last = 2 + spec.has_bias + bool(spec.gates) + len(spec.matrices) + len(self.vectors)
+        self.counts = [0, *accumulate(len(parts) for parts in step.old.values())]  # parts of the first so many fields
         self.tensor_count = last + 2 * len(self.parts)
         self.widths = list(self.parts.values())
         self.places = {"vectors": last - len(self.vectors), "begun": last, "initial": last + len(self.parts)}
@@ -368,11 +369,6 @@ class Kernel:
     def reads(self, numbers: Sequence[int]) -> bool:
         """Whether the derivative reads any of the vectors of these numbers among the tensors."""
         return any(n in numbers for key, (n, *_) in self.constants.items() if key in self.needed)
-
-    @cached_property
-    def counts(self) -> list[int]:
-        """How many parts the first so many fields have."""
-        return [0, *accumulate(len(parts) for parts in self.step.old.values())]
 
     def key_of_operand(self, i: int, keys: Container[Key]) -> Key:
         """The array where a value that a product multiplied stands at every step, among these."""
