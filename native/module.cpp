@@ -85,7 +85,7 @@ recurra::Layout::Place placed(int32_t address, int64_t offset, int32_t addresses
 
 recurra::Layout laid_out(const Program& program, int32_t rows, int32_t addresses, const std::vector<Route>& arrays,
                          const std::vector<Packed>& packed, const std::vector<At>& panels, const std::vector<Last>& last,
-                         const std::vector<Product>& products, int32_t product_threads) {
+                         const std::vector<Product>& products, int32_t product_threads, bool tidy) {
   if (int32_t(arrays.size()) != program.array_count || panels.size() != program.matrices.size())
     throw std::invalid_argument("a program of " + std::to_string(program.array_count) + " arrays and " +
                                 std::to_string(program.matrices.size()) + " matrices was given " +
@@ -95,6 +95,7 @@ recurra::Layout laid_out(const Program& program, int32_t rows, int32_t addresses
   layout.rows = rows;
   layout.addresses = addresses;
   layout.product_threads = product_threads;
+  layout.tidy = tidy;
   for (const auto& [address, offset, moves, step, row] : arrays)
     layout.arrays.push_back({placed(address, offset, addresses), moves, step, row});
   for (const auto& [from, offset, to, place, number, columns, stride, transposed] : packed)
@@ -157,10 +158,11 @@ NB_MODULE(_native, module) {
   nb::class_<recurra::Layout>(module, "Layout", "Where what a program needs lies among the addresses that a call is given.")
       .def("__init__", [](recurra::Layout* self, const Program& program, int32_t rows, int32_t addresses,
                           const std::vector<Route>& arrays, const std::vector<Packed>& packed, const std::vector<At>& panels,
-                          const std::vector<Last>& last, const std::vector<Product>& products, int32_t product_threads) {
-        new (self) recurra::Layout(laid_out(program, rows, addresses, arrays, packed, panels, last, products, product_threads));
+                          const std::vector<Last>& last, const std::vector<Product>& products, int32_t product_threads, bool tidy) {
+        new (self) recurra::Layout(laid_out(program, rows, addresses, arrays, packed, panels, last, products, product_threads,
+                                                tidy));
       }, nb::keep_alive<1, 2>(), nb::arg("program"), nb::arg("rows"), nb::arg("addresses"), nb::arg("arrays"),
-         nb::arg("packed"), nb::arg("panels"), nb::arg("last"), nb::arg("products"), nb::arg("product_threads"))
+         nb::arg("packed"), nb::arg("panels"), nb::arg("last"), nb::arg("products"), nb::arg("product_threads"), nb::arg("tidy"))
       .def("run", &run, nb::arg("addresses"), nb::arg("step"), nb::arg("steps"), nb::arg("threads"), nb::arg("from_the_end"),
            nb::arg("packs"), nb::arg("valid"), nb::arg("resets"), nb::arg("more_resets"),
            "Runs the program over so many steps; returns the seconds that the recurrence took.");

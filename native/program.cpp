@@ -64,6 +64,7 @@ void run_as(const Program& program, const Call& call) {
   job.valid = call.valid;
   job.resets = call.resets;
   job.more_resets = call.more_resets;
+  job.tidy = call.tidy;
   job.cleared = program.cleared.data();
 
   size_t width = 0;
@@ -112,7 +113,8 @@ double run(const Layout& layout, const std::vector<int64_t>& addresses, const St
     }
     pack(program.is_double, packings, numbers > kPackedTogetherFrom ? start.threads : 1);
   }
-  Call call{start.steps, layout.rows, start.threads, start.from_the_end, {}, {}, start.valid, start.resets, start.more_resets};
+  Call call{start.steps, layout.rows, start.threads, start.from_the_end, {}, {}, start.valid, start.resets, start.more_resets,
+            layout.tidy};
   for (const Layout::Route& route : layout.arrays) {
     char* const first = at(route);
     call.arrays.push_back({first && route.moves ? first + start.step * route.step * size : first, route.step, route.row});

@@ -29,6 +29,7 @@ struct Call {
   const uint8_t* valid;
   const uint8_t* resets;
   bool more_resets;
+  bool tidy = false;  // see Job
 };
 
 // Where what a program needs lies in what a call is given: made once for the sizes of a batch, so that a call brings no
@@ -66,6 +67,7 @@ class Layout {
   std::vector<Last> last;
   std::vector<Product> products;
   int32_t product_threads = 1;
+  bool tidy = false;  // see Job
 };
 
 // A call that a layout describes; returns the seconds that the recurrence alone took.

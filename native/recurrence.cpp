@@ -550,6 +550,7 @@ class Tiles {
       const Field& field = job_.fields[f];
       if (!array(field.given)) continue;
       for (int m = 0; m < rows; ++m) {
+        if (job_.tidy && !is_valid(t, row + m)) continue;
         T* carry = array(field.carry) + size_t(row + m) * field.width;
         const T* given = at(field.given, t, row + m);
         const int end = from_column(part_ + 1, field.width);

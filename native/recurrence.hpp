@@ -97,6 +97,7 @@ struct Job {
   const uint8_t* valid;   // (T, B), 0 where a step is not taken; or null
   const uint8_t* resets;  // (T, B), 1 where the state is set anew before a step; or null
   bool more_resets;       // whether those of one more step follow: time goes on behind the last step
+  bool tidy;              // backward: gradients given at steps that are not taken are of no account
   const int32_t* cleared;  // slots of arrays that are zero where a step is not taken; -1 at the end
 };
 

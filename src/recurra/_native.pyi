@@ -48,6 +48,7 @@ class Layout:
         products: Sums of outer products that are made when the program has run: the places of D, V and D^T V; rows,
             columns of D and of V, numbers from row to row of each of the three, whether it is added to what is there.
         product_threads: Threads that make these.
+        tidy: Whether gradients given at steps that are not taken are of no account.
 
     Raises:
         ValueError: Another number of arrays or matrices than the program has; an address that is not there.
@@ -64,6 +65,7 @@ class Layout:
         last: list[tuple[int, int, int, int]],
         products: list[tuple[tuple[int, int], tuple[int, int], tuple[int, int], int, int, int, int, int, int, bool]],
         product_threads: int,
+        tidy: bool,
     ) -> None: ...
     def run(
         self,

@@ -64,6 +64,8 @@ class Fused:
         reverse: bool = False,
         recompute: bool = False,
         leading: bool = False,
+        clean: bool = False,
+        tidy: bool = False,
     ) -> tuple[State, State]:
         """Run along time.
 
@@ -73,15 +75,18 @@ class Fused:
             fields: How many state fields are wanted at every step.
             recompute: Keep the states at some steps and run forward again for the derivative.
             leading: Give the final state an axis in front, of one layer and direction.
+            clean: x is known to be finite where no step is taken.
+            tidy: Give zeros where no step is taken; else the state that is held there.
 
         Returns:
             The first so many fields at every step, (T, B, width) each, and the final state, (B, width) or with
             `leading` (1, B, width) each.
         """
-        if mask is not None:
-            x = torch.where(mask.unsqueeze(-1), x, x.new_zeros(()))
         kernel, second = self.kernel, None
+        clean, tidy = clean or mask is None, tidy and mask is not None
         by_operator = torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack()
+        if by_operator and mask is not None and not clean:
+            x = _where_taken(mask, x)
         if not by_operator and not kernel.computed and "bias_hh" in weights:
             weights = dict(weights)
             second = weights.pop("bias_hh").contiguous()
@@ -91,15 +96,21 @@ class Fused:
         mode = (RECOMPUTE if recompute else KEEP) if wants else DROP
         if by_operator:
             outputs = torch.ops.recurra.along(kernel.key, tensors, mask, reset, reverse, fields, mode)
+            if mask is not None and tidy:
+                outputs = [*(_where_taken(mask, v) for v in outputs[:along]), *outputs[along:]]
             final = outputs[along : along + len(kernel.parts)]
             final = [v.unsqueeze(0) for v in final] if leading else final
         elif wants:
-            outputs = _Along.apply(kernel, (mask, reset, reverse, fields, mode, leading), second, *tensors)
+            outputs = _Along.apply(kernel, (mask, reset, reverse, fields, mode, leading, clean, tidy), second, *tensors)
             final = outputs[along:]
         else:
             tensors = _joined(kernel, tensors, second)
+            if mask is not None and not clean:
+                tensors[0] = _where_taken(mask, tensors[0])
             ran = kernel.forward(tensors, mask, reset, reverse, fields, mode, leading)
             outputs, final = ran.along, ran.final
+            if mask is not None and tidy:
+                outputs = [_where_taken(mask, v) for v in outputs]
         return self._by_field(outputs[:along], names[:fields]), self._by_field(final, names)
 
     def _by_field(self, parts: Sequence[Tensor], names: Sequence[str]) -> State:
@@ -155,6 +166,11 @@ class Fused:
         return [
             found[i] if len(found[i]) == graph[i].width else found[i].expand(graph[i].width) for i in kernel.vectors
         ]
+
+
+def _where_taken(mask: Tensor, v: Tensor) -> Tensor:
+    """Zeros where no step is taken: of what stands there nothing, not even NaN, reaches the gradients."""
+    return torch.where(mask.unsqueeze(-1), v, v.new_zeros(())).contiguous()  # laid out like the mask otherwise
 
 
 def why_not(x: Tensor, *others: Tensor) -> str | None:
@@ -220,38 +236,44 @@ class _Along(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, kernel: Kernel, how: Any, second: Tensor | None, *tensors: Tensor) -> Any:
-        mask, reset, reverse, fields, mode, leading = how
-        given = tensors if second is None else _joined(kernel, tensors, second)
+        mask, reset, reverse, fields, mode, leading, clean, ctx.tidy = how
+        given = _joined(kernel, tensors, second)
+        cleaned = given[0] = given[0] if clean else _where_taken(mask, given[0])
         ran = kernel.forward(given, mask, reset, reverse, fields, mode, leading)
         ctx.kernel, ctx.reverse, ctx.fields, ctx.mode = kernel, reverse, fields, mode
         ctx.counts = len(tensors), len(ran.along)
-        ctx.save_for_backward(mask, reset, second, *tensors, *ran.along, *ran.saved)
+        also = None if clean else cleaned
+        ctx.save_for_backward(mask, reset, second, also, *tensors, *ran.along, *ran.saved)
         ctx.set_materialize_grads(False)
-        return (*ran.along, *ran.final)
+        along = [_where_taken(mask, v) for v in ran.along] if ctx.tidy else ran.along
+        return (*along, *ran.final)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:
-        mask, reset, second, *rest = ctx.saved_tensors
+        mask, reset, second, cleaned, *rest = ctx.saved_tensors
         (count, along), kernel = ctx.counts, ctx.kernel
         wants_second, *wanted = ctx.needs_input_grad[2:]
         tensors, states, saved = rest[:count], rest[count : count + along], rest[count + along :]
-        of_bias, given = [n for _, n in kernel.second_alone], tensors
-        many = any(g is not None and is_legacy_batchedtensor(g) for g in gradients)  # `is_grads_batched`
-        in_tensor_code = torch.is_grad_enabled() or many
-        if second is not None and (in_tensor_code or ctx.mode != KEEP or kernel.reads(of_bias)):
-            with torch.set_grad_enabled(in_tensor_code):
-                given = _joined(kernel, tensors, second)
+        of_bias, of_along, of_final = [n for _, n in kernel.second_alone], gradients[:along], gradients[along:]
         if wants_second:
             for n in (2, *of_bias):
                 wanted[n] = True
-        if in_tensor_code:
-            of_final = [None if g is None else g.reshape(g.shape[-2:]) for g in gradients[along:]]
-            of_all = [*gradients[:along], *of_final]
+        many = any(g is not None and is_legacy_batchedtensor(g) for g in gradients)  # `is_grads_batched`
+        if torch.is_grad_enabled() or many:
+            with torch.enable_grad():
+                given = _joined(kernel, tensors, second)
+                given[0] = given[0] if cleaned is None else _where_taken(mask, given[0])
+            if ctx.tidy:
+                of_along = [None if g is None else _where_taken(mask, g) for g in of_along]
+            of_all = [*of_along, *(None if g is None else g.reshape(g.shape[-2:]) for g in of_final)]
             found = _in_tensor_code(kernel, given, of_all, mask, reset, ctx.reverse, ctx.fields, wanted)
         else:
-            of_along, of_final = gradients[:along], gradients[along:]
+            # Of what was added up nothing is read again, but where all is computed again, or the sum is no net input's.
+            reads = ctx.mode != KEEP or kernel.reads(of_bias)
+            given = _joined(kernel, tensors, second if reads else None)
+            given[0] = given[0] if cleaned is None else cleaned
             found = kernel.backward(
-                given, states, saved, of_along, of_final, mask, reset, ctx.reverse, ctx.mode, wanted
+                given, states, saved, of_along, of_final, mask, reset, ctx.reverse, ctx.mode, wanted, ctx.tidy
             )
         of_second = None if second is None or not wants_second else _of_second(kernel, found, second)
         return None, None, of_second, *found

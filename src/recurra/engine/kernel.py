@@ -389,6 +389,7 @@ class Kernel:
         reverse: bool,
         mode: int,
         wanted: Sequence[bool],
+        tidy: bool = False,
     ) -> list[Tensor | None]:
         """The gradients of `tensors`.
 
@@ -397,14 +398,17 @@ class Kernel:
             along, saved: What that gave.
             of_along, of_final: The gradients of what it gave; None for zero.
             wanted: Which gradients are wanted.
+            tidy: Whether gradients given at steps that are not taken are of no account.
         """
         shape, has_reset = self._shape(tensors[0], mode), reset is not None
         # Numbers of a row must lie side by side; rows and steps may lie anywhere, or all in one place.
         given = [v if v is None or v.stride(-1) == 1 else v.contiguous() for v in of_along]
         given += [None] * (len(self.parts) - len(given))
         strides = tuple(None if v is None else (v.stride(0), v.stride(1)) for v in given)
-        key = (shape, mode, reverse, has_reset, tuple(wanted), strides)
-        laid: Backward = self._laid_out(key, lambda: Backward(self, shape, mode, reverse, has_reset, wanted, strides))
+        key = (shape, mode, reverse, has_reset, tuple(wanted), strides, tidy)
+        laid: Backward = self._laid_out(
+            key, lambda: Backward(self, shape, mode, reverse, has_reset, wanted, strides, tidy)
+        )
         return laid.run(tensors, along, saved, given, of_final, mask, reset)
 
 

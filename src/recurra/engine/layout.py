@@ -110,6 +110,7 @@ class Laid:
         packed_at: The address and the offset of the panels.
         last: Keys of the arrays whose last step is copied, the number of the address it is copied to, and numbers.
         products: Products made behind the program, as the core has them.
+        tidy: Whether gradients given at steps that are not taken are of no account.
     """
 
     def __init__(
@@ -122,6 +123,7 @@ class Laid:
         packed_at: tuple[int, int],
         last: Sequence[tuple[Key, int, int]] = (),
         products: Sequence[tuple[Any, ...]] = (),
+        tidy: bool = False,
     ) -> None:
         memory, offset = packed_at
         places, _ = kernel.packing(loaded, shape.inputs)
@@ -132,7 +134,9 @@ class Laid:
         work = sum(rows * width * columns for *_, rows, width, columns, _, _, _, _ in products)
         threads = shape.threads if work > PRODUCTS_SHARED else 1
         made = list(products)
-        self.core = core().Layout(loaded.program, shape.B, addresses, arrays, packed, panels, copied, made, threads)
+        self.core = core().Layout(
+            loaded.program, shape.B, addresses, arrays, packed, panels, copied, made, threads, tidy
+        )
         self.threads = shape.threads
 
     def run(self, addresses: list[int], start: int, stop: int, reverse: bool, packs: bool, flags: Flags | None) -> None:
@@ -254,6 +258,7 @@ class Backward:
         wanted: Which gradients of the kernel's tensors are wanted.
         given: Of each part of the state, how far steps and rows of the gradients given at every step lie apart; None
             where there are none.
+        tidy: Whether those at steps that are not taken are of no account.
     """
 
     def __init__(
@@ -265,6 +270,7 @@ class Backward:
         has_reset: bool,
         wanted: Sequence[bool],
         given: Sequence[tuple[int, int] | None],
+        tidy: bool,
     ) -> None:
         self.kernel, self.shape, self.wanted, self.reverse = kernel, shape, wanted, reverse
         T, B, inputs, S = shape.T, shape.B, shape.inputs, shape.at_once
@@ -313,7 +319,7 @@ class Backward:
             n = tensor - of_tensor
             self.covered[n] = self.covered.get(n, 0) + (0 if adds else rows * columns)
         addresses, packed_at = of_tensor + kernel.places["vectors"], (memory, total)
-        self.laid = Laid(kernel, loaded, shape, addresses, routes, packed_at, (), products)
+        self.laid = Laid(kernel, loaded, shape, addresses, routes, packed_at, (), products, tidy)
 
     def _sums(self, loaded: Loaded) -> tuple[dict[Key, int], int]:
         """Where each sum lies, and how many numbers all have: those of b first, then of a diagonal U, gate by gate."""

@@ -197,8 +197,8 @@ class _Layers(_NotScripted, nn.RNNBase):
         reverse = suffix.endswith("_reverse")
         fused = _FUSED[self._key]
         if fused is not None and x.numel() and why_not(x, *weights.values(), *state) is None:
-            alone = self.num_layers == 1 and not self.bidirectional
-            (h,), final = fused.run(weights, x, state, state, fields=1, mask=mask, reverse=reverse, leading=alone)
+            how: Any = {"mask": mask, "reverse": reverse, "leading": self.num_layers == 1 and not self.bidirectional}
+            (h,), final = fused.run(weights, x, state, state, fields=1, clean=True, **how)  # padded with zeros
             return h, final
         states, final = run(CellStepper(cell, use, weights), x, state, state, mask=mask, reverse=reverse)
         steps = [state[0] for state in states]

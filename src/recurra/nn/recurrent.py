@@ -367,14 +367,16 @@ class Recurrent(nn.Module):
             x = torch.where(mask.unsqueeze(-1), x, x.new_zeros(()))  # no NaN of the padding reaches their gradients
         x = self._along_path("x", x, self.input_layers)
         fields = len(self.form.fields) if return_states else 1
-        runs: list[tuple[State, State]] = []
+        runs: list[tuple[State, State, bool]] = []
+        how: Any = {"mask": mask, "reset": reset, "tidy": mask is not None and not return_states}
         for k in range(self.num_layers):
             inputs = self._variational(x)
+            clean = k > 0 or bool(self.input_layers)
             for i in range(k * self._directions, (k + 1) * self._directions):
-                runs.append(self._run(self._places[i], inputs, begun[i], initial[i], fields, mask=mask, reset=reset))
-            outputs = [states[0] for states, _ in runs[-self._directions :]]
+                runs.append(self._run(self._places[i], inputs, begun[i], initial[i], fields, clean=clean, **how))
+            outputs = [states[0] for states, *_ in runs[-self._directions :]]
             out = self._skipped(k, x, torch.cat(outputs, -1) if self.bidirectional else outputs[0])
-            if mask is not None:
+            if mask is not None and not all(is_tidy for *_, is_tidy in runs[-self._directions :]):
                 out = torch.where(mask.unsqueeze(-1), out, out.new_zeros(()))
             x = F.dropout(out, self.dropout, self.training and k < self.num_layers - 1)
 
@@ -382,10 +384,10 @@ class Recurrent(nn.Module):
         if mask is not None and len(self.output_layers) > 1:  # whose biases would not leave a masked step at zero
             y = torch.where(mask.unsqueeze(-1), y, y.new_zeros(()))
         output = layout.outward(y)
-        last = self._gathered([[layout.row(field) for field in final] for _, final in runs])
+        last = self._gathered([[layout.row(field) for field in final] for _, final, _ in runs])
         if not return_states:
             return output, last
-        return output, last, self._gathered([[layout.outward(field) for field in states] for states, _ in runs])
+        return output, last, self._gathered([[layout.outward(field) for field in states] for states, *_ in runs])
 
     def _forward_packed(self, x: PackedSequence, state: Any, *others: Any) -> tuple[Any, ...]:
         """`forward` for packed sequences."""
@@ -403,26 +405,36 @@ class Recurrent(nn.Module):
         return PackedSequence(packed.data, packed.batch_sizes, x.sorted_indices, x.unsorted_indices), *rest
 
     def _run(
-        self, place: "_Place", x: Tensor, state: State, initial: State, fields: int, **flags: Tensor | None
-    ) -> tuple[State, State]:
-        """Run one layer and direction: the first so many fields at every step, (T, B, width) each, and the last."""
+        self,
+        place: "_Place",
+        x: Tensor,
+        state: State,
+        initial: State,
+        fields: int,
+        *,
+        clean: bool,
+        tidy: bool,
+        **flags: Tensor | None,
+    ) -> tuple[State, State, bool]:
+        """Run one layer and direction: the first so many fields at every step, (T, B, width) each; the last; whether
+        there are zeros at masked steps, as `tidy` asks for. `clean`: x is known to be finite there."""
         how: Any = {**flags, "reverse": place.reverse}
         if place.fused is not None and x.numel() and self._not_native_for_now() is None:
             weights = self._weights(place)
             if why_not(x, *weights.values(), *state, *initial) is None:
                 if self.weight_drop and self.training:
                     weights["weight_hh"] = F.dropout(weights["weight_hh"], self.weight_drop)
-                recompute = self.memory == "recompute"
-                return place.fused.run(weights, x, state, initial, fields=fields, recompute=recompute, **how)
+                how |= {"recompute": self.memory == "recompute", "clean": clean, "tidy": tidy}
+                return *place.fused.run(weights, x, state, initial, fields=fields, **how), tidy
         how |= {"zoneout": self.zoneout, "training": self.training}
         if place.plan is not None:
             states, final = scan.run(place.plan, self._weights(place), x, state, initial, **how)
-            return states[:fields], final
+            return states[:fields], final, False
         spared = [f.is_bookkeeping for f in self.form.fields]
         again = self.memory == "recompute" and torch.is_grad_enabled() and eager.is_readable(x)
         run = eager.run_again if again else eager.run  # a compiler and a transform have their own ways with memory
         along, final = run(self._stepper(place, x), x, state, initial, spared=spared, **how)
-        return _along_time(along, final, fields), final
+        return _along_time(along, final, fields), final, False
 
     def _along_path(self, letter: str, v: Tensor, layers: Sequence[int]) -> Tensor:
         """Through the feed-forward layers before ("x") or after ("y") the recurrent ones."""
