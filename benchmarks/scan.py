@@ -1,9 +1,9 @@
-"""How much quicker a cell that is linear in its state runs as a scan than step by step.
+"""A cell that is affine in its state, three ways: as a scan, step by step in tensor code, and in the compiled core.
 
     python benchmarks/scan.py [--threads 1] [--repeats 15]
 
-Forward and backward of one layer, both ways in turn in one process: medians, the quartiles of the ratio, and a check
-that both give the same.
+Forward and backward of one layer, all ways in turn in one process: medians, the quartiles of the ratios, and a check
+that all give the same.
 """
 
 import argparse
@@ -30,17 +30,21 @@ def seconds(layer: recurra.Recurrent, x: torch.Tensor) -> float:
 
 def compare(name: str, steps: int, rows: int, units: int, repeats: int) -> str:
     """One line of the table."""
-    scan, loop = (recurra.Recurrent(name, units, units, backend=backend) for backend in ("auto", "eager"))
-    loop.load_state_dict(scan.state_dict())
-    assert (scan.choice.backend, loop.choice.backend) == ("scan", "eager")
+    ways = [recurra.Recurrent(name, units, units, backend=backend) for backend in ("scan", "eager", "native")]
     x = torch.randn(steps, rows, units)
-    torch.testing.assert_close(scan(x)[0], loop(x)[0], atol=1e-5, rtol=1e-4)
-    times = [(seconds(scan, x), seconds(loop, x)) for _ in range(repeats + 1)][1:]
-    ratios = [slow / fast for fast, slow in times]
+    for layer in ways[1:]:
+        layer.load_state_dict(ways[0].state_dict())
+        torch.testing.assert_close(layer(x)[0], ways[0](x)[0], atol=1e-5, rtol=1e-4)
+    times = [[seconds(layer, x) for layer in ways] for _ in range(repeats + 1)][1:]
+    scan, loop, core = (f"{1e3 * statistics.median(each):.1f} ms" for each in zip(*times, strict=True))
+    over = (times_over([loop / scan for scan, loop, _ in times]), times_over([scan / core for scan, _, core in times]))
+    return f"| `{name}` | T {steps}, B {rows}, H {units} | {scan} | {loop} | {core} | {over[0]} | {over[1]} |"
+
+
+def times_over(ratios: list[float]) -> str:
+    """A ratio with its quartiles."""
     low, middle, high = statistics.quantiles(ratios, n=4)
-    fast, slow = (1e3 * statistics.median(each) for each in zip(*times, strict=True))
-    sizes = f"T {steps}, B {rows}, H {units}"
-    return f"| `{name}` | {sizes} | {fast:.1f} ms | {slow:.1f} ms | {middle:.1f} ({low:.1f} to {high:.1f}) |"
+    return f"{middle:.1f} ({low:.1f} to {high:.1f})"
 
 
 def main() -> None:
@@ -52,7 +56,8 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)
     print(f"recurra {recurra.__version__}, torch {torch.__version__}, {platform.machine()}, threads {given.threads}\n")
-    print("| cell | sizes | scan | steps | steps / scan, median (quartiles) |\n| --- | --- | --- | --- | --- |")
+    print("| cell | sizes | scan | steps | core | steps / scan, median (quartiles) | scan / core |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for name in CELLS:
         for steps, rows, units in SIZES:
             print(compare(name, steps, rows, units, given.repeats), flush=True)

@@ -40,7 +40,7 @@ SECTIONS = {
 }
 
 RUNS = {
-    "scan": "all steps in parallel, by a scan",
+    "scan": "in the compiled core, or all steps in parallel, by a scan",
     "native": "one step after another, in the compiled core",
     "eager": "one step after another",
 }
@@ -214,7 +214,8 @@ def _cell(cell: Cell) -> str:
     text = text_of(cell)
     count = mathml(f"n = {parameters(cell)}")
     masked = ", those counted that a mask holds at zero" if callable(cell.recurrent) else ""
-    backend = Recurrent(cell, 16, 16).choice.backend
+    layer = Recurrent(cell, 16, 16)
+    backend = "scan" if layer.can_scan else layer.choice.backend
     in_rows = ", ".join(f"[{row.key}](#{row.key})" for row in rows().values() if cell.name in row.cells)
     facts = [
         ("Shapes", _with_code(text.shapes)),

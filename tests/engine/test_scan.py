@@ -65,7 +65,7 @@ def test_a_scan_takes_few_operations_one_after_another() -> None:
 
 def both(one: Any, *arguments: Any, **options: Any) -> tuple[Recurrent, Recurrent]:
     """A layer that scans, and its twin that takes one step after another."""
-    layer = Recurrent(one, *arguments, dtype=torch.float64, **options)
+    layer = Recurrent(one, *arguments, dtype=torch.float64, backend="scan", **options)
     twin = Recurrent(one, *arguments, dtype=torch.float64, backend="eager", **options)
     for p in layer.parameters():
         torch.nn.init.normal_(p, std=0.5)
@@ -114,8 +114,18 @@ def test_a_step_at_a_time_equals_the_scan() -> None:
 
 def test_which_cells_of_the_catalogue_are_scanned() -> None:
     chosen = {name: Recurrent(name, 3, 4).choice for name in CATALOGUE}
-    assert sorted(name for name, choice in chosen.items() if choice.backend == "scan") == LINEAR
-    assert chosen["min_gru"].reason == "cell 'min_gru' is affine in its state, so all steps run in parallel"
+    assert sorted(name for name, choice in chosen.items() if "is affine in its state" in choice.reason) == LINEAR
+    for name in LINEAR:
+        assert Recurrent(name, 3, 4, backend="scan").choice.backend == "scan"
+    for name in {*CATALOGUE} - {*LINEAR}:
+        with pytest.raises(ValueError, match=f"backend: 'scan' cannot be: cell '{name}' is not affine in its state"):
+            Recurrent(name, 3, 4, backend="scan")
+    with pytest.raises(ValueError, match="backend: 'scan' cannot be: memory='recompute' asks for less than all steps"):
+        Recurrent("min_gru", 3, 4, backend="scan", memory="recompute")
+    assert chosen["min_gru"].reason == (
+        "cell 'min_gru' is affine in its state, but a scan is slower on a CPU, so its steps run in the compiled core, "
+        "one after another"
+    )
     assert chosen["lstm"].reason == (
         "cell 'lstm' is not affine in its state (U_o multiplies the state), so its steps run in the compiled core, "
         "one after another"

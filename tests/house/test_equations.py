@@ -82,7 +82,7 @@ def test_every_cell_is_there_with_formula_shapes_size_and_proof(name: str) -> No
     assert "- Shapes: `x_t` (B, I);" in text
     for option in one.options:
         assert f"`{option}=" in text
-    parallel = Recurrent(one, 2, 8).choice.backend == "scan"
+    parallel = Recurrent(one, 2, 8).can_scan
     assert ("in parallel" in text) == parallel
     assert ("one step after another" in text) != parallel
 

@@ -527,7 +527,7 @@ def test_zoneout_of_a_scan(name: str) -> None:
     layer, x = make(name, INPUT, 200, zoneout=0.25), random(1, 1, INPUT)
     assert layer.choice.backend == "scan"
     begun = [torch.ones(1, 1, 200, dtype=torch.float64)]
-    plain = make(name, INPUT, 200)
+    plain = make(name, INPUT, 200, backend="scan")
     plain.load_state_dict(layer.state_dict())
     old, new = begun[0][0], plain(x, begun)[0][0]
     drawn = layer(x, begun)[0][0]

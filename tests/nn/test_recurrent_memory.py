@@ -64,7 +64,7 @@ def test_less_is_kept(backend: Any) -> None:
         sizes: dict[int, int] = {}
 
         def pack(v: Tensor) -> Tensor:
-            sizes[v.untyped_storage().data_ptr()] = v.untyped_storage().nbytes()
+            sizes[v.untyped_storage().data_ptr()] = v.nbytes  # memory that is used again may be a little larger
             return v
 
         gc.collect()

@@ -1,8 +1,6 @@
-"""A cell's programs in the compiled core, and tensors brought to them and back.
+"""A cell's programs for the compiled core, for one size of the state and every size of a batch.
 
-The core runs the recurrence; what does not depend on the step before is done here, many steps in one product: W x
-beforehand where the core does not project x itself, and afterwards the gradients of the matrices. Steps are taken some
-at a time, so that what lies between the core and these products is still in cache, and little of it there at once.
+How they are laid out and run for a size of the batch is `recurra.engine.layout`'s part.
 """
 
 from __future__ import annotations

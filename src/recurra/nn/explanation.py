@@ -56,10 +56,10 @@ def explain(layer: nn.Module) -> Explanation:
         TypeError: It is another module.
 
     Example:
-        >>> print(explain(Recurrent("min_gru", 3, 4)))
+        >>> print(explain(Recurrent("min_gru", 3, 4, backend="scan")))
         min_gru()
         backend: scan
-        because cell 'min_gru' is affine in its state, so all steps run in parallel
+        because backend='scan' asks for it: all steps in parallel
         step:
             v1 = sigmoid(x_z)
             v2 = 1 - v1

@@ -16,7 +16,7 @@ from recurra.engine import eager, native, scan
 from recurra.engine.affine import NotAffineError
 from recurra.engine.eager import State
 from recurra.engine.fused import Fused, why_not
-from recurra.engine.trace import TraceError, trace
+from recurra.engine.trace import Step, TraceError, trace
 from recurra.errors import unknown
 from recurra.nn.arguments import (
     Layout,
@@ -32,7 +32,7 @@ from recurra.nn.arguments import (
 )
 from recurra.nn.initialise import checked, fill, initialise
 
-BACKENDS = ("auto", "eager", "native")
+BACKENDS = ("auto", "eager", "native", "scan")
 MEMORIES = ("store", "recompute")
 SKIPS = ("residual", "highway")
 OPTIONS = ("skip", "learn_initial_state", "input_layers", "output_layers", "init")
@@ -77,9 +77,9 @@ class Recurrent(nn.Module):
             layers begin.
         memory: "store" keeps every step's activations for the derivative; "recompute" keeps the states at about √T of T
             steps, and computes the rest again from those: a third more work, the same gradients.
-        backend: "native" runs the compiled core, "eager" takes one step after another in tensor code; "auto" chooses a
-            parallel scan where the cell is linear in its state, else the compiled core where it can run
-            (`layer.choice` says what was chosen, and why).
+        backend: "native" runs the compiled core; "scan" computes all steps in parallel, where the cell is affine in its
+            state; "eager" takes one step after another in tensor code. "auto" takes the first of these that can be
+            (`layer.choice` says which that is, and why).
         device: Where the parameters are made.
         dtype: Their type.
 
@@ -120,7 +120,7 @@ class Recurrent(nn.Module):
         path_activation: str | Callable[[Tensor], Tensor] = "tanh",
         init: str | Mapping[str, Start] | None = None,
         memory: Literal["store", "recompute"] = "store",
-        backend: Literal["auto", "eager", "native"] = "auto",
+        backend: Literal["auto", "eager", "native", "scan"] = "auto",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -201,14 +201,16 @@ class Recurrent(nn.Module):
             steps = {size: trace(self.cell, size) for size in sizes}
         except TraceError as error:
             return self._eagerly(f"cell {name!r} cannot be written down as a program ({error})")
-        why = f"memory={self.memory!r} and backend={self.backend!r} ask for it"
-        if self.backend == "auto" and self.memory == "store":  # a scan holds all steps at once
-            try:
-                for place in self._places:
-                    place.plan = scan.Plan(self.cell, steps[place.hidden_size])
-                return Choice("scan", f"cell {name!r} is affine in its state, so all steps run in parallel")
-            except NotAffineError as error:
-                why = f"cell {name!r} is not affine in its state ({error})"
+        why = f"backend={self.backend!r} asks for it"
+        if self.backend != "native":
+            why = self._plan(steps)
+            if self.backend == "scan":
+                return (
+                    self._eagerly(why) if why else Choice("scan", "backend='scan' asks for it: all steps in parallel")
+                )
+            if not why and (absent := native.why_not()) is not None:
+                return Choice("scan", f"cell {name!r} is affine in its state, so all steps run in parallel; {absent}")
+            why = why or f"cell {name!r} is affine in its state, but a scan is slower on a CPU"
         absent = native.why_not()
         if absent is not None:
             return self._eagerly(f"{why}, and {absent}" if self.backend == "auto" else absent)
@@ -219,10 +221,22 @@ class Recurrent(nn.Module):
             place.fused = kernels[size] = kernels.get(size) or Fused(self.cell, place.use, steps[size], size)
         return Choice("native", f"{why}, so its steps run in the compiled core, one after another")
 
+    def _plan(self, steps: Mapping[int, Step]) -> str | None:
+        """Make ready a scan; returns why there can be none."""
+        assert isinstance(self.cell, Cell)
+        if self.memory == "recompute":
+            return f"memory={self.memory!r} asks for less than all steps at once"
+        try:
+            for place in self._places:
+                place.plan = scan.Plan(self.cell, steps[place.hidden_size])
+        except NotAffineError as error:
+            return f"cell {self.cell.name!r} is not affine in its state ({error})"
+        return None
+
     def _eagerly(self, reason: str) -> "Choice":
         """Raises ValueError where `backend` asks for what cannot be."""
-        if self.backend == "native":
-            raise ValueError(f"backend: 'native' cannot be: {reason}")
+        if self.backend in ("native", "scan"):
+            raise ValueError(f"backend: {self.backend!r} cannot be: {reason}")
         return Choice("eager", reason)
 
     @property
@@ -232,14 +246,23 @@ class Recurrent(nn.Module):
             reason = self._not_native_for_now()
             like = next(iter(self.parameters()))
             reason = reason or why_not(like)
+            if reason is not None and self.can_scan:
+                return Choice("scan", f"{reason}, and cell {self.form.name!r} is affine in its state")
             if reason is not None:
                 return Choice("eager", reason)
+        if self._chosen.backend == "scan" and not self.can_scan:
+            return Choice("eager", "recurrent_dropout in training runs one step after another")
         return self._chosen
+
+    @property
+    def can_scan(self) -> bool:
+        """Whether all steps can run in parallel, as the options are now; on a CPU the compiled core is quicker."""
+        return self._places[0].plan is not None and not (self.recurrent_dropout and self.training)
 
     def _not_native_for_now(self) -> str | None:
         """Why the compiled core is not used as the options are, though it can run the cell."""
         if self.zoneout:
-            return "zoneout runs one step after another"
+            return "zoneout does not run in the compiled core"
         if self.recurrent_dropout and self.training:
             return "recurrent_dropout in training runs one step after another"
         return None
@@ -427,7 +450,7 @@ class Recurrent(nn.Module):
                 how |= {"recompute": self.memory == "recompute", "clean": clean, "tidy": tidy}
                 return *place.fused.run(weights, x, state, initial, fields=fields, **how), tidy
         how |= {"zoneout": self.zoneout, "training": self.training}
-        if place.plan is not None:
+        if place.plan is not None and self.can_scan:
             states, final = scan.run(place.plan, self._weights(place), x, state, initial, **how)
             return states[:fields], final, False
         spared = [f.is_bookkeeping for f in self.form.fields]

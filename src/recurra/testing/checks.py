@@ -12,7 +12,6 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.autograd.gradcheck import GradcheckError
 from torch.func import functional_call, grad, jvp, vmap
 
-from recurra.engine import native
 from recurra.nn import Recurrent
 from recurra.testing.formula import formula_faults, section
 from recurra.testing.reference import compare
@@ -418,8 +417,8 @@ def backends(subject: Subject) -> None:
     if chosen.choice.backend == "eager":
         raise Inapplicable("it runs step by step and in no other way: " + chosen.choice.reason)
     others = [chosen]
-    if chosen.choice.backend == "scan" and native.why_not() is None:
-        others.append(subject.layer(2, bidirectional=True, backend="native"))
+    if chosen.choice.backend == "native" and chosen.can_scan:
+        others.append(subject.layer(2, bidirectional=True, backend="scan"))
     for layer in others:
         for flags in ({}, {"lengths": [steps, 0, STEPS], "mask": mask, "reset": reset}):
             found, expected = (subject.results(one, x, begun, own, **flags) for one in (layer, plain))
