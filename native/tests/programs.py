@@ -52,7 +52,7 @@ def lines() -> Iterator[str]:
             made: Kernel = Fused(form, form.use(H), trace(form, H), H).kernel
             yield f"{name.replace(' ', '_')}/{H}/{projects}"
             for kind in ("drop", "keep", "backward"):
-                yield " ".join(map(str, words(made._program(kind, torch.float64, projects, projects or 1))))
+                yield " ".join(map(str, words(made.program(kind, torch.float64, projects, projects or 1))))
 
 
 if __name__ == "__main__":

@@ -520,6 +520,43 @@ void check_callers(const std::vector<Cell>& cells, const Case& at) {
   for (std::thread& caller : callers) caller.join();
 }
 
+// Sums of outer products, of columns of wider rows, written and added to, beside a plain loop; nothing behind the last
+// number of an array is read.
+template <typename T>
+void check_outer(int rows, int width, int columns, int threads) {
+  const int d_stride = width + 3, v_stride = columns + 1, out_stride = columns + 2;
+  const auto number = [](size_t i) { return T(int(i * 7919 % 31) - 15) / T(16); };
+  std::vector<T> d(size_t(rows - 1) * d_stride + width), v(size_t(rows - 1) * v_stride + columns);
+  for (size_t i = 0; i < d.size(); ++i) d[i] = number(i);
+  for (size_t i = 0; i < v.size(); ++i) v[i] = number(3 * i + 1);
+  std::vector<T> out(size_t(width - 1) * out_stride + columns, T(2));
+  std::vector<double> right(out.begin(), out.end());
+  for (int times = 1; times <= 2; ++times) {
+    recurra::outer(sizeof(T) == 8, {{d.data(), v.data(), out.data(), rows, width, columns, d_stride, v_stride, out_stride, times > 1}}, threads);
+    for (int m = 0; m < width; ++m)
+      for (int n = 0; n < columns; ++n) {
+        double sum = 0;
+        for (int k = 0; k < rows; ++k) sum += double(d[size_t(k) * d_stride + m]) * double(v[size_t(k) * v_stride + n]);
+        right[size_t(m) * out_stride + n] = times * sum;
+      }
+    double off = 0;
+    for (size_t i = 0; i < out.size(); ++i) off = std::max(off, std::abs(double(out[i]) - right[i]));
+    check(off <= (sizeof(T) == 8 ? 1e-11 : 1e-3),
+          "outer products of " + std::to_string(rows) + " rows, " + std::to_string(width) + " x " + std::to_string(columns) +
+              ", " + std::to_string(threads) + " threads: off by " + std::to_string(off));
+  }
+}
+
+void check_outers() {
+  for (const int rows : {1, 5, 191, 400})
+    for (const int width : {1, 16, 33, 200})
+      for (const int columns : {1, 13, 14, 15, 40})
+        for (const int threads : {1, 3}) {
+          check_outer<float>(rows, width, columns, threads);
+          check_outer<double>(rows, width, columns, threads);
+        }
+}
+
 #ifdef RECURRA_FORKS
 // Here and in a process that is forked, whose parent's threads it does not have.
 void check_fork(const Cell& cell, const Case& at) {
@@ -556,6 +593,7 @@ int main(int count, char** words) {
     return 1;
   }
 
+  check_outers();
   for (const Cell& cell : cells) check_all(cell);
   std::vector<Cell> small;
   std::copy_if(cells.begin(), cells.end(), std::back_inserter(small), [](const Cell& cell) { return !cell.is_large(); });

@@ -88,7 +88,10 @@ WRONG_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
         {"cell": nn.RNNCell(3, 4), "init": "uniform"},
         "init: the parameters of a plain function are its own, so None is expected",
     ),
-    "backend": ({"backend": "eagre"}, "unknown backend 'eagre'; did you mean 'eager'? Known: auto, eager, native"),
+    "backend": (
+        {"backend": "eagre"},
+        "unknown backend 'eagre'; did you mean 'eager'? Known: auto, eager, native, scan",
+    ),
     "cell name": (
         {"cell": "lsmt"},
         f"unknown cell 'lsmt'; did you mean 'lstm'? Known: {', '.join(sorted(CATALOGUE))}; "

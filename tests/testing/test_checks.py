@@ -247,7 +247,7 @@ WRONG: dict[str, list[tuple[Cell, dict[str, Any], str]]] = {
     "second_gradients": [(with_a_backward_of_its_own, {}, "once_differentiable")],
     "forward_mode": [(with_a_backward_of_its_own, {}, "RuntimeError")],
     "vmapped": [(branching, {}, "RuntimeError"), (with_a_backward_of_its_own, {}, "RuntimeError")],
-    "backends": [(minding_its_calls, {}, "by 'scan', but")],
+    "backends": [(minding_its_calls, {}, "by 'native', but")],
     "single_precision": [(losing_digits, {}, "in 32 bits, but"), (of_another_type, {}, "is torch.float64")],
     "reference": [
         (leaky, {"reference": hasty}, "output at step 0, row 0, unit 0 is"),
