@@ -109,6 +109,16 @@ class CellStepper:
         return self.cell.step(net_inputs, self.cell.state_type(*state), self.p)
 
 
+def where_taken(mask: Tensor, v: Tensor) -> Tensor:
+    """Zeros where no step is taken: of what stands there nothing, not even NaN, reaches the gradients.
+
+    Args:
+        mask: (T, B), True where a step is taken.
+        v: (T, B, width).
+    """
+    return torch.where(mask.unsqueeze(-1), v, v.new_zeros(()))
+
+
 def biases(cell: Cell, use: Use, weights: Mapping[str, Tensor]) -> tuple[Tensor | None, dict[str, Tensor]]:
     """What the projected input is added to, and by gate the second biases that belong to `z.g.h` alone."""
     first, second = weights.get("bias", weights.get("bias_ih")), weights.get("bias_hh")
@@ -233,7 +243,7 @@ def run(
     """
     T = x.shape[0]
     if mask is not None:
-        x = torch.where(mask.unsqueeze(-1), x, x.new_zeros(()))  # so that no NaN of the padding reaches a gradient
+        x = where_taken(mask, x)
     whole, some = _rows_at_each_step(mask, T, default=True)
     _, resets = _rows_at_each_step(reset, T, default=False)
     prepared = step.prepare(x) if T else []

@@ -19,7 +19,7 @@ from recurra.engine import eager
 from recurra.engine.eager import State
 from recurra.engine.interpret import compute
 from recurra.engine.kernel import Kernel, Spec, kernel_of
-from recurra.engine.layout import DROP, KEEP, RECOMPUTE
+from recurra.engine.layout import DROP, KEEP, RECOMPUTE, Ran
 from recurra.engine.program import Value
 from recurra.engine.trace import Step
 
@@ -104,13 +104,9 @@ class Fused:
             outputs = _Along.apply(kernel, (mask, reset, reverse, fields, mode, leading, clean, tidy), second, *tensors)
             final = outputs[along:]
         else:
-            tensors = _joined(kernel, tensors, second)
-            if mask is not None and not clean:
-                tensors[0] = _where_taken(mask, tensors[0])
-            ran = kernel.forward(tensors, mask, reset, reverse, fields, mode, leading)
-            outputs, final = ran.along, ran.final
-            if mask is not None and tidy:
-                outputs = [_where_taken(mask, v) for v in outputs]
+            how = mask, reset, reverse, fields, mode, leading, clean, tidy
+            _, ran, outputs = _forward(kernel, how, second, tensors)
+            final = ran.final
         return self._by_field(outputs[:along], names[:fields]), self._by_field(final, names)
 
     def _by_field(self, parts: Sequence[Tensor], names: Sequence[str]) -> State:
@@ -169,8 +165,8 @@ class Fused:
 
 
 def _where_taken(mask: Tensor, v: Tensor) -> Tensor:
-    """Zeros where no step is taken: of what stands there nothing, not even NaN, reaches the gradients."""
-    return torch.where(mask.unsqueeze(-1), v, v.new_zeros(())).contiguous()  # laid out like the mask otherwise
+    """As `eager.where_taken`, laid out as the core has it and not as the mask happens to lie."""
+    return eager.where_taken(mask, v).contiguous()
 
 
 def why_not(x: Tensor, *others: Tensor) -> str | None:
@@ -231,21 +227,29 @@ def _of_second(kernel: Kernel, found: Sequence[Tensor | None], second: Tensor) -
     return torch.cat(pieces)
 
 
+def _forward(
+    kernel: Kernel, how: Any, second: Tensor | None, tensors: Sequence[Tensor]
+) -> tuple[list[Tensor], Ran, list[Tensor]]:
+    """Run a kernel: what it was given, what it leaves behind, and the state at every step as the caller wants it."""
+    mask, *others, clean, tidy = how
+    given = _joined(kernel, tensors, second)
+    if not clean:
+        given[0] = _where_taken(mask, given[0])
+    ran = kernel.forward(given, mask, *others)
+    return given, ran, [_where_taken(mask, v) for v in ran.along] if tidy else ran.along
+
+
 class _Along(torch.autograd.Function):
     """A kernel with its derivative. Two biases that are added up are so in here: for autograd that were many steps."""
 
     @staticmethod
     def forward(ctx: Any, kernel: Kernel, how: Any, second: Tensor | None, *tensors: Tensor) -> Any:
-        mask, reset, reverse, fields, mode, leading, clean, ctx.tidy = how
-        given = _joined(kernel, tensors, second)
-        cleaned = given[0] = given[0] if clean else _where_taken(mask, given[0])
-        ran = kernel.forward(given, mask, reset, reverse, fields, mode, leading)
-        ctx.kernel, ctx.reverse, ctx.fields, ctx.mode = kernel, reverse, fields, mode
-        ctx.counts = len(tensors), len(ran.along)
-        also = None if clean else cleaned
-        ctx.save_for_backward(mask, reset, second, also, *tensors, *ran.along, *ran.saved)
+        given, ran, along = _forward(kernel, how, second, tensors)
+        mask, reset, ctx.reverse, ctx.fields, ctx.mode, _, clean, ctx.tidy = how
+        ctx.kernel, ctx.counts = kernel, (len(tensors), len(along))
+        cleaned = None if clean else given[0]
+        ctx.save_for_backward(mask, reset, second, cleaned, *tensors, *ran.along, *ran.saved)
         ctx.set_materialize_grads(False)
-        along = [_where_taken(mask, v) for v in ran.along] if ctx.tidy else ran.along
         return (*along, *ran.final)
 
     @staticmethod
@@ -269,7 +273,7 @@ class _Along(torch.autograd.Function):
             found = _in_tensor_code(kernel, given, of_all, mask, reset, ctx.reverse, ctx.fields, wanted)
         else:
             # Of what was added up nothing is read again, but where all is computed again, or the sum is no net input's.
-            reads = ctx.mode != KEEP or kernel.reads(of_bias)
+            reads = ctx.mode != KEEP or kernel.reads_second
             given = _joined(kernel, tensors, second if reads else None)
             given[0] = given[0] if cleaned is None else cleaned
             found = kernel.backward(
@@ -358,11 +362,10 @@ class _GraphStepper:
         widths = self.kernel.operands[value.op, value.name]
         wide = [v.expand(rows, w) for v, w in zip(operands, widths, strict=True)]
         v = torch.cat(wide, -1)
-        first = 2 + spec.has_bias
+        matrix = self.tensors[self.kernel.tensor_of(value.op, value.name)]
         if value.op == "M":
-            matrix = self.tensors[first + bool(spec.gates) + spec.matrices.index(value.name)]
             return linear(v, matrix.narrow(0, value.part * value.width, value.width))
-        U, k = self.tensors[first], spec.gates.index(value.name)
+        U, k = matrix, spec.gates.index(value.name)
         if spec.heads == 0:
             return v * U.narrow(0, k * H, H)
         if spec.heads == 1:

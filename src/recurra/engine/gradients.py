@@ -91,7 +91,7 @@ class Gradients:
 
     def __init__(self, kernel: Kernel, tensors: Sequence[Tensor], wanted: Sequence[bool]) -> None:
         self.kernel, self.tensors, self.wanted = kernel, tensors, wanted
-        self.first = 2 + kernel.spec.has_bias
+        self.first = kernel.places["U"]
         self.found: dict[int, Tensor] = {}
         self.products = [p for p in kernel.products if wanted[p.tensor]]
         if wanted[1]:

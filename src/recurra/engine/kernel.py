@@ -21,7 +21,6 @@ from recurra.engine.adjoint import derive, kept
 from recurra.engine.gradients import Product, together
 from recurra.engine.layout import KEEP, RECOMPUTE, Backward, Flags, Forward, Ran, Shape
 from recurra.engine.lower import Form, Key, Lowered, MatrixKey
-from recurra.engine.memory import BLOCKS
 from recurra.engine.native import core
 from recurra.engine.program import Graph, Value
 from recurra.engine.trace import Step
@@ -138,11 +137,15 @@ class Kernel:
         self.kept_apart = [i for i in self.keep if i not in new and not graph[i].fixed and graph[i].op != "old"]
         self._loaded: dict[tuple[object, ...], Loaded] = {}
         self._layouts: dict[tuple[object, ...], Any] = {}
-        last = 2 + spec.has_bias + bool(spec.gates) + len(spec.matrices) + len(self.vectors)
+        U = 2 + spec.has_bias
+        matrices = U + bool(spec.gates)
+        vectors = matrices + len(spec.matrices)
+        last = vectors + len(self.vectors)
         self.counts = [0, *accumulate(len(parts) for parts in step.old.values())]  # parts of the first so many fields
         self.tensor_count = last + 2 * len(self.parts)
         self.widths = list(self.parts.values())
-        self.places = {"vectors": last - len(self.vectors), "begun": last, "initial": last + len(self.parts)}
+        initial = last + len(self.parts)
+        self.places = {"U": U, "matrices": matrices, "vectors": vectors, "begun": last, "initial": initial}
 
     def __deepcopy__(self, memo: dict[int, object]) -> Kernel:
         return self  # nothing of it can change
@@ -192,16 +195,16 @@ class Kernel:
         rows = next(v.width for v in self.graph.values if v.op == "M" and v.name == key.name)
         return key.rows * rows, rows, first, width
 
-    def packed(self, program: Loaded, tensors: Sequence[Tensor], threads: int) -> tuple[Tensor, list[int]]:
+    def packed(self, program: Loaded, tensors: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
         """A program's matrices in panels: the memory that holds them, and where in it each begins."""
         x = tensors[0]
         places, total = self.packing(program, x.shape[-1])
-        memory = BLOCKS.empty([total], x)
+        memory = x.new_empty(total)
         start, size, todo = memory.data_ptr(), x.element_size(), []
         for tensor, first, rows, columns, stride, transposed, place in places:
             matrix = tensors[tensor].data_ptr() + first * size
             todo.append((matrix, rows, columns, stride, transposed, start + place * size))
-        core().pack(program.is_double, todo, threads if total > SHARED_WORK else 1)
+        core().pack(program.is_double, todo, 1)
         return memory, [start + place * size for place in program.begins]
 
     def packing(self, program: Loaded, input_size: int) -> tuple[list[tuple[int, int, int, int, int, bool, int]], int]:
@@ -220,7 +223,9 @@ class Kernel:
             program.begins.append(total)
             for n in range(blocks):  # (heads, gates * rows, columns)
                 first = (n * len(spec.gates) * rows + row) * stride + column
-                places.append((self._tensor(key), first, rows, columns, stride, key.transposed, total))
+                places.append(
+                    (self.tensor_of(key.letter, key.name), first, rows, columns, stride, key.transposed, total)
+                )
                 total += size
         program.packing = places, total
         return places, total
@@ -234,7 +239,7 @@ class Kernel:
         if spec.has_bias:
             found |= {("input_bias", gate): (2, k * H, H) for k, gate in enumerate(self.form.gates)}
         if spec.heads == 0 and spec.gates:
-            found |= {("diagonal", gate): (2 + spec.has_bias, k * H, H) for k, gate in enumerate(spec.gates)}
+            found |= {("diagonal", gate): (self.places["U"], k * H, H) for k, gate in enumerate(spec.gates)}
         for n, i in enumerate(self.vectors, self.places["vectors"]):
             value = self.graph[i]
             found[("fixed", i) if value.args else (value.op, value.name, value.part)] = n, 0, value.width
@@ -243,12 +248,11 @@ class Kernel:
                 found[name, *part] = n, 0, width
         return found
 
-    def _tensor(self, key: MatrixKey) -> int:
-        """Which of the tensors holds a matrix."""
-        if key.letter == "W":
-            return 1
-        first = 2 + self.spec.has_bias
-        return first if key.letter == "U" else first + bool(self.spec.gates) + self.spec.matrices.index(key.name)
+    def tensor_of(self, letter: str, name: str) -> int:
+        """Which of the tensors holds a matrix: W, U, or "M", a further one of that name."""
+        if letter == "M":
+            return self.places["matrices"] + self.spec.matrices.index(name)
+        return 1 if letter == "W" else self.places["U"]
 
     # --- runs --------------------------------------------------------------------------------------------------------
 
@@ -342,21 +346,24 @@ class Kernel:
         else:
             source, column = ("dproduct", i), 0
         row = spec.gates.index(value.name) * spec.hidden_size if value.op == "U" else value.part * value.width
-        first = 2 + spec.has_bias
-        place = first if value.op == "U" else first + bool(spec.gates) + spec.matrices.index(value.name)
         columns = sum(graph[a].width for a in value.args)
-        return Product(place, row, value.width, columns, source, column, value.args)
+        return Product(self.tensor_of(value.op, value.name), row, value.width, columns, source, column, value.args)
 
     def shapes_saved(self, fields: int, T: int, B: int) -> list[tuple[int, ...]]:
         """The shapes of what `forward` saves in mode KEEP."""
         names = list(self.step.old)[:fields]
         states = [w for p, w in self.parts.items() if p[0] not in names and ("states", *p) in self.needed]
-        return [*((T, B, w) for w in states), *([(T * B * sum(self.kept_widths),)] if self.kept_apart else [])]
+        return [*((T, B, w) for w in states), *([(self.kept_places(T * B)[1],)] if self.kept_apart else [])]
 
-    @cached_property
-    def kept_widths(self) -> list[int]:
-        """The widths of the values that are kept apart from states."""
-        return [self.graph[i].width for i in self.kept_apart]
+    def kept_places(self, rows: int) -> tuple[dict[Key, tuple[int, int]], int]:
+        """Where values that are kept apart from states lie behind each other, for so many rows of all steps: by key the
+        first number and the width; and how many numbers that are."""
+        found: dict[Key, tuple[int, int]] = {}
+        total = 0
+        for i in self.kept_apart:
+            found["kept", i] = total, self.graph[i].width
+            total += rows * self.graph[i].width
+        return found, total
 
     @cached_property
     def second_alone(self) -> list[tuple[int, int]]:
@@ -364,8 +371,10 @@ class Kernel:
         values = [(n, self.graph[i]) for n, i in enumerate(self.vectors, self.places["vectors"])]
         return [(self.spec.gates.index(v.name), n) for n, v in values if v.op == "bias" and v.name in self.spec.gates]
 
-    def reads(self, numbers: Sequence[int]) -> bool:
-        """Whether the derivative reads any of the vectors of these numbers among the tensors."""
+    @cached_property
+    def reads_second(self) -> bool:
+        """Whether the derivative reads any of these second biases."""
+        numbers = {n for _, n in self.second_alone}
         return any(n in numbers for key, (n, *_) in self.constants.items() if key in self.needed)
 
     def key_of_operand(self, i: int, keys: Container[Key]) -> Key:

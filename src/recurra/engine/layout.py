@@ -177,11 +177,8 @@ class Forward:
         routes["z",] = (memory, 0, False, B * self.width, self.width)
         for k, (part, width) in enumerate(parts.items()):
             routes["states", *part] = (states + k, 0, whole[k] and not again, B * width, width)
-        self.kept = 0
-        if keep:
-            for i, width in zip(kernel.kept_apart, kernel.kept_widths, strict=True):
-                routes["kept", i] = (kept, self.kept, not again, B * width, width)
-                self.kept += (S if again else T) * B * width
+        places, self.kept = kernel.kept_places((S if again else T) * B) if keep else ({}, 0)
+        routes |= {key: (kept, place, not again, B * width, width) for key, (place, width) in places.items()}
         last = [] if again else [(("states", *p), final + k, B * w) for k, (p, w) in enumerate(parts.items())]
         self.laid = Laid(kernel, loaded, shape, count + 2 + 2 * len(parts), routes, (memory, self.projected), last)
         self.memory = self.projected + kernel.packing(loaded, inputs)[1]
@@ -291,10 +288,8 @@ class Backward:
             strides = given[k]
             if strides is not None:
                 routes["given", *part] = (of_steps + k, 0, True, *strides)
-        offset = 0
-        for i, width in zip(kernel.kept_apart, kernel.kept_widths, strict=True):
-            routes["kept", i] = (kept, offset, stored, B * width, width)
-            offset += (T if stored else S) * B * width
+        self.kept, _ = kernel.kept_places((T if stored else S) * B)
+        routes |= {key: (kept, place, stored, B * width, width) for key, (place, width) in self.kept.items()}
         routes["dinput",] = (of_x, 0, True, B * inputs, inputs)
 
         self.width = len(kernel.form.gates) * H
@@ -354,7 +349,7 @@ class Backward:
             if not self.wanted[p.tensor]:
                 continue
             delta, first = routes[p.source], 0
-            blocks = spec.heads if p.tensor == 2 + spec.has_bias and spec.gates else 1
+            blocks = spec.heads if p.tensor == kernel.places["U"] and spec.gates else 1
             for i in p.operands:
                 width = kernel.graph[i].width
                 for operand in self._operand(routes, i):
@@ -396,10 +391,9 @@ class Backward:
         reset: Tensor | None,
     ) -> list[Tensor | None]:
         """The gradients of `tensors`; see `Kernel.backward`."""
-        kernel, shape, reverse, wanted, x = self.kernel, self.shape, self.reverse, self.wanted, tensors[0]
+        kernel, shape, wanted, x = self.kernel, self.shape, self.wanted, tensors[0]
         T, B, inputs, S = shape.T, shape.B, shape.inputs, shape.at_once
         widths, vectors, begun = kernel.widths, kernel.places["vectors"], kernel.places["begun"]
-        flags = None if mask is None and reset is None else Flags(mask, reset)
         states, kept = self._states(tensors, along, saved)
         carry = [
             x.new_zeros(B, n) if v is None else v.reshape(B, n).clone(memory_format=torch.contiguous_format)
@@ -424,16 +418,7 @@ class Backward:
         addresses += [sums.data_ptr(), 0 if of_x is None else of_x.data_ptr()]
         addresses += [found[n].data_ptr() if n in found else 0 for n in range(vectors)]
 
-        if S >= T and self.again is None:
-            self.laid.run(addresses, 0, T, reverse, True, flags)
-            self._of_x(memory, tensors, of_x, 0, T)
-            if not self.in_core:
-                gradients = Gradients(kernel, tensors, wanted)
-                arrays = self._arrays(tensors, states, kept, memory)
-                gradients.add(arrays, reset, reverse, 0, T)
-                found = gradients.finish()
-        else:
-            found |= self._in_pieces(tensors, states, kept, memory, addresses, saved, of_x, mask, reset)
+        found |= self._in_pieces(tensors, states, kept, memory, addresses, saved, of_x, mask, reset)
         result: list[Tensor | None] = [None] * len(wanted)
         result[0] = of_x
         for n, gradient in found.items():
@@ -443,7 +428,7 @@ class Backward:
             result[2] = sums[: self.width]
         if spec.heads == 0 and spec.gates:
             start = self.width if spec.has_bias else 0
-            result[2 + spec.has_bias] = sums[start : start + len(spec.gates) * H]
+            result[kernel.places["U"]] = sums[start : start + len(spec.gates) * H]
         for n, i in enumerate(kernel.vectors, vectors):
             place = self.sums.get(("fixed", i))
             result[n] = None if place is None else sums[place : place + kernel.graph[i].width]
@@ -483,13 +468,11 @@ class Backward:
         for part, tensor in zip(kernel.parts, states, strict=True):
             if tensor is not None:
                 (arrays.whole if stored else arrays.some)["states", *part] = tensor
-        offset, steps = 0, T if stored else S
-        for i, width in zip(kernel.kept_apart, kernel.kept_widths, strict=True):
+        steps = T if stored else S
+        for key, (place, width) in self.kept.items():
             assert kept is not None
-            numbers = steps * B * width
             into = arrays.whole if stored else arrays.some
-            into["kept", i] = kept[offset : offset + numbers].view(steps, B, width)
-            offset += numbers
+            into[key] = kept[place : place + steps * B * width].view(steps, B, width)
         for name in ("begun", "initial"):
             for part, tensor in zip(kernel.parts, tensors[places[name] :], strict=False):
                 arrays.rows[name, *part] = tensor
@@ -507,7 +490,7 @@ class Backward:
         mask: Tensor | None,
         reset: Tensor | None,
     ) -> dict[int, Tensor]:
-        """Run some steps at a time, from the last ones to the first; returns the gradients of matrices."""
+        """Run some steps at a time, from the last ones to the first; returns the gradients that PyTorch makes."""
         kernel, shape, reverse, again = self.kernel, self.shape, self.reverse, self.again
         parts, first, count = list(kernel.parts), kernel.places["begun"], len(kernel.parts)
         boundaries, run_again, read = None, None, []
@@ -517,7 +500,9 @@ class Backward:
             if not boundaries and shape.at_once < shape.T:
                 boundaries = kernel.forward(tensors, mask, reset, reverse, 0, RECOMPUTE).saved
             run_again, read = again.steps(tensors, flags, reverse, [v for v in states if v is not None], kept)
-        gradients, arrays = Gradients(kernel, tensors, self.wanted), self._arrays(tensors, states, kept, memory)
+        gradients, arrays = None, Arrays()
+        if not self.in_core:
+            gradients, arrays = Gradients(kernel, tensors, self.wanted), self._arrays(tensors, states, kept, memory)
         pieces = shape.pieces(not reverse)
         for n, (start, stop) in enumerate(pieces):
             k = len(pieces) - 2 - n  # how many there are in front of it but for the first
@@ -536,9 +521,9 @@ class Backward:
                 run_again(start, stop)
             self.laid.run(addresses, start, stop, reverse, n == 0, flags)
             self._of_x(memory, tensors, of_x, start, stop)
-            if not self.in_core:
+            if gradients is not None:
                 gradients.add(arrays, reset, reverse, start, stop)
-        return {} if self.in_core else gradients.finish()
+        return {} if gradients is None else gradients.finish()
 
 
 class _Operand(NamedTuple):

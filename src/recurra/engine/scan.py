@@ -16,7 +16,7 @@ from torch.nn.functional import linear
 
 from recurra.cells.form import Cell
 from recurra.engine.affine import affine
-from recurra.engine.eager import State
+from recurra.engine.eager import State, where_taken
 from recurra.engine.interpret import compute
 from recurra.engine.program import Value
 from recurra.engine.trace import Step
@@ -152,7 +152,7 @@ def run(
     """
     T = len(x)
     if mask is not None:
-        x = torch.where(mask.unsqueeze(-1), x, x.new_zeros(()))
+        x = where_taken(mask, x)
     if reset is not None and reverse:
         reset = torch.cat([reset[1:], torch.zeros_like(reset[:1])])
     given = plan.values(weights, x)

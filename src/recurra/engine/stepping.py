@@ -122,14 +122,14 @@ class Steps:
         loaded = Loaded(kernel, low, is_backward=False, is_double=is_double, input_size=layer.input_size)
         places = [kernel.constants.get(key) for key in loaded.keys]
         arrays = [None if p is None else tensors[p[0]].narrow(-1, p[1], p[2]).clone() for p in places]
-        memory, panels = kernel.packed(loaded, tensors, threads=1)
+        memory, panels = kernel.packed(loaded, tensors)
         W = torch.cat([_of_gate(tensors[1], kernel.form.gates, g, H) for g in layer.gates])
         bias = None
         if layer.form.has_bias:
             bias = torch.cat([_of_gate(tensors[2], kernel.form.gates, g, H) for g in layer.gates])
         U = None
         if layer.folded:
-            whole = tensors[2 + layer.form.has_bias]
+            whole = tensors[kernel.places["U"]]
             U = self._packed(torch.cat([_of_gate(whole, kernel.spec.gates, g, H) for g in layer.folded]))
         W = self._packed(W)
         self._held += [loaded.program, arrays, memory, bias, U, W]

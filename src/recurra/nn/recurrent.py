@@ -14,7 +14,7 @@ from recurra.cells import find
 from recurra.cells.form import Cell, Start, StateField, Stateful, Use, state_fields
 from recurra.engine import eager, native, scan
 from recurra.engine.affine import NotAffineError
-from recurra.engine.eager import State
+from recurra.engine.eager import State, where_taken
 from recurra.engine.fused import Fused, why_not
 from recurra.engine.trace import Step, TraceError, trace
 from recurra.errors import unknown
@@ -201,18 +201,20 @@ class Recurrent(nn.Module):
             steps = {size: trace(self.cell, size) for size in sizes}
         except TraceError as error:
             return self._eagerly(f"cell {name!r} cannot be written down as a program ({error})")
-        why = f"backend={self.backend!r} asks for it"
-        if self.backend != "native":
-            why = self._plan(steps)
-            if self.backend == "scan":
-                return (
-                    self._eagerly(why) if why else Choice("scan", "backend='scan' asks for it: all steps in parallel")
-                )
-            if not why and (absent := native.why_not()) is not None:
-                return Choice("scan", f"cell {name!r} is affine in its state, so all steps run in parallel; {absent}")
-            why = why or f"cell {name!r} is affine in its state, but a scan is slower on a CPU"
-        absent = native.why_not()
-        if absent is not None:
+        absent, against = native.why_not(), None if self.backend == "native" else self._plan(steps)
+        if self.backend == "scan":
+            if against:
+                return self._eagerly(against)
+            return Choice("scan", "backend='scan' asks for it: all steps in parallel")
+        if self.backend == "native":
+            why = "backend='native' asks for it"
+        elif against:
+            why = against
+        elif absent:
+            return Choice("scan", f"cell {name!r} is affine in its state, so all steps run in parallel; {absent}")
+        else:
+            why = f"cell {name!r} is affine in its state, but a scan is slower on a CPU"
+        if absent:
             return self._eagerly(f"{why}, and {absent}" if self.backend == "auto" else absent)
         kernels = {}
         for place in self._places:
@@ -387,7 +389,7 @@ class Recurrent(nn.Module):
         begun = initial if state is None else self._given(state, x, B, layout.single)
 
         if mask is not None and self.input_layers:
-            x = torch.where(mask.unsqueeze(-1), x, x.new_zeros(()))  # no NaN of the padding reaches their gradients
+            x = where_taken(mask, x)
         x = self._along_path("x", x, self.input_layers)
         fields = len(self.form.fields) if return_states else 1
         runs: list[tuple[State, State, bool]] = []
@@ -400,12 +402,12 @@ class Recurrent(nn.Module):
             outputs = [states[0] for states, *_ in runs[-self._directions :]]
             out = self._skipped(k, x, torch.cat(outputs, -1) if self.bidirectional else outputs[0])
             if mask is not None and not all(is_tidy for *_, is_tidy in runs[-self._directions :]):
-                out = torch.where(mask.unsqueeze(-1), out, out.new_zeros(()))
+                out = where_taken(mask, out)
             x = F.dropout(out, self.dropout, self.training and k < self.num_layers - 1)
 
         y = self._along_path("y", x, self.output_layers)
         if mask is not None and len(self.output_layers) > 1:  # whose biases would not leave a masked step at zero
-            y = torch.where(mask.unsqueeze(-1), y, y.new_zeros(()))
+            y = where_taken(mask, y)
         output = layout.outward(y)
         last = self._gathered([[layout.row(field) for field in final] for _, final, _ in runs])
         if not return_states:
