@@ -1,5 +1,6 @@
 """How parameters begin: defaults, what a cell's `start` says, and each named initialisation."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from recurra import cells
 from recurra.cells import cell
 from recurra.cells.check import INITIALISATIONS
+from recurra.errors import CellError
 from recurra.math import sigmoid, tanh
 from recurra.nn import Recurrent
 from recurra.nn.initialise import fill
@@ -69,7 +71,10 @@ def test_defaults(name: str) -> None:
             assert {v for bias in biases for v in bias.chunk(len(every))[i].tolist()} == {expected}
         for v in one.vectors:
             begun = parameter(layer, v.name + suffix)
-            if v.name == "nu_a":
+            if name == "leaky":
+                logarithms = torch.sigmoid(begun)  # of the spans, to the base of the longest
+                torch.testing.assert_close(logarithms, (torch.arange(40) + 0.5) / 40)
+            elif v.name == "nu_a":
                 a = torch.exp(-torch.exp(begun))
                 assert 0.9 <= a.min() < a.max() <= 0.999
             else:
@@ -254,6 +259,36 @@ def test_chrono_initialisation(name: str, keeps: list[str], admits: list[str]) -
 
 def test_every_cell_with_gates_that_keep_or_admit_is_tried_with_chrono() -> None:
     assert {name for name, _, _ in CHRONO} == {name for name, one in cells.CATALOGUE.items() if one.chrono}
+
+
+def test_a_multiple_of_a_named_initialisation() -> None:
+    """An orthogonal U times 1.2 has the spectral radius 1.2, which is each of its singular values too."""
+    U = parameter(
+        Recurrent("lstm", 3, 20, init={"U": "orthogonal*1.2", "U_o": "identity * -0.5"}), "weight_hh_l0"
+    ).chunk(4)
+    for block in U[:3]:
+        assert torch.linalg.eigvals(block).abs().max() == pytest.approx(1.2, rel=1e-5)
+        assert is_orthogonal(block / 1.2)
+    assert torch.equal(U[3], -0.5 * torch.eye(20))
+    diagonal = parameter(Recurrent("indrnn", 3, 50, init={"U": "orthogonal*0.3"}), "weight_hh_l0")
+    torch.testing.assert_close(diagonal.abs(), torch.full((50,), 0.3))
+    assert diagonal.unique().numel() == 2
+    declared = cell(state="h", gates="h", start={"U": "identity*2"})(lambda z, s: tanh(z.h))
+    assert torch.equal(parameter(Recurrent(declared, 3, 4), "weight_hh_l0"), 2 * torch.eye(4))
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("orthogonl*2", "init of 'U': unknown initialisation 'orthogonl'; did you mean 'orthogonal'?"),
+        ("orthogonal*", "init of 'U': 'orthogonal*': a number is expected behind the *, such as 'orthogonal*1.2'"),
+        ("orthogonal*two", "a number is expected behind the *"),
+        ("identity*nan", "a number is expected behind the *"),
+    ],
+)
+def test_a_multiple_that_cannot_be(value: str, said: str) -> None:
+    with pytest.raises(CellError, match=re.escape(said)):
+        Recurrent("lstm", 3, 4, init={"U": value})
 
 
 def test_a_number() -> None:

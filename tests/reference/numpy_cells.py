@@ -99,6 +99,16 @@ def residual(w: Weights, x: Array, h: Array, f: Function = np.tanh) -> Run:
     return np.stack(outputs), (h,)
 
 
+def leaky(w: Weights, x: Array, h: Array, f: Function = np.tanh, longest: float = 100.0) -> Run:
+    """Jaeger et al. 2007, eq. 2 with a = 1, a leaking rate γ of each unit's own, from 1 to 1 / longest."""
+    rate = longest ** -logistic(w["nu_a"])
+    outputs = []
+    for x_t in x:
+        h = h + rate * (f(x_t @ w["W_h"].T + h @ w["U_h"].T + w["b_h"]) - h)
+        outputs.append(h)
+    return np.stack(outputs), (h,)
+
+
 def clockwork(w: Weights, x: Array, h: Array, t: Array, periods: Sequence[int] = (1, 2, 4, 8)) -> Run:
     """Koutník et al. 2014: modules with clocks; a module moves when its period divides the time, else it rests.
 

@@ -89,6 +89,8 @@ CASES = {
     "integrator, softplus": case("integrator", "softplus"),
     "residual": case("residual"),
     "residual, relu": case("residual", "relu"),
+    "leaky": case("leaky"),
+    "leaky, softplus, up to 7 steps": case("leaky", "softplus", longest=7.0),
     "clockwork": case("clockwork"),
     "clockwork, 1 2 3": case("clockwork", periods=(1, 2, 3)),
     "lstm": case("lstm"),

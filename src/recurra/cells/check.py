@@ -201,15 +201,36 @@ def _check_start(cell: "Cell", names: list[str]) -> None:
 
 
 def check_initialisation(cell: "Cell", what: str, value: Any, known: Sequence[str] = INITIALISATIONS) -> None:
-    """Check that a value is a number, a named initialisation or a function from a shape.
+    """Check that a value is a number, a named initialisation, which may be scaled, or a function from a shape.
 
     Raises:
         CellError: It is something else.
     """
-    if isinstance(value, str) and value not in INITIALISATIONS:
-        fail(cell.name, f"{what}: " + unknown("initialisation", value, known))
+    if isinstance(value, str):
+        try:
+            name, _ = name_and_factor(value)
+        except ValueError as error:
+            fail(cell.name, f"{what}: {error}")
+        if name not in INITIALISATIONS:
+            fail(cell.name, f"{what}: " + unknown("initialisation", name, known))
     if isinstance(value, bool) or not (isinstance(value, (int, float, str)) or callable(value)):
         fail(cell.name, f"{what}: a number or a named initialisation is expected, not {value!r}")
+
+
+def name_and_factor(start: str) -> tuple[str, float]:
+    """The name and the factor of a named initialisation, "orthogonal*1.2"; the factor is 1 where there is none.
+
+    Raises:
+        ValueError: What stands behind the * is no number.
+    """
+    name, times, text = start.partition("*")
+    try:
+        factor = float(text) if times else 1.0
+    except ValueError:
+        factor = math.nan
+    if not math.isfinite(factor):
+        raise ValueError(f"{start!r}: a number is expected behind the *, such as 'orthogonal*1.2'")
+    return name.strip(), factor
 
 
 def _check_names(cell: str, names: list[str]) -> None:

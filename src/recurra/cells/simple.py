@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from recurra.cells.form import cell
-from recurra.math import relu, tanh, where
+from recurra.math import exp, relu, sigmoid, tanh, where
 
 
 @cell(state="h", gates="h")
@@ -98,6 +98,36 @@ def residual(z, s, *, activation=tanh):
     Shapes: x_t (B, I); h_t (B, H); W_g (H, I); U_g (H, H); b_g (H,).
     """
     return s.h + activation(z.g)
+
+
+def _evenly(shape: tuple[int, ...]) -> Tensor:
+    """Such that σ of it is evenly spaced between 0 and 1."""
+    return torch.logit((torch.arange(shape[0]) + 0.5) / shape[0])
+
+
+def _log(longest: float) -> float:
+    if not 1 < longest < math.inf:
+        raise ValueError(f"longest: a number of steps above 1 is expected, not {longest}")
+    return math.log(longest)
+
+
+@cell(state="h", gates="h", vectors="nu_a", start={"nu_a": _evenly})
+def leaky(z, s, p, *, longest=100.0, activation=tanh):
+    """Leaky units, each of a pace of its own, which is learnt (Jaeger et al. 2007).
+
+    A unit moves towards its new value by the share a of the way, so that it remembers about 1/a steps, and that much
+    of an error passes each step whatever U does. a stays between 1 / T and 1, T being the option `longest`, and
+    begins log-uniformly spread over the units; in the paper one a, which is not learnt, serves all units. The
+    activation is any function of a tensor.
+
+    Formula:
+        a = exp(-log(T) σ(nu_a))
+        h_t = (1 - a) ⊙ h_(t-1) + a ⊙ f(W_h x_t + U_h h_(t-1) + b_h)
+
+    Shapes: x_t (B, I); h_t (B, H); W_h (H, I); U_h (H, H); b_h (H,); nu_a (H,).
+    """
+    a = exp(-_log(longest) * sigmoid(p.nu_a))
+    return (1 - a) * s.h + a * activation(z.h)
 
 
 def _period(hidden_size: int, *, periods: tuple[int, ...]) -> Tensor:

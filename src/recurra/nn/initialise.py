@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recurra.cells.check import FAULTS_OF_CODE, check_initialisation
+from recurra.cells.check import FAULTS_OF_CODE, check_initialisation, name_and_factor
 from recurra.cells.form import Cell, Start
 from recurra.errors import CellError, unknown
 
@@ -98,16 +98,24 @@ def _chrono(cell: Cell, biases: Mapping[str, Tensor], span: Any) -> None:
 
 @torch.no_grad()
 def fill(block: Tensor, start: Start) -> None:
-    """Fill a matrix or vector with a number or by a named initialisation.
+    """Fill a matrix or vector with a number, by a function, or by a named initialisation or a multiple of one.
 
     A vector is taken for a diagonal matrix: "orthogonal" gives it entries of ±1, "identity" ones.
     """
-    vector = block.dim() == 1
     if callable(start):
         block.copy_(_made(start, block))
     elif not isinstance(start, str):
         block.fill_(start)
-    elif start in ("zeros", "ones") or (vector and start == "identity"):
+    else:
+        name, factor = name_and_factor(start)
+        _fill_by_name(block, name)
+        if factor != 1:
+            block.mul_(factor)
+
+
+def _fill_by_name(block: Tensor, start: str) -> None:
+    vector = block.dim() == 1
+    if start in ("zeros", "ones") or (vector and start == "identity"):
         block.fill_(0.0 if start == "zeros" else 1.0)
     elif start == "identity":
         nn.init.eye_(block)

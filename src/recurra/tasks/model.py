@@ -55,8 +55,8 @@ class ModelSettings(BaseModel):
     )
     init: str | dict[str, float | str] = Field(
         default_factory=dict,
-        description='how parameters begin: U = "identity", b_f = 2.0, chrono = 784, or one name for all of them; keys '
-        "and names on the page of conventions",
+        description='how parameters begin: U = "identity", U_o = "orthogonal*1.2", b_f = 2.0, chrono = 784, or one '
+        "name for all of them; keys and names on the page of conventions",
     )
     embedding_size: int = Field(default=100, ge=1, description="tokens: width of a symbol's vector")
     embedding_dropout: float = Field(
