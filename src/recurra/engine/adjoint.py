@@ -51,7 +51,7 @@ def derive(step: Step) -> Adjoint:
             continue
         if value.op in PRODUCTS:
             of_product[i] = delta[i]
-        for argument, given in _given(graph, i, delta[i]):
+        for argument, given in partial(graph, i, delta[i]):
             if graph[argument].op == "number":
                 continue
             fitted = given
@@ -77,8 +77,8 @@ def _fitted(graph: Graph, given: int, argument: int, value: int) -> int:
     return given
 
 
-def _given(graph: Graph, i: int, d: int) -> Iterator[tuple[int, int]]:
-    """What the value i, of gradient d, gives to each of its arguments."""
+def partial(graph: Graph, i: int, d: int) -> Iterator[tuple[int, int]]:
+    """What the value i, of gradient d, gives to each of its arguments: d times the partial derivative."""
     value, apply, number = graph[i], graph.apply, graph.number
     op, args = value.op, value.args
     a, b, c = (*args, None, None, None)[:3]
