@@ -1,14 +1,18 @@
-"""Optimisers, learning-rate schedules, clipping and decay."""
+"""Optimisers, learning-rate schedules and clipping; and the settings of all training."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
+from recurra.learn.regularise import is_diagonal, is_matrix
+
 Decay = Annotated[float, Field(ge=0, lt=1)]
+Weight = Annotated[float, Field(ge=0)]
 
 
 class TrainSettings(BaseModel):
@@ -21,8 +25,22 @@ class TrainSettings(BaseModel):
     momentum: float = Field(default=0.9, ge=0, lt=1, description="sgd: momentum")
     betas: tuple[Decay, Decay] = Field(default=(0.9, 0.999), description="adam, adamw: decay of the two running means")
     weight_decay: float = Field(default=0.0, ge=0, description="the optimiser's weight decay (decoupled in adamw)")
-    l1: float = Field(default=0.0, ge=0, description="weight of the sum of |w| over matrices, added to the loss")
-    l2: float = Field(default=0.0, ge=0, description="weight of the sum of w²/2 over matrices, added to the loss")
+    l1: Weight | dict[str, Weight] = Field(
+        default=0.0,
+        description="weight of the sum of |w|, added to the loss: one number for all matrices, or a table for chosen "
+        'ones, such as { U = 1e-4, W_f = 1e-3, "*_l0" = 0 }',
+    )
+    l2: Weight | dict[str, Weight] = Field(
+        default=0.0, description="weight of the sum of w²/2, added to the loss, likewise"
+    )
+    activation_l2: float = Field(
+        default=0.0,
+        ge=0,
+        description="weight of the mean of h² over what the last recurrent layer puts out, added to the loss",
+    )
+    temporal_l2: float = Field(
+        default=0.0, ge=0, description="weight of the mean of (h_t - h_(t-1))², likewise: a state that changes slowly"
+    )
     schedule: Literal["constant", "warmup", "cosine", "one_cycle"] = Field(
         default="one_cycle",
         description="constant; warmup: rises, then constant; cosine: rises, then falls; one_cycle: low, high, lower",
@@ -41,6 +59,17 @@ class TrainSettings(BaseModel):
         default=1.0, ge=0, description="largest norm of the gradient; a longer one is shortened to it; 0: none"
     )
     clip_value: float = Field(default=0.0, ge=0, description="largest absolute value of a gradient's entry; 0: none")
+    clip_adaptive: float = Field(
+        default=0.0,
+        ge=0,
+        description="largest norm of the gradient of a unit's weights over the norm of these weights; 0: none",
+    )
+    clip_quantile: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="shorten gradients to this quantile of the norms so far: 0.1 to what a tenth were below; 0: none",
+    )
     early_stopping: int | None = Field(
         default=None, ge=1, description="stop after so many evaluations without a better one (needs a validation part)"
     )
@@ -73,12 +102,12 @@ class TrainSettings(BaseModel):
         return self
 
 
-def make_optimizer(parameters: Iterable[nn.Parameter], settings: TrainSettings) -> torch.optim.Optimizer:
-    """The optimiser that the settings name. Decay spares biases and other vectors."""
+def make_optimizer(parameters: Iterable[tuple[str, nn.Parameter]], settings: TrainSettings) -> torch.optim.Optimizer:
+    """The optimiser that the settings name, of named parameters. Decay spares biases and other vectors."""
     parameters = list(parameters)
     groups = [
-        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+        {"params": [p for name, p in parameters if is_matrix(name, p)], "weight_decay": settings.weight_decay},
+        {"params": [p for name, p in parameters if not is_matrix(name, p)], "weight_decay": 0.0},
     ]
     if settings.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
@@ -109,31 +138,66 @@ def _along_cosine(start: float, end: float, share: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * min(1.0, max(0.0, share)))) / 2
 
 
-@torch.no_grad()
-def add_decay(parameters: Iterable[nn.Parameter], l1: float, l2: float) -> None:
-    """Add the gradient of `l1 Σ|w| + l2 Σ w²/2` over the matrices (biases and other vectors are spared)."""
-    for p in parameters:
-        if p.grad is not None and p.dim() > 1:
-            if l1:
-                p.grad.add_(p.sign(), alpha=l1)
-            if l2:
-                p.grad.add_(p, alpha=l2)
+REMEMBERED = 1000
+"""Norms of so many updates are what `clip_quantile` looks back on."""
 
 
 @torch.no_grad()
-def clip(parameters: Iterable[nn.Parameter], norm: float, value: float) -> Tensor:
-    """Clip the gradients, by value first, then by norm; returns the norm that they had before.
+def clip(parameters: Mapping[str, nn.Parameter], settings: TrainSettings, earlier: Sequence[float] = ()) -> float:
+    """Clip the gradients: unit by unit, then by value, then by norm. Returns the norm that they had before.
 
-    A gradient longer than `norm` is shortened to it, its direction kept (Pascanu et al. 2013). A bound of 0 is none.
+    A gradient longer than `clip_norm` is shortened to it, its direction kept (Pascanu, Mikolov & Bengio 2013); and so
+    is one longer than the quantile `clip_quantile` of the norms so far, this one among them (AutoClip; Seetharaman et
+    al. 2020; here of the last thousand norms at the most). Where the norm is no finite number nothing is done.
+
+    Args:
+        parameters: By name.
+        settings: The bounds; one of 0 is none.
+        earlier: The norms that earlier calls returned.
     """
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    before = nn.utils.get_total_norm(gradients)
-    if value:
+    gradients = [p.grad for p in parameters.values() if p.grad is not None]
+    length = _norm(gradients)
+    before = float(length)
+    if not math.isfinite(before):
+        return before
+    if settings.clip_adaptive:
+        _clip_by_unit(parameters, settings.clip_adaptive)
+    if settings.clip_value:
         for g in gradients:
-            g.clamp_(-value, value)
-    if norm:
-        length = nn.utils.get_total_norm(gradients) if value else before
-        factor = (norm / (length + 1e-12)).clamp(max=1.0)
+            g.clamp_(-settings.clip_value, settings.clip_value)
+    bounds = [settings.clip_norm] if settings.clip_norm else []
+    if settings.clip_quantile:
+        bounds.append(float(np.quantile([*earlier[-(REMEMBERED - 1) :], before], settings.clip_quantile)))
+    if bounds:
+        if settings.clip_adaptive or settings.clip_value:
+            length = _norm(gradients)
+        factor = (min(bounds) / (length + 1e-12)).clamp(max=1.0)
         for g in gradients:
             g.mul_(factor)
     return before
+
+
+def _norm(gradients: list[Tensor]) -> Tensor:
+    """The norm of all gradients together, in double precision where its square is too large for single."""
+    norm = nn.utils.get_total_norm(gradients)
+    if norm.isfinite() or norm.device.type == "mps":  # which has no double precision
+        return norm
+    return nn.utils.get_total_norm([g.double() for g in gradients])
+
+
+SMALLEST = 1e-3
+"""Norm that `clip_adaptive` takes a unit's weights to have at least, so that weights of zero can learn."""
+
+
+def _clip_by_unit(parameters: Mapping[str, nn.Parameter], bound: float) -> None:
+    """Adaptive gradient clipping (Brock et al. 2021, eq. 3), but of the last layer, `output`, which the paper spares.
+
+    The gradient of what one unit multiplies its inputs with, a row of a matrix, is shortened to `bound` times the norm
+    of that row; one of a bias or another vector, as a whole.
+    """
+    for name, p in parameters.items():
+        if p.grad is None or name.startswith("output."):
+            continue
+        rows, slopes = (v.unsqueeze(-1) if is_diagonal(name, p) else v for v in (p, p.grad))
+        largest = bound * rows.norm(dim=-1, keepdim=True).clamp(min=SMALLEST)
+        slopes.mul_((largest / slopes.norm(dim=-1, keepdim=True).clamp(min=1e-12)).clamp(max=1.0))

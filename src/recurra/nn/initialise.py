@@ -165,6 +165,32 @@ def _start(cell: Cell, letter: str, gate: str, init: Mapping[str, Start] | None)
     return "uniform" if letter == "U" and cell.recurrent == "diagonal" else DEFAULTS[letter]
 
 
+def by_symbol(cell: Cell, weights: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
+    """Views of one layer's parameters by symbol: "W_f", "U_f" (one a head), "b_f" (one a bias), a vector's or matrix's
+    name; and "W", "U", "b", of all gates.
+
+    Args:
+        cell: The cell.
+        weights: Named and laid out as in `cell.shapes`: the parameters, or what belongs to them, entry by entry.
+    """
+    every = (*cell.gates, *cell.inputs)
+    found = {p.name: [weights[p.name]] for p in (*cell.vectors, *cell.matrices)}
+    for letter, name, gates in (
+        ("W", "weight_ih", every),
+        ("b", "bias", every),
+        ("b", "bias_ih", every),
+        ("b", "bias_hh", cell.gates),
+    ):
+        if name in weights:
+            found.setdefault(letter, []).append(weights[name])
+            for gate, block in zip(gates, weights[name].chunk(len(gates)), strict=True):
+                found.setdefault(f"{letter}_{gate}", []).append(block)
+    if cell.gates:
+        found["U"] = [weights["weight_hh"]]
+        found |= {f"U_{gate}": blocks for gate, blocks in _blocks_of_u(cell, weights).items()}
+    return found
+
+
 def _blocks_of_u(cell: Cell, weights: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
     """The blocks of each gate's U, as views: one, or one a head."""
     if not cell.gates:

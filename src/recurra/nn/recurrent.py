@@ -30,7 +30,7 @@ from recurra.nn.arguments import (
     widths_of_path,
     within_lengths,
 )
-from recurra.nn.initialise import checked, fill, initialise
+from recurra.nn.initialise import by_symbol, checked, fill, initialise
 
 BACKENDS = ("auto", "eager", "native", "scan")
 MEMORIES = ("store", "recompute")
@@ -72,9 +72,9 @@ class Recurrent(nn.Module):
         path_activation: What the others of these layers end with, by name or as a function.
         init: How parameters begin, other than the cell says: keys "W", "U", "b" (all gates), "W_f", "U_f", "b_f" (one
             gate), a vector or matrix by name; values a number, "xavier", "orthogonal", "identity", "uniform", "unit",
-            "normal", "zeros", "ones", or a function from a shape to values; and "chrono" with the longest span of
-            steps to be remembered (Tallec & Ollivier 2018). "uniform" alone, for all parameters, is how PyTorch's
-            layers begin.
+            "normal", "zeros", "ones", a multiple of one of these such as "orthogonal*1.2", or a function from a shape
+            to values; and "chrono" with the longest span of steps to be remembered (Tallec & Ollivier 2018). "uniform"
+            alone, for all parameters, is how PyTorch's layers begin.
         memory: "store" keeps every step's activations for the derivative; "recompute" keeps the states at about √T of T
             steps, and computes the rest again from those: a third more work, the same gradients.
         backend: "native" runs the compiled core; "scan" computes all steps in parallel, where the cell is affine in its
@@ -330,6 +330,25 @@ class Recurrent(nn.Module):
 
     def _weights(self, place: "_Place") -> dict[str, Tensor]:
         return {name: getattr(self, name + place.suffix) for name in place.names}
+
+    def by_symbol(self, tensors: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
+        """Views of the parameters, or of what belongs to them, by symbol of the equations, over layers and directions.
+
+        Args:
+            tensors: Named as the parameters and of their shapes: these themselves, their gradients.
+
+        Returns:
+            A list for each symbol: "W_f", "U_f", "b_f" of one gate, "W", "U", "b" of all, vectors and matrices by name.
+            Nothing for a plain function, whose weights are its own.
+        """
+        found: dict[str, list[Tensor]] = {}
+        if isinstance(self.cell, Cell):
+            for place in self._places:
+                shapes = self.cell.shapes(place.input_size, place.hidden_size)
+                own = {name: tensors[name + place.suffix] for name in shapes}
+                for symbol, views in by_symbol(self.cell, own).items():
+                    found.setdefault(symbol, []).extend(views)
+        return found
 
     def extra_repr(self) -> str:
         """What `print(layer)` shows."""

@@ -21,7 +21,8 @@ from recurra.engine.threads import suited
 from recurra.errors import RecipeError, RunError, unknown
 from recurra.files import write_text
 from recurra.learn import RULES, TrainSettings
-from recurra.learn.optimise import add_decay, clip, learning_rate, make_optimizer
+from recurra.learn.optimise import clip, learning_rate, make_optimizer
+from recurra.learn.regularise import activation_penalty, add_decay, factors
 from recurra.run import checkpoint
 from recurra.run.folder import RunFolder, remove_partial
 from recurra.run.lines import to_lines
@@ -108,6 +109,10 @@ class Training:
         self.task: Task = TASKS[recipe.task](parts.schema, self.settings)
         with memory_told(recipe):
             self.network: SequenceModel = self.task.build(recipe.model, parts.train)
+        own = dict(self.network.named_parameters())
+        self.l1 = factors(own, self.network.by_symbol, self.settings.l1, "train.l1")
+        self.l2 = factors(own, self.network.by_symbol, self.settings.l2, "train.l2")
+        self.network.keep_hidden = bool(self.settings.activation_l2 or self.settings.temporal_l2)
         if recipe.learn.carry_state and self.network.recurrent.bidirectional:
             raise RecipeError(
                 "learn.carry_state: the backward direction comes from the future: model.bidirectional is false"
@@ -132,7 +137,7 @@ class Training:
             self._run()
 
     def _run(self) -> None:
-        optimizer = make_optimizer(self.network.parameters(), self.settings)
+        optimizer = make_optimizer(self.network.named_parameters(), self.settings)
         self.optimizer = optimizer
         self.model, self.wrapped = self.fabric.setup(self.network, optimizer)
         remove_partial(self.folder.path)
@@ -176,7 +181,7 @@ class Training:
     def _update(self, batches: list[Tensor]) -> None:
         started = time.perf_counter()
         progress, settings = self.progress, self.settings
-        parameters = [p for p in self.network.parameters() if p.requires_grad]
+        parameters = {name: p for name, p in self.network.named_parameters() if p.requires_grad}
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(progress.step, self.total, settings)
         self.wrapped.zero_grad(set_to_none=True)
@@ -188,20 +193,20 @@ class Training:
             loss, outputs = self.rule.gradients(
                 self.model,
                 batch,
-                lambda outputs, batch: self.task.loss(self.network, outputs, batch),
+                self._loss,
                 lambda value, share=share: self.fabric.backward(value if share == 1 else value * share),
             )
             total += float(loss) * share
             last = batch, outputs
         if not math.isfinite(total):
-            kept = "; the last good checkpoint stays" if self.folder.checkpoint.is_file() else ""
             bound = f"{settings.clip_norm:g}" if settings.clip_norm else "none"
-            raise RunError(
-                f"{self.folder.path}: the loss became {total} at update {progress.step + 1}{kept}. "
-                f"Try a lower train.lr (now {settings.lr:g}) or train.clip_norm (now {bound})"
-            )
-        add_decay(parameters, settings.l1, settings.l2)
-        self.norms.append(float(clip(parameters, settings.clip_norm, settings.clip_value)))
+            raise self._diverged(f"the loss became {total}", f" or train.clip_norm (now {bound})")
+        self.network.hidden = None
+        add_decay(parameters, self.l1, self.l2)
+        self.norms.append(clip(parameters, settings, self.norms))
+        if not math.isfinite(self.norms[-1]):
+            hint = ", a smaller U at the start (model.init), shorter sequences or another model.cell"
+            raise self._diverged(f"the norm of the gradient became {self.norms[-1]}", hint)
         self.wrapped.step()
         self.losses.append(total)
         progress.step += 1
@@ -213,6 +218,22 @@ class Training:
         if progress.step in self.recipe.report.snapshots and last is not None:
             self._take_snapshot(*last)
         self.listener.update(progress.step, total)
+
+    def _diverged(self, what: str, hint: str) -> RunError:
+        """The error for a number that is none, which no update may be made of."""
+        kept = "; the last good checkpoint stays" if self.folder.checkpoint.is_file() else ""
+        return RunError(
+            f"{self.folder.path}: {what} at update {self.progress.step + 1}{kept}. "
+            f"Try a lower train.lr (now {self.settings.lr:g}){hint}"
+        )
+
+    def _loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """The task's loss, with the penalties on activations."""
+        loss = self.task.loss(self.network, outputs, batch)
+        if not self.network.keep_hidden:
+            return loss
+        assert self.network.hidden is not None, "the rule ran the network's parts by themselves"
+        return loss + activation_penalty(self.network.hidden, self.settings.activation_l2, self.settings.temporal_l2)
 
     @torch.no_grad()
     def _average(self) -> None:

@@ -1,6 +1,7 @@
 """The network behind the tasks: input, recurrent layers, pooling, head; and the `model.*` settings that describe it."""
 
 import traceback
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import torch
@@ -12,6 +13,7 @@ from recurra.cells.check import FAULTS_OF_CODE
 from recurra.cells.form import Cell
 from recurra.data.sequences import PADDING, Schema, Sequences
 from recurra.errors import CellError, RecipeError
+from recurra.learn.regularise import Hidden
 from recurra.nn import Recurrent
 from recurra.nn.initialise import checked
 
@@ -98,6 +100,10 @@ class SequenceModel(nn.Module):
         input_size: Values a step, for numbers.
         vocabulary_size: Symbols, for tokens; 0 for numbers.
         per_step: An output at every step instead of one a sequence.
+
+    Attributes:
+        keep_hidden: Whether a call leaves in `hidden` what the last recurrent layer put out, for a loss to read.
+        hidden: That of the last call, where it is kept.
     """
 
     mean: Tensor
@@ -136,6 +142,8 @@ class SequenceModel(nn.Module):
             width = hidden
         self.head = nn.Sequential(*layers)
         self.output = nn.Linear(width, outputs)
+        self.keep_hidden = False
+        self.hidden: Hidden | None = None
 
     def scale_from(self, data: Sequences, how: Normalise) -> None:
         """Learn from the training part how to bring numbers to a common scale."""
@@ -169,7 +177,25 @@ class SequenceModel(nn.Module):
             (B, outputs), or (T, B, outputs) per step; the recurrent layers' final state.
         """
         output, final = self.recurrent(self.inputs(x), state, lengths=lengths)
-        return self.output(self.head(self._pooled(output, final, lengths))), final
+        dropout, *layers = self.head
+        seen = dropout(self._pooled(output, final, lengths))
+        if self.keep_hidden:
+            self.hidden = Hidden(output, seen if self.pool == "none" else output, lengths)
+        for layer in layers:
+            seen = layer(seen)
+        return self.output(seen), final
+
+    def by_symbol(self, tensors: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
+        """Views of the parameters by symbol: those of the recurrent layers (`Recurrent.by_symbol`); "V" (eq. 6.9) or
+        "head", the matrices after them; "embedding".
+
+        Args:
+            tensors: Named as the parameters and of their shapes.
+        """
+        recurrent = {name.removeprefix("recurrent."): v for name, v in tensors.items() if name.startswith("recurrent.")}
+        after = [v for name, v in tensors.items() if name.startswith(("head.", "output.")) and v.dim() > 1]
+        found = {**self.recurrent.by_symbol(recurrent), "V": after, "head": after}
+        return found if self.embedding is None else {**found, "embedding": [tensors["embedding.weight"]]}
 
     def _pooled(self, output: Tensor, final: Any, lengths: Tensor | None) -> Tensor:
         """One vector a sequence; padding does not count."""
