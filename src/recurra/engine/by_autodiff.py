@@ -76,7 +76,7 @@ class ByAutodiff:
             new = tuple(torch.where(taken.unsqueeze(-1), a, b) for a, b in zip(new, state, strict=True))
         return [tuple(v.detach() for v in new)]
 
-    def collect(self, delta: Tensor) -> Tensor:
+    def collect(self, delta: Tensor, of: int = -1) -> Tensor:
         """See `recurra.engine.influence.Stack.collect`."""
         for name, J in self.kept.items():
             self.sums[name] += torch.einsum("bs,bsp->p", delta, J).view_as(self.sums[name])

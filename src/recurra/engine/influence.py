@@ -405,16 +405,18 @@ class Stack:
                 new = torch.baddbmm(given, linear.jacobian, J)
                 self.upper[m, below, g] = new if taken is None else torch.where(taken.view(-1, 1, 1), new, J)
 
-    def collect(self, delta: Tensor) -> Tensor:
+    def collect(self, delta: Tensor, of: int = -1) -> Tensor:
         """Add what a loss gives to the parameters, after the step that it is a loss of.
 
         Args:
-            delta: (B, S) the loss's gradient by the new state of the last layer.
+            delta: (B, S), the loss's gradient by the new state of a layer.
+            of: Which layer that is.
 
         Returns:
             Its gradient by x, through this step alone, (B, I).
         """
-        top, given = len(self.layers) - 1, delta
+        top = of % len(self.layers)
+        given = delta
         for (m, below, g), J in self.upper.items():
             if m == top:
                 self.own[below].add(g, torch.einsum("bs,bsc->c", delta, J))

@@ -90,7 +90,7 @@ class Layer:
         hidden_size: Units.
         input_size: The width of x.
         steps: Steps within which what a parameter reaches is followed; None for all.
-        explicit: Follow what passes from step to step through products and sums over a row too.
+        explicit: Follow what passes from one step to the next through products and sums over a row too.
         has_bias: Whether the layer has the biases that its cell declares.
         learnt: The state fields whose first value is a parameter, `initial_h`.
     """
@@ -116,7 +116,7 @@ class Layer:
         self.outputs = len(next(iter(step.old.values())))  # parts of the first field, which the layer puts out
         D, E = self.tangents.D, self.tangents.E
         if not explicit:
-            D, E = ({k: Block(b.diagonal, None) for k, b in m.items() if b.diagonal is not None} for m in (D, E))
+            D = {k: Block(b.diagonal, None) for k, b in D.items() if b.diagonal is not None}
         self.D = D
         self.sites = self._sites(E) + self._first_states(learnt)
         self.groups = self._groups(steps)

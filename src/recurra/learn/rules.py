@@ -1,14 +1,34 @@
-"""Learning rules: objects that put the gradient of a batch into the parameters.
+"""Every learning rule by name, and the `learn.*` settings of a recipe."""
 
-The training loop knows nothing of how a gradient is found; it calls `Rule.gradients` and then takes the optimiser's
-step. A rule may carry a state from batch to batch; it is part of the checkpoint.
-"""
+import re
 
-from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
+from recurra.errors import unknown
+from recurra.learn.backward import BPTT, TruncatedBPTT
+from recurra.learn.forward import RTRL, STACKS, UORO, EProp, SnAp
+from recurra.learn.rule import Rule
+
+RULES: dict[str, type[Rule]] = {rule.name: rule for rule in (BPTT, TruncatedBPTT, RTRL, SnAp, EProp, UORO)}
+"""Every learning rule by name; `snap` stands for `snap1`, `snap2` and so on."""
+
+_SNAP = re.compile(r"snap([1-9][0-9]*)")
+NAMES = ("bptt", "tbptt", "rtrl", "snap1", "snap2", "eprop", "uoro")
+"""Names that a rule can be asked for by, of all snaps the first two."""
+
+
+def find(name: str) -> Rule:
+    """The rule of that name, with what it has where nothing more is said.
+
+    Raises:
+        ValueError: There is none; the nearest is named.
+    """
+    snap = _SNAP.fullmatch(name)
+    if snap:
+        return SnAp(int(snap[1]))
+    if name not in RULES or name == "snap":
+        raise ValueError(unknown("rule", name, NAMES))
+    return RULES[name]()
 
 
 class LearnSettings(BaseModel):
@@ -16,65 +36,63 @@ class LearnSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    rule: Literal["bptt"] = Field(
-        default="bptt", description="how the gradient is found: bptt, backpropagation through time"
+    rule: str = Field(
+        default="bptt",
+        description="how the gradient is found: "
+        + ", ".join(
+            f"{'snap1, snap2, …' if name == 'snap' else name} ({rule.summary})" for name, rule in RULES.items()
+        ),
+    )
+    k1: int | None = Field(
+        default=None,
+        ge=1,
+        description="steps from one update to the next, within a sequence that has a target at every step; one update "
+        "for a whole batch when left out (tbptt: 32)",
+    )
+    k2: int | None = Field(default=None, ge=1, description="tbptt: steps that are gone back through; k1 when left out")
+    stack: str = Field(
+        default="exact",
+        description="rtrl with several layers: exact, or by_layer, where the error comes down through the present step "
+        "alone",
     )
     carry_state: bool = Field(
         default=False,
         description="begin each batch with the state that the last one ended with (its gradient stops there)",
     )
 
+    @field_validator("rule")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        find(name)
+        return name
 
-Model = Callable[..., tuple[Tensor, Any]]
-"""A model: `(x, lengths, state) -> (outputs, final state)`."""
+    @field_validator("stack")
+    @classmethod
+    def _is_a_way(cls, name: str) -> str:
+        if name not in STACKS:
+            raise ValueError(unknown("stack", name, STACKS))
+        return name
 
+    @model_validator(mode="after")
+    def _fits_the_rule(self) -> "LearnSettings":
+        if self.k2 is not None and self.rule != "tbptt":
+            raise ValueError(f"k2: it belongs to the rule tbptt, and rule is {self.rule!r}")
+        if self.stack != "exact" and self.rule != "rtrl":
+            raise ValueError(f"stack: it belongs to the rule rtrl, and rule is {self.rule!r}")
+        if self.k1 is not None and self.rule == "bptt":
+            raise ValueError("k1: bptt goes back through whole sequences; rule is to be 'tbptt' (or k1 left out)")
+        self.make()
+        return self
 
-class Rule(Protocol):
-    """How the gradient of a batch is found."""
+    def make(self, seed: int = 0) -> Rule:
+        """The rule that the settings ask for."""
+        if self.rule == "tbptt":
+            return TruncatedBPTT(self.window or 32, self.k2)
+        if self.rule == "rtrl":
+            return RTRL("by_layer" if self.stack == "by_layer" else "exact")
+        return UORO(seed) if self.rule == "uoro" else find(self.rule)
 
-    state: tuple[Tensor, ...] | None
-    """What the rule carries from batch to batch."""
-
-    def gradients(
-        self, model: Model, batch: Any, loss: Callable[[Tensor, Any], Tensor], backward: Callable[[Tensor], None]
-    ) -> tuple[Tensor, Tensor]:
-        """Add the gradient of the batch's loss to the parameters' `.grad`.
-
-        Args:
-            model: The model.
-            batch: A `recurra.data.batches.Batch` on the model's device.
-            loss: `(outputs, batch) -> scalar`.
-            backward: Runs automatic differentiation from a scalar (it may scale it).
-
-        Returns:
-            The loss, detached, and the model's outputs, detached.
-        """
-        ...
-
-
-class BPTT:
-    """Backpropagation through time (eqs 6.29-6.39): the exact gradient over the whole of each sequence.
-
-    Args:
-        carry_state: Begin each batch with the state that the last one ended with. The gradient does not cross from
-            batch to batch.
-    """
-
-    def __init__(self, carry_state: bool = False) -> None:
-        self.carry_state = carry_state
-        self.state: tuple[Tensor, ...] | None = None
-
-    def gradients(
-        self, model: Model, batch: Any, loss: Callable[[Tensor, Any], Tensor], backward: Callable[[Tensor], None]
-    ) -> tuple[Tensor, Tensor]:
-        """See `Rule.gradients`."""
-        outputs, final = model(batch.x, batch.lengths, self.state)
-        value = loss(outputs, batch)
-        backward(value)
-        if self.carry_state:
-            self.state = tuple(field.detach() for field in final)
-        return value.detach(), outputs.detach()
-
-
-RULES: dict[str, Callable[[LearnSettings], Rule]] = {"bptt": lambda settings: BPTT(settings.carry_state)}
-"""Every learning rule by name."""
+    @property
+    def window(self) -> int | None:
+        """Steps from one update to the next; None for whole sequences."""
+        return self.k1 or (32 if self.rule == "tbptt" else None)

@@ -1,0 +1,369 @@
+"""Rules that go forward in time: they carry the influence of the parameters on the state along with the state.
+
+At every step the gradient is there at once, in memory that does not grow, so the parameters may move at every step of a
+stream that never ends. What is exact while the parameters stand still is an approximation when they move, since the
+influence was gathered with the parameters of earlier steps.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from recurra.engine.by_autodiff import ByAutodiff
+from recurra.engine.eager import State
+from recurra.engine.influence import Influence, Stack
+from recurra.engine.rank_one import RankOne
+from recurra.engine.reach import Layer
+from recurra.engine.trace import TraceError
+from recurra.errors import unknown
+from recurra.learn.followed import Followed
+from recurra.learn.rule import Rule, chosen
+
+STACKS = ("exact", "by_layer")
+
+
+class Forward(Rule):
+    """A rule that carries influences forward in time.
+
+    Args:
+        stack: How layers on top of each other are followed. "exact": with the influence of each layer's parameters on
+            every layer above. "by_layer": each layer by itself; the error comes down from the layer above through the
+            present step alone, and so it does to whatever x is made of.
+
+    Raises:
+        ValueError: Another word.
+    """
+
+    explicit: ClassVar[bool] = True
+    is_exact: ClassVar[bool] = True
+
+    def __init__(self, stack: Literal["exact", "by_layer"]) -> None:
+        super().__init__()
+        if stack not in STACKS:
+            raise ValueError(unknown("stack", str(stack), STACKS))
+        self.stack = stack
+        self._carried: tuple[Any, ...] | None = None
+        self._influences: Any = None
+
+    @property
+    def reach(self) -> int | None:
+        """Steps within which what a parameter reaches is followed; None for all."""
+        return None
+
+    def _follow(self, layer: Layer, rows: int, like: Tensor) -> Any:
+        return Influence(layer, rows, like)
+
+    def _check(self, followed: Followed) -> None:
+        future = followed.reads_the_future
+        if future is not None:
+            raise ValueError(f"layer: {future} reads the future, which {self.name} goes towards; False is expected")
+        beside = followed.beside_its_steps
+        if beside is not None:
+            raise ValueError(
+                f"layer: {self.name} follows the cells' own steps, and {beside} is no part of them; "
+                "it is to be left out, or the rule to be bptt or tbptt"
+            )
+
+    def _made(self, followed: Followed, rows: int, like: Tensor) -> Any:
+        """The influences of a layer's parameters, all of them zero."""
+        across = self.stack == "exact" and followed.count > 1
+        try:
+            layers = followed.layers(self.reach, self.explicit)
+        except TraceError as error:
+            if not self.is_exact:
+                raise ValueError(
+                    f"layer: {self.name} needs the program of cell {followed.form.name!r}: {error}"
+                ) from error
+            if followed.count > 1:
+                raise ValueError(
+                    f"layer: cell {followed.form.name!r} cannot be written down as a program ({error}), and such a "
+                    f"cell is followed in one layer alone; num_layers is {followed.count}"
+                ) from error
+            names = list(followed.names(0))
+            if not names:
+                raise ValueError(f"layer: {followed.form.name!r} has no parameters that are known") from error
+            return ByAutodiff(followed.step, names, rows, followed.widths[0], like)
+        return Stack(layers, rows, like, across, self._follow)
+
+    def _refuse_gradient_of(self, x: Tensor) -> None:
+        if x.requires_grad and self.stack == "exact":
+            raise ValueError(
+                f"x: it depends on parameters, whose influence on the state {self.name} does not carry; an x without a "
+                "gradient is expected, or stack='by_layer', which has them learn from the present step alone"
+            )
+
+    # --- whole sequences --------------------------------------------------------------------------------------------
+
+    def along(
+        self, layer: nn.Module, x: Tensor, state: Any = None, *, lengths: Tensor | Sequence[int] | None = None
+    ) -> tuple[Tensor, Any]:
+        """See `Rule.along`."""
+        followed = Followed(layer)
+        self._check(followed)
+        self._refuse_gradient_of(x)
+        given = {} if lengths is None else {"lengths": lengths}
+        with torch.no_grad():
+            y, final = layer(x, state, **given)
+        if not torch.is_grad_enabled():
+            return y, final
+        single, first = x.dim() == 2, followed.batch_first and x.dim() == 3
+        inward = x.unsqueeze(1) if single else x.transpose(0, 1) if first else x
+        T, B = inward.shape[:2]
+        if state is None:
+            begun = [tuple(v.detach() for v in fields) for fields in followed.initial(B, inward.detach())]
+        else:
+            begun = [tuple(v.unsqueeze(0) if single else v for v in fields) for fields in followed.unpacked(state)]
+        carried = self._carried_for(followed, B, inward, anew=state is None)
+        within = None
+        if lengths is not None:
+            within = torch.arange(T).unsqueeze(1) < torch.as_tensor(lengths).cpu()
+            within = None if bool(within.all()) else within.to(x.device)
+        parameters = list(layer.parameters())
+        flat = [v for fields in followed.unpacked(final) for v in fields]
+        how = _Run(followed, carried, begun, within, first, single)
+        y, *flat = _Along.apply(how, x, y, len(flat), *flat, *parameters)  # type: ignore[misc]
+        fields = len(followed.form.fields)
+        states = [tuple(flat[k * fields : (k + 1) * fields]) for k in range(followed.count)]
+        return y, followed.packed(states)
+
+    def _carried_for(self, followed: Followed, rows: int, like: Tensor, anew: bool) -> Any:
+        """The influences of earlier calls, or new ones."""
+        key = id(followed.module), rows, like.dtype, like.device
+        if self._carried is None or self._carried[0] != key:
+            self._carried = key, self._made(followed, rows, like.detach()[0])
+        elif anew:
+            self._carried[1].forget()
+        return self._carried[1]
+
+    # --- a stream ---------------------------------------------------------------------------------------------------
+
+    def _begun(self) -> None:
+        followed = self._begun_with()
+        self.state = [tuple(v.detach().clone() for v in fields) for fields in self.state]
+        like = self.state[0][0].new_zeros(self._rows or 1, followed.input_sizes[0])
+        self._influences = self._made(followed, self._rows or 1, like)
+        self._output: Tensor | None = None
+        self._x: Tensor | None = None
+
+    def _stepped(self, x: Tensor, reset: Tensor | None, taken: Tensor | None) -> Tensor:
+        self._refuse_gradient_of(x)
+        followed = self._begun_with()
+        self._x = x if x.requires_grad else None
+        with torch.no_grad():
+            if reset is not None:
+                self.state = chosen(reset, followed.initial(len(x), x), self.state)
+                self._influences.forget(reset)
+            weights = [followed.weights(k) for k in range(followed.count)]
+            self.state = self._influences.advance(weights, x.detach(), self.state, taken)
+        self._output = self.state[-1][0].detach().requires_grad_()
+        return self._output
+
+    def step(self, loss: Tensor | None) -> bool:
+        """See `Rule.step`; True after every step."""
+        followed = self._begun_with()
+        if loss is None:
+            return True
+        if self._output is None:
+            raise ValueError("loss: a step comes first, rule(x)")
+        self._output.grad = None
+        loss.backward()
+        given = self._output.grad
+        if given is not None:
+            self._learn(followed, given)
+        return True
+
+    @torch.no_grad()
+    def _learn(self, followed: Followed, given: Tensor) -> None:
+        """Add the gradient that the output's gives to the parameters."""
+        delta = torch.cat([given, *(torch.zeros_like(v) for v in self.state[-1][1:])], -1)
+        below = self._influences.collect(delta)
+        if self._x is not None:
+            with torch.enable_grad():
+                self._x.backward(below)
+        weights = [followed.weights(k) for k in range(followed.count)]
+        for name, gradient in _named(followed, self._influences.take(weights)).items():
+            parameter = followed.module.get_parameter(name)
+            if parameter.requires_grad:
+                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+
+    def tensors(self) -> dict[str, Tensor]:
+        """See `Rule.tensors`."""
+        found = super().tensors()
+        return found | {f"influence.{n}": v for n, v in enumerate(self._influences.tensors())}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """See `Rule.restore`."""
+        super().restore(tensors)
+        kept = []
+        while f"influence.{len(kept)}" in tensors:
+            kept.append(tensors[f"influence.{len(kept)}"])
+        self._influences.restore(kept)
+
+
+class RTRL(Forward):
+    """Real-time recurrent learning (Williams & Zipser 1989; eqs 6.40-6.44), exact for every cell.
+
+    Its gradient is that of BPTT while the parameters stand still. A step costs as many numbers of memory as state and
+    parameters together multiply, and as many times the state's units of arithmetic, whatever has gone before; where U
+    is diagonal, in blocks or masked, what a parameter cannot reach costs nothing.
+    """
+
+    name: ClassVar[str] = "rtrl"
+    summary: ClassVar[str] = "real-time recurrent learning, exact and forward in time"
+
+    def __init__(self, stack: Literal["exact", "by_layer"] = "exact") -> None:
+        super().__init__(stack)
+
+    def __repr__(self) -> str:
+        return f"RTRL(stack={self.stack!r})"
+
+
+class SnAp(Forward):
+    """Sparse n-step approximation of RTRL (Menick et al. 2021).
+
+    A parameter's influence is followed only on the units of the state that it reaches within n steps. For one n with a
+    dense U these are the units of its own number, and a step costs little more than it does without learning; two are
+    all units, and SnAp(2) is RTRL. Where a cell multiplies twice in one step, as `gru` with its reset before the
+    product, parameters of the first product reach all units at once.
+
+    Args:
+        n: Steps, from 1 on.
+
+    Raises:
+        ValueError: n is none.
+    """
+
+    name: ClassVar[str] = "snap"
+    summary: ClassVar[str] = "sparse n-step approximation of rtrl"
+    is_exact: ClassVar[bool] = False
+
+    def __init__(self, n: int = 1) -> None:
+        super().__init__("by_layer")
+        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+            raise ValueError(f"n: a whole number of steps from 1 on is expected, not {n!r}")
+        self.n = n
+
+    @property
+    def reach(self) -> int | None:
+        """See `Forward.reach`."""
+        return self.n
+
+    def __repr__(self) -> str:
+        return f"SnAp({self.n})"
+
+
+class EProp(Forward):
+    """e-prop (Bellec et al. 2020), its learning signal that of the present step, for any cell.
+
+    What passes from step to step through U is left out; what passes within a unit, as c does in an LSTM, is followed:
+    an eligibility trace for each parameter.
+    """
+
+    name: ClassVar[str] = "eprop"
+    summary: ClassVar[str] = "eligibility traces within each unit"
+    explicit: ClassVar[bool] = False
+    is_exact: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        super().__init__("by_layer")
+
+
+class UORO(Forward):
+    """Unbiased online recurrent optimisation (Tallec & Ollivier 2017): an influence of rank one, right on average.
+
+    A step costs about as much as one of backpropagation, and as much memory as the parameters; the gradient is noisy.
+
+    Args:
+        seed: What the random signs are drawn by.
+    """
+
+    name: ClassVar[str] = "uoro"
+    summary: ClassVar[str] = "a random influence of rank one, right on average"
+    is_exact: ClassVar[bool] = False
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__("by_layer")
+        self.seed = seed
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def _follow(self, layer: Layer, rows: int, like: Tensor) -> Any:
+        return RankOne(layer, rows, like, self._generator)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """See `Rule.tensors`."""
+        return super().tensors() | {"signs": self._generator.get_state()}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """See `Rule.restore`."""
+        super().restore(tensors)
+        self._generator.set_state(tensors["signs"].cpu())
+
+    def __repr__(self) -> str:
+        return f"UORO(seed={self.seed})"
+
+
+class _Run:
+    """A run over sequences whose gradient is to be found forward in time."""
+
+    def __init__(
+        self, followed: Followed, influences: Any, begun: list[State], within: Tensor | None, first: bool, single: bool
+    ) -> None:
+        self.followed, self.influences, self.begun, self.within = followed, influences, begun, within
+        self.first, self.single = first, single
+
+    def inward(self, v: Tensor) -> Tensor:
+        """From the layout of a call to (T, B, …)."""
+        return v.unsqueeze(1) if self.single else v.transpose(0, 1) if self.first else v
+
+    def outward(self, v: Tensor) -> Tensor:
+        """The reverse."""
+        return v.squeeze(1) if self.single else v.transpose(0, 1) if self.first else v
+
+
+class _Along(torch.autograd.Function):
+    """What a layer put out, with a gradient that is found by running its steps again, forward in time."""
+
+    @staticmethod
+    def forward(ctx: Any, how: _Run, x: Tensor, y: Tensor, count: int, *tensors: Tensor) -> Any:
+        ctx.how, ctx.count, ctx.x = how, count, x.detach()
+        ctx.of_x = ctx.needs_input_grad[1]
+        return y, *tensors[:count]
+
+    @staticmethod
+    @torch.no_grad()
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        how: _Run = ctx.how
+        followed, influences, states = how.followed, how.influences, how.begun
+        x, given = how.inward(ctx.x), how.inward(gradients[0])
+        weights = [{n: w.detach() for n, w in followed.weights(k).items()} for k in range(followed.count)]
+        fields = len(followed.form.fields)
+        below = torch.zeros_like(x) if ctx.of_x else None
+        zeros = [torch.zeros_like(v) for v in states[-1][1:]]
+        for t in range(len(x)):
+            taken = None if how.within is None else how.within[t]
+            states = influences.advance(weights, x[t], states, taken)
+            delta = given[t]
+            if taken is not None:
+                delta = torch.where(taken.unsqueeze(-1), delta, 0)
+            through = influences.collect(torch.cat([delta, *zeros], -1))
+            if below is not None:
+                below[t] = through
+        for k in range(followed.count):  # what is made of the final states
+            last = gradients[1 + k * fields : 1 + (k + 1) * fields]
+            if len(x) and any(bool(v.any()) for v in last):
+                influences.collect(torch.cat([v.unsqueeze(0) if how.single else v for v in last], -1), k)
+        found = _named(followed, influences.take(weights))
+        own = [found.get(name) for name, _ in followed.module.named_parameters()]
+        return None, None if below is None else how.outward(below), None, None, *[None] * ctx.count, *own
+
+
+def _named(followed: Followed, found: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Gradients by the names of the module's parameters."""
+    return {
+        name: by_cell[own]
+        for k, by_cell in enumerate(found)
+        for own, name in followed.names(k).items()
+        if own in by_cell
+    }

@@ -1,0 +1,187 @@
+"""What a learning rule is: an object that finds the gradient of a loss by the parameters of a recurrent layer.
+
+A rule serves in two ways. `along` runs whole sequences, and what it returns can be made a loss of and differentiated by
+PyTorch like any layer's output, but the gradient that arrives at the parameters is the rule's. And on a stream that
+never ends, `begin`, then for every step a call with the input, and `step` with the loss.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from recurra.engine.eager import State
+from recurra.learn.followed import Followed
+
+
+class Rule(ABC):
+    """How the gradient of a recurrent layer's parameters is found."""
+
+    name: ClassVar[str]
+    """What a recipe calls it."""
+    summary: ClassVar[str]
+
+    def __init__(self) -> None:
+        self._followed: Followed | None = None
+        self._rows: int | None = None
+        self.state: list[State] = []
+        """On a stream: each layer's state, each field (B, width)."""
+
+    # --- whole sequences --------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def along(
+        self,
+        layer: nn.Module,
+        x: Tensor,
+        state: Any = None,
+        *,
+        lengths: Tensor | Sequence[int] | None = None,
+    ) -> tuple[Tensor, Any]:
+        """Run a layer over sequences, so that backpropagation from its output gives the parameters the rule's gradient.
+
+        Args:
+            layer: A `Recurrent`, a drop-in, or PyTorch's own.
+            x: As the layer takes it.
+            state: The final state of the call before, where these sequences go on with those of that call; None where
+                they begin. No gradient passes into it.
+            lengths: (B,) steps of each sequence.
+
+        Returns:
+            As the layer returns them: the output at every step, and the final state.
+
+        Raises:
+            ValueError: The rule cannot take this layer; which part of it, and why.
+        """
+
+    # --- a stream ---------------------------------------------------------------------------------------------------
+
+    def begin(self, layer: nn.Module, rows: int | None = None) -> Self:
+        """Begin a stream with a layer.
+
+        Args:
+            layer: A `Recurrent` in one direction, a drop-in, or PyTorch's own.
+            rows: Rows B of the batch: streams that take their steps together; None for one, whose x is (I,).
+
+        Returns:
+            The rule itself.
+
+        Raises:
+            ValueError: The rule cannot take this layer; which part of it, and why.
+        """
+        followed = Followed(layer)
+        future = followed.reads_the_future
+        if future is not None:
+            raise ValueError(f"layer: {future} reads the future, and a stream has none as yet; False is expected")
+        self._check(followed)
+        self._followed, self._rows = followed, rows
+        like = next(p for p in layer.parameters())
+        like = like.detach().new_empty(rows or 1, followed.input_sizes[0])
+        self.state = followed.initial(rows or 1, like)
+        self._begun()
+        return self
+
+    def __call__(self, x: Tensor, reset: Tensor | bool | None = None, taken: Tensor | None = None) -> Tensor:
+        """Take a step of the stream.
+
+        Args:
+            x: (I,), or (B, I) where there are rows.
+            reset: Whether the state is set to the initial one before the step; (B,) for each row.
+            taken: (B,), False for rows that take no step now: a stream that has ended or has nothing to say.
+
+        Returns:
+            The output of the last layer, (H,) or (B, H), from which a loss can be made.
+
+        Raises:
+            ValueError: The stream has not begun, or sizes do not fit.
+        """
+        followed = self._begun_with()
+        expected = (self._rows, followed.input_sizes[0]) if self._rows else (followed.input_sizes[0],)
+        if not isinstance(x, Tensor) or tuple(x.shape) != expected:
+            found = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise ValueError(f"x: a tensor {expected} is expected, not {found}")
+        rows = self._rows or 1
+        flags = []
+        for name, given in (("reset", reset), ("taken", taken)):
+            if given is not None:
+                given = torch.as_tensor(given, dtype=torch.bool, device=x.device)
+                if given.dim() == 0:
+                    given = given.expand(rows)
+                if tuple(given.shape) != (rows,):
+                    raise ValueError(f"{name}: ({rows},) is expected, not {tuple(given.shape)}")
+                if (name == "reset" and not given.any()) or (name == "taken" and given.all()):
+                    given = None
+            flags.append(given)
+        output = self._stepped(x if self._rows else x.unsqueeze(0), *flags)
+        return output if self._rows else output.squeeze(0)
+
+    @abstractmethod
+    def step(self, loss: Tensor | None) -> bool:
+        """Learn from the step just taken: add to the gradients, `.grad`, of all parameters that the loss depends on.
+
+        Args:
+            loss: A scalar made of the last output; None where there is nothing to learn from at this step.
+
+        Returns:
+            Whether the gradients are whole, so that the parameters may move: after every step, or at the end of a
+            window.
+        """
+
+    def finish(self) -> bool:
+        """End what is under way, where a rule adds gradients up over several steps: the stream ends here for now.
+
+        Returns:
+            Whether gradients were added.
+        """
+        return False
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that the rest of a stream depends on, for a checkpoint."""
+        return {f"state.{k}.{i}": v.detach() for k, fields in enumerate(self.state) for i, v in enumerate(fields)}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what `tensors` gave, once the stream has begun anew with a layer of the same sizes.
+
+        Raises:
+            KeyError: Something is missing.
+        """
+        self.state = [
+            tuple(tensors[f"state.{k}.{i}"].to(v) for i, v in enumerate(fields)) for k, fields in enumerate(self.state)
+        ]
+
+    # --- what rules say ---------------------------------------------------------------------------------------------
+
+    def _check(self, followed: Followed) -> None:  # noqa: B027 a rule may take every layer
+        """Refuse what the rule cannot take.
+
+        Raises:
+            ValueError: Which part of the layer, and why.
+        """
+
+    @abstractmethod
+    def _begun(self) -> None:
+        """Set up what the rule keeps, at the beginning of a stream."""
+
+    @abstractmethod
+    def _stepped(self, x: Tensor, reset: Tensor | None, taken: Tensor | None) -> Tensor:
+        """Take a step with (B, I); the output, (B, H)."""
+
+    def _begun_with(self) -> Followed:
+        if self._followed is None:
+            raise ValueError("the stream has not begun: rule.begin(layer) comes first")
+        return self._followed
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+def chosen(rows: Tensor | None, yes: Sequence[State], no: Sequence[State]) -> list[State]:
+    """For each layer the state of the first where `rows`, (B,), is True, elsewhere of the second; of all where None."""
+    if rows is None:
+        return list(yes)
+    return [
+        tuple(torch.where(rows.unsqueeze(-1), a, b) for a, b in zip(first, second, strict=True))
+        for first, second in zip(yes, no, strict=True)
+    ]
