@@ -304,7 +304,7 @@ FILES = {
         "l.csv",
         LONG.replace("5,1,6,b", "5,1,6,a"),
         "l.csv: 'label' changes within sequence '5', from 'b' in line 17 to 'a' in line 18; classify needs "
-        "one label a sequence.",
+        "one label a sequence; where each step has its own, or only some have one: --set data.per_step=true.",
     ),
     "a series without steps": data(
         "s.ts", SERIES.replace("2,3:b", ":b"), "s.ts, line 6: step 1 is empty; expected a number."

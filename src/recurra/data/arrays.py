@@ -12,7 +12,7 @@ from torch import Tensor
 
 from recurra.data.numerals import shortest
 from recurra.data.opening import first_bytes, name_of, open_binary
-from recurra.data.records import Records, register
+from recurra.data.records import Records, StepLabels, register
 from recurra.data.sequences import Schema
 from recurra.data.settings import DataSettings
 from recurra.data.tokens import TokenArray
@@ -37,10 +37,11 @@ def read_data(data: Any, task: str, settings: DataSettings, schema: Schema | Non
     Args:
         data: `x`, or a pair `(x, y)`. `x` is an array or tensor (N, T, D) or (N, T), a list of N arrays (T, D) or
             (T,), or a list of N texts. `y` for classify: N labels, or N sets or lists of labels, or booleans
-            (N, C); for regress: N numbers, (N, K), or a number at every step as (N, T, K) or as a list of N arrays
-            (T, K) or (T,).
+            (N, C), or with `per_step` a label (or several) at every step, as (N, T), as booleans (N, T, C), or as a
+            list of N lists of them, None where nothing is asked for; for regress: N numbers, (N, K), or a number at
+            every step as (N, T, K) or as a list of N arrays (T, K) or (T,).
         task: "classify" or "regress".
-        settings: How texts are cut into tokens.
+        settings: How texts are cut into tokens; whether there is a label at every step.
         schema: What was learnt from the training data; targets may then be left out.
         name: How messages call the data.
 
@@ -57,7 +58,7 @@ def read_data(data: Any, task: str, settings: DataSettings, schema: Schema | Non
         records = _from_texts(x, settings, lambda index: f"{name}, sequence {index}")
     else:
         records = _from_arrays(x, name, lambda index: f"{name}, sequence {index}")
-    return _with_targets(records, y, task, name)
+    return _with_targets(records, y, task, name, schema.per_step if schema else settings.per_step)
 
 
 class Npy:
@@ -95,7 +96,9 @@ class Npy:
         if "lengths" in arrays:
             x = _shortened(x, arrays["lengths"], name)
         records = _from_arrays(x, name, lambda index: f"{name}, sequence {index}")
-        return _with_targets(records, _plain(arrays.get("y")), task, name)
+        return _with_targets(
+            records, _plain(arrays.get("y")), task, name, schema.per_step if schema else settings.per_step
+        )
 
 
 def _arrays(source: Path | BinaryIO) -> dict[str, np.ndarray]:
@@ -127,14 +130,17 @@ def _shortened(x: np.ndarray, lengths: np.ndarray, name: str) -> list[np.ndarray
     return [row[:length] for row, length in zip(x, lengths.tolist(), strict=True)]
 
 
-def _with_targets(records: Records, y: Any, task: str, name: str) -> Records:
+def _with_targets(records: Records, y: Any, task: str, name: str, per_step: bool | None) -> Records:
     place = records.place
     if y is not None:
         if not hasattr(y, "__len__"):
             raise DataError(f"{name}: targets are {_kind_of(y)}; expected one for each of {len(records)} sequences.")
         if len(y) != len(records):
             raise DataError(f"{name}: {len(records)} sequences but {len(y)} targets; expected one for each.")
-        if task == "classify":
+        if task == "classify" and (per_step or getattr(y, "ndim", 0) == 3):
+            records.step_labels, records.multi_label = _step_labels(y, np.diff(records.offsets), place)
+            records.per_step = True
+        elif task == "classify":
             records.labels, records.multi_label = _labels(y, place)
         else:
             records.numbers, records.per_step = _numbers(y, np.diff(records.offsets), name, place)
@@ -235,6 +241,33 @@ def _labels(y: Any, place) -> tuple[list[tuple[str, ...]], bool]:
             row = [row]
         labels.append(tuple(sorted({_label(label, place(i)) for label in row})))
     return labels, True
+
+
+def _step_labels(y: Any, lengths: np.ndarray, place) -> tuple[StepLabels, bool]:
+    """The label, or labels, of each step, and whether there may be several."""
+    if isinstance(y, np.ndarray) and y.ndim == 3 and not np.isin(y, (0, 1)).all():
+        raise DataError(f"{place(0)}: labels have shape {y.shape}; expected (N, T), or zeros and ones (N, T, C).")
+    kinds: dict[tuple[str, ...], int] = {}
+    codes: list[int] = []
+    several = isinstance(y, np.ndarray) and y.ndim == 3
+    for i, (row, length) in enumerate(zip(y, lengths.tolist(), strict=True)):
+        row = _plain(row)
+        if isinstance(row, str) or not hasattr(row, "__len__"):
+            raise DataError(f"{place(i)}: its labels are {row!r}; expected one for each of its {length} steps.")
+        if len(row) != length:
+            raise DataError(f"{place(i)}: has {length} steps but {len(row)} labels; expected one for each step.")
+        for step, label in enumerate(row):
+            if several:
+                labels = tuple(str(c) for c in np.flatnonzero(label))
+            elif isinstance(label, list | tuple | set | frozenset | np.ndarray):
+                labels = tuple(sorted({_label(one, f"{place(i)}, step {step}") for one in label}))
+            elif label is None or label != label:  # NaN
+                codes.append(-1)
+                continue
+            else:
+                labels = (_label(label, f"{place(i)}, step {step}"),)
+            codes.append(kinds.setdefault(labels, len(kinds)))
+    return StepLabels(list(kinds), np.array(codes, np.int64)), several or any(len(row) != 1 for row in kinds)
 
 
 def _label(label: Any, where: str) -> str:

@@ -19,7 +19,8 @@ class Batch:
     Attributes:
         x: Numbers, (T, B, D) float32, or token indices, (T, B) int64; zero (padding) behind a sequence's end.
         lengths: (B,) int64 on the CPU, or None where every sequence has T steps.
-        targets: As in `Sequences`, a row a sequence; per step (T, B, K).
+        targets: As in `Sequences`, a row a sequence; per step (T, B, K), or (T, B) of class indices.
+        asked: Per step: (T, B) bool, the steps that have a target and are no padding; None where all are such.
         indices: (B,) which of the data's sequences these are.
     """
 
@@ -27,6 +28,7 @@ class Batch:
     lengths: Tensor | None
     targets: Tensor | None
     indices: Tensor
+    asked: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -37,7 +39,8 @@ class Batch:
         targets = self.targets
         if targets is not None:
             targets = targets.to(device, dtype if targets.is_floating_point() else None)
-        return replace(self, x=self.x.to(device, kind), targets=targets)
+        asked = None if self.asked is None else self.asked.to(device)
+        return replace(self, x=self.x.to(device, kind), targets=targets, asked=asked)
 
 
 def collate(data: Sequences, indices: Tensor) -> Batch:
@@ -52,12 +55,19 @@ def collate(data: Sequences, indices: Tensor) -> Batch:
     targets = data.targets
     if targets is not None:
         targets = targets[places] if data.per_step else targets[indices]
+    asked = data.asked[places] if data.asked is not None else None
     if not equal:
         padded = steps >= lengths
-        x = x.masked_fill(padded.unsqueeze(-1) if x.dim() == 3 else padded, 0)
+        x = _cleared(x, padded)
         if targets is not None and data.per_step:
-            targets = targets.masked_fill(padded.unsqueeze(-1), 0)
-    return Batch(x, None if equal else lengths, targets, indices)
+            targets = _cleared(targets, padded)
+            asked = ~padded if asked is None else asked & ~padded
+    return Batch(x, None if equal else lengths, targets, indices, asked)
+
+
+def _cleared(values: Tensor, padded: Tensor) -> Tensor:
+    """Zero where `padded`, (T, B); `values` may have a further axis."""
+    return values.masked_fill(padded.unsqueeze(-1) if values.dim() == 3 else padded, 0)
 
 
 def epoch_plan(data: Sequences, batch_size: int, *, seed: int, epoch: int, shuffle: bool, bucket: bool) -> list[Tensor]:

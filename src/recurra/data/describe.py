@@ -26,7 +26,8 @@ class PartDescription:
         shortest: Steps of the shortest.
         median: Steps of the middle one.
         longest: Steps of the longest.
-        classes: classify: how many sequences have each label; empty where the file has none.
+        classes: classify: how many sequences (or steps) have each label; empty where the file has none.
+        asked: classify with a label at every step: how many steps have one.
         targets: regress: name -> smallest, mean, largest; empty where the file has none.
         first: The first sequences as text, with their targets.
     """
@@ -39,6 +40,7 @@ class PartDescription:
     median: float
     longest: int
     classes: dict[str, int] = field(default_factory=dict)
+    asked: int | None = None
     targets: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     first: list[str] = field(default_factory=list)
 
@@ -78,7 +80,8 @@ class Description:
             )
             if part.classes:
                 total = sum(part.classes.values())
-                lines.append(f"  classes    {len(part.classes):,}")
+                of = "" if part.asked is None else f", at {part.asked:,} of {part.steps:,} steps"
+                lines.append(f"  classes    {len(part.classes):,}{of}")
                 shown = (
                     sorted(part.classes.items(), key=lambda item: -item[1])[:10]
                     if len(part.classes) > 20
@@ -120,11 +123,15 @@ def describe(source: Any, settings: DataSettings, task: str = "classify") -> Des
             continue
         records, format = reading.records(sources[name], schema)
         encode.check(records, sources[name].name)
+        permutation = encode.arrange(records, sources[name].name, settings, schema)
         parts[name] = _part(records, sources[name].name, format, task)
         warnings += records.warnings
         if schema is None:
             everything = np.arange(len(records))
-            schema = encode.learn(records, sources[name].name, everything, task, format, settings, strict=False)
+            named = sources[name].name
+            schema = encode.learn(
+                records, named, everything, task, format, settings, permutation=permutation, strict=False
+            )
             symbols = None if records.symbols is None else len(records.symbols)
             input = schema.input
             span = (float(records.values.min()), float(records.values.max())) if symbols is None else None
@@ -154,7 +161,13 @@ def _part(records: Records, source: str, format: str, task: str) -> PartDescript
         longest=int(lengths.max()),
         first=[_row(records, i, task) for i in range(min(_SHOWN, len(records)))],
     )
-    if task == "classify" and records.labels is not None:
+    if task == "classify" and records.step_labels is not None:
+        counts = Counter()
+        for row, steps in zip(records.step_labels.kinds, records.step_labels.counts().tolist(), strict=True):
+            counts.update(dict.fromkeys(row, steps))
+        part.asked = int((records.step_labels.codes >= 0).sum())
+        part.classes = {label: counts[label] for label in encode.sort_classes(counts)}
+    elif task == "classify" and records.labels is not None:
         counts = Counter(label for row in records.labels for label in row)
         part.classes = {label: counts[label] for label in encode.sort_classes(counts)}
     elif task == "regress" and records.numbers is not None:
@@ -169,7 +182,11 @@ def _row(records: Records, index: int, task: str) -> str:
     """One sequence with its target, short enough for a line."""
     start, stop = int(records.offsets[index]), int(records.offsets[index + 1])
     target = ""
-    if task == "classify" and records.labels is not None:
+    if task == "classify" and records.step_labels is not None:
+        asked = (records.step_labels[step] for step in range(start, stop))
+        shown = [";".join(row) for row in asked if row is not None]
+        target = " ".join(shown[:8]) + (" … | " if len(shown) > 8 else " | ")
+    elif task == "classify" and records.labels is not None:
         target = ", ".join(records.labels[index]) + " | "
     elif task == "regress" and records.numbers is not None:
         row = records.numbers[start if records.per_step else index]

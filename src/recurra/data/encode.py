@@ -1,14 +1,14 @@
 """From records as they stand in a file to sequences that a network reads: classes, vocabulary, checks."""
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Literal, cast
 
 import numpy as np
 import torch
 
 from recurra.data.numerals import is_number
-from recurra.data.records import Records
+from recurra.data.records import Records, StepLabels
 from recurra.data.sequences import UNKNOWN, Schema, Sequences
 from recurra.data.settings import DataSettings
 from recurra.errors import DataError
@@ -56,11 +56,56 @@ def cut(records: Records, settings: DataSettings) -> None:
     records.values = records.values[kept]
     if records.numbers is not None and records.per_step:
         records.numbers = records.numbers[kept]
+    if records.step_labels is not None:
+        records.step_labels = replace(records.step_labels, codes=records.step_labels.codes[kept])
     records.offsets = offsets
     records.warnings.append(
         f"{over.sum()} of {len(lengths)} sequences are longer than {longest} steps (the longest has "
         f"{lengths.max()}); their {settings.keep} is kept."
     )
+
+
+def arrange(records: Records, name: str, settings: DataSettings, schema: Schema | None) -> list[int]:
+    """Read each number by itself, and the steps in the order that `settings` draw, or `schema` has: in place.
+
+    Returns:
+        The permutation: which step of a sequence is read first, second, …; empty where they are read in order.
+
+    Raises:
+        DataError: Texts, targets at every step, or sequences of unequal length, with which this cannot be done.
+    """
+    if settings.pixels:
+        _to_pixels(records, name)
+    if settings.permute is None:
+        return []
+    if records.per_step:
+        raise DataError(f"{name}: has a target at every step, so that data.permute would put them before their causes.")
+    lengths = np.diff(records.offsets)
+    steps = int(lengths[0]) if schema is None else len(schema.permutation)
+    if (other := np.flatnonzero(lengths != steps)).size:
+        index = int(other[0])
+        expected = f"as many as {records.place(0)}: {steps}" if schema is None else f"the training data's {steps}"
+        raise DataError(
+            f"{records.place(index)}: has {lengths[index]} steps, expected {expected}, since data.permute puts the "
+            "steps of all sequences in one order."
+        )
+    order = schema.permutation if schema else np.random.default_rng(settings.permute).permutation(steps).tolist()
+    records.values = records.values.reshape(len(records), steps, *records.values.shape[1:])[:, order].reshape(
+        records.values.shape
+    )
+    return order
+
+
+def _to_pixels(records: Records, name: str) -> None:
+    """Make each value of a step a step of one value, in place."""
+    if records.symbols is not None:
+        raise DataError(f"{name}: holds text; data.pixels reads the numbers of a step one by one.")
+    if records.per_step:
+        raise DataError(f"{name}: has a target at every step, of which data.pixels would make several.")
+    width = records.values.shape[1]
+    records.values = records.values.reshape(-1, 1)
+    records.offsets = records.offsets * width
+    records.features = ["value"]
 
 
 def learn(
@@ -71,6 +116,7 @@ def learn(
     format: str,
     settings: DataSettings,
     *,
+    permutation: Sequence[int] = (),
     vocabulary: Sequence[str] | None = None,
     strict: bool = True,
 ) -> Schema:
@@ -83,6 +129,7 @@ def learn(
         task: "classify" or "regress".
         format: Name of the format they were read from.
         settings: How they were read.
+        permutation: What `arrange` did with them.
         vocabulary: A vocabulary to keep, of a run that is started from.
         strict: Whether to refuse what cannot be learnt: no targets, one class alone, no vocabulary.
 
@@ -90,18 +137,23 @@ def learn(
         DataError: With `strict`, no targets or one class alone; no symbol often enough for a vocabulary.
     """
     classes: list[str] = []
-    if task == "classify" and records.labels is not None:
-        classes = sort_classes({label for i in chosen.tolist() for label in records.labels[i]})
+    labels = labels_of(records)
+    if strict and (labels if task == "classify" else records.numbers) is None:
+        what = "labels" if task == "classify" else "numbers to predict"
+        raise DataError(f"{name}: has no {what}, which training needs.")
+    if strict and settings.per_step not in (None, records.per_step):
+        found = "step" if records.per_step else "sequence"
+        raise DataError(
+            f"{name}: has a target for each {found}, and data.per_step is {str(settings.per_step).lower()}."
+        )
+    if task == "classify" and labels is not None:
+        classes = sort_classes(_met(labels, records, chosen))
         if strict and len(classes) < 2 and not (records.multi_label and classes):
             found = f"only the class {classes[0]!r}" if classes else "no class"
             raise DataError(f"{name}: {found} in the training data; expected at least two.")
-    if strict and not records.multi_label and records.labels is not None:
-        bare = next((i for i in chosen.tolist() if not records.labels[i]), None)
-        if bare is not None:
+        bare = next((i for i in chosen.tolist() if not _asked_at_all(labels, records, i)), None)
+        if strict and bare is not None:
             raise DataError(f"{records.place(bare)}: has no label, which training needs.")
-    if strict and (records.labels if task == "classify" else records.numbers) is None:
-        what = "labels" if task == "classify" else "numbers to predict"
-        raise DataError(f"{name}: has no {what}, which training needs.")
     symbols: list[str] = []
     if records.symbols is not None:
         symbols = list(vocabulary) if vocabulary else _vocabulary(records, name, chosen, settings, strict)
@@ -116,8 +168,31 @@ def learn(
         multi_label=records.multi_label,
         targets=list(records.targets),
         per_step=records.per_step,
+        permutation=list(permutation),
         settings=kept | records.settings,
     )
+
+
+def labels_of(records: Records) -> Sequence[tuple[str, ...]] | StepLabels | None:
+    """The labels of records, a row a sequence or a step; None where they have none."""
+    return records.labels if records.step_labels is None else records.step_labels
+
+
+def _met(labels: Sequence[tuple[str, ...]] | StepLabels, records: Records, chosen: np.ndarray) -> set[str]:
+    """Every label of the chosen sequences."""
+    if isinstance(labels, StepLabels):
+        wanted = np.zeros(len(records), bool)
+        wanted[chosen] = True
+        counts = replace(labels, codes=labels.codes[np.repeat(wanted, np.diff(records.offsets))]).counts()
+        return {label for kind, count in zip(labels.kinds, counts, strict=True) if count for label in kind}
+    return {label for i in chosen.tolist() for label in labels[i]}
+
+
+def _asked_at_all(labels: Sequence[tuple[str, ...]] | StepLabels, records: Records, index: int) -> bool:
+    """Whether a sequence has a label to be learnt; of several at once there may be none."""
+    if isinstance(labels, StepLabels):
+        return bool((labels.codes[records.offsets[index] : records.offsets[index + 1]] >= 0).any())
+    return records.multi_label or bool(labels[index])
 
 
 def settings_of(schema: Schema) -> DataSettings:
@@ -140,9 +215,14 @@ def encode(records: Records, name: str, schema: Schema) -> tuple[Sequences, list
         values = records.values
     else:
         values = _renumbered(records, name, schema)
-    targets = None
-    if schema.task == "classify" and records.labels is not None:
-        targets = _class_targets(records, name, records.labels, schema, warnings)
+    targets = asked = None
+    labels = labels_of(records)
+    if schema.task == "classify" and labels is not None:
+        _check_per_step(records, name, schema)
+        if isinstance(labels, StepLabels):
+            targets, asked = _step_class_targets(records, name, labels, schema, warnings)
+        else:
+            targets = _class_targets(records, name, labels, schema, warnings)
     elif schema.task == "regress" and records.numbers is not None:
         _check_targets(records, name, records.numbers, schema)
         targets = torch.from_numpy(_own(records.numbers))
@@ -151,6 +231,7 @@ def encode(records: Records, name: str, schema: Schema) -> tuple[Sequences, list
         offsets=torch.from_numpy(_own(np.asarray(records.offsets, np.int64))),
         targets=targets,
         per_step=schema.per_step and targets is not None,
+        asked=asked,
         ids=records.ids,
     )
     return sequences, records.warnings + warnings
@@ -241,6 +322,10 @@ def _check_targets(records: Records, name: str, numbers: np.ndarray, schema: Sch
             f"{name}: holds {numbers.shape[1]} numbers to predict ({_listed(records.targets)}), expected "
             f"{len(schema.targets)} ({_listed(schema.targets)})."
         )
+    _check_per_step(records, name, schema)
+
+
+def _check_per_step(records: Records, name: str, schema: Schema) -> None:
     if records.per_step != schema.per_step:
         found, expected = ("step", "sequence") if records.per_step else ("sequence", "step")
         raise DataError(f"{name}: holds targets for each {found}, expected for each {expected}.")
@@ -249,22 +334,58 @@ def _check_targets(records: Records, name: str, numbers: np.ndarray, schema: Sch
 def _class_targets(
     records: Records, name: str, labels: Sequence[tuple[str, ...]], schema: Schema, warnings: list[str]
 ) -> torch.Tensor:
-    position = {label: index for index, label in enumerate(schema.classes)}
-    strange = Counter(label for row in labels for label in row if label not in position)
-    if strange:
-        rows = sum(any(label in strange for label in row) for row in labels)
+    """The labels of each sequence, (N,) class indices or (N, C) bool."""
+    _tell_strange(labels, np.ones(len(labels), np.int64), f"{name}: {{}} of {len(labels)} sequences", schema, warnings)
+    _check_single(labels, records.place, schema)
+    return _targets(labels, schema)
+
+
+def _step_class_targets(
+    records: Records, name: str, labels: StepLabels, schema: Schema, warnings: list[str]
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The labels of each step, (S,) class indices or (S, C) bool, and which of them are asked for."""
+    _tell_strange(labels.kinds, labels.counts(), f"{name}: {{}} of {len(labels.codes)} steps", schema, warnings)
+    _check_single(labels.kinds, lambda kind: _place_of_step(records, int((labels.codes == kind).argmax())), schema)
+    asked = labels.codes >= 0
+    targets = _targets(labels.kinds, schema)[torch.from_numpy(np.where(asked, labels.codes, 0))]
+    return targets, None if asked.all() else torch.from_numpy(asked)
+
+
+def _place_of_step(records: Records, step: int) -> str:
+    sequence = int(np.searchsorted(records.offsets, step, "right")) - 1
+    return f"{records.place(sequence)}: step {step - int(records.offsets[sequence]) + 1}"
+
+
+def _tell_strange(
+    labels: Sequence[tuple[str, ...]], counts: np.ndarray, of: str, schema: Schema, warnings: list[str]
+) -> None:
+    """Warn of labels that the training data do not have; row i stands for `counts[i]` of what `of` names."""
+    known = set(schema.classes)
+    rows = [i for i, row in enumerate(labels) if counts[i] and not known.issuperset(row)]
+    if rows:
+        strange = {label for i in rows for label in labels[i]} - known
         fate = "it is left out" if schema.multi_label else "they count as wrong"
         warnings.append(
-            f"{name}: {rows} of {len(labels)} sequences have a label that training data do not "
+            f"{of.format(int(counts[rows].sum()))} have a label that training data do not "
             f"have ({_listed(sort_classes(strange), quote=True)}); {fate}."
         )
+
+
+def _check_single(labels: Sequence[tuple[str, ...]], place: Callable[[int], str], schema: Schema) -> None:
+    """Hold rows against what one label each allows."""
+    several = next((i for i, row in enumerate(labels) if len(row) > 1), None)
+    if several is not None and not schema.multi_label:
+        raise DataError(f"{place(several)}: has {len(labels[several])} labels, expected one.")
+
+
+def _targets(labels: Sequence[tuple[str, ...]], schema: Schema) -> torch.Tensor:
+    """Class indices, (M,), -1 for a label that is not among the classes; or (M, C) bool, several at once."""
+    position = {label: index for index, label in enumerate(schema.classes)}
     if schema.multi_label:
         targets = torch.zeros(len(labels), len(position), dtype=torch.bool)
         for index, row in enumerate(labels):
             targets[index, [position[label] for label in row if label in position]] = True
         return targets
-    if (several := next((i for i, row in enumerate(labels) if len(row) > 1), None)) is not None:
-        raise DataError(f"{records.place(several)}: has {len(labels[several])} labels, expected one.")
     return torch.tensor([position.get(row[0], -1) if row else -1 for row in labels], dtype=torch.int64)
 
 

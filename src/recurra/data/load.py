@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast, runtime_checkable
 
@@ -96,9 +97,10 @@ def load_parts(
     name = sources["train"].name
     records, format = reading.records(sources["train"], None)
     encode.check(records, name)
+    permutation = encode.arrange(records, name, settings, None)
     encode.cut(records, settings)
-    everything = np.arange(len(records))
-    schema = encode.learn(records, name, everything, task, format, settings, vocabulary=vocabulary)
+    learnt = partial(encode.learn, records, name, permutation=permutation, vocabulary=vocabulary)
+    schema = learnt(np.arange(len(records)), task, format, settings)
     apart = _read_apart(reading, sources, schema, warnings)
 
     split_seed = seed if settings.split_seed is None else settings.split_seed
@@ -111,10 +113,10 @@ def load_parts(
         labels=_strata(records) if settings.stratify and task == "classify" else None,
     )
     if len(drawn.train) < len(records):  # what is not trained on settles nothing
-        schema = encode.learn(records, name, drawn.train, task, format, settings, vocabulary=vocabulary)
+        schema = learnt(drawn.train, task, format, settings)
     whole, said = encode.encode(records, name, schema)
     warnings += [*said, *drawn.warnings]
-    del records
+    del records, learnt
     parts = {
         part: whole.select(indices)
         for part, indices in (("validation", drawn.validation), ("test", drawn.test))
@@ -189,8 +191,9 @@ def load_part(
     settings = encode.settings_of(schema).model_copy(update={"format": format})
     if isinstance(source, str) and source == "-":
         source = sys.stdin.buffer
-    if isinstance(source, str) and source in fetch.sets() and not Path(source).exists():
-        source = _named(source)
+    if isinstance(source, str) and is_known(source):
+        made = settings if schema.format == source else settings.model_copy(update={"options": {}})
+        source = _named(source) or _made(source, schema.task, made).popitem()[1]
     found = _source(source, "the data given")
     if found is None:
         raise DataError(f"no data; give a path, '-' for standard input, or {KINDS}.")
@@ -273,12 +276,13 @@ class Reading:
         if targets and self.targets(records) is None:
             raise DataError(f"{source.name}: has no {self.wanted}, which are needed to measure on it.")
         encode.check(records, source.name)
+        encode.arrange(records, source.name, self.settings, schema)
         encode.cut(records, self.settings)
         return records
 
     def targets(self, records: Records) -> object:
         """What is to be predicted, by task; None where records have none."""
-        return records.labels if self.task == "classify" else records.numbers
+        return encode.labels_of(records) if self.task == "classify" else records.numbers
 
     @property
     def wanted(self) -> str:
@@ -349,7 +353,7 @@ def find_sources(
     elif (path := _named(name)) is not None:
         train = Source(str(path), path)
     else:
-        return _made(name, task) | sources, []
+        return _made(name, task, settings) | sources, []
     if train is None:
         raise DataError("no data: name a file or folder (--data PATH), or a set (--set data.name=digits).")
     if hasattr(train.data, "read"):
@@ -424,11 +428,13 @@ def _named(name: str) -> Path | None:
     raise DataError(f"no data set {name!r} in {' or '.join(looked)}. {help}")
 
 
-def _made(name: str, task: str) -> dict[str, Source]:
-    wanted, make = MADE[name]
-    if task != wanted:
-        raise DataError(f"data.name: {name!r} is made for the task {wanted}, not for {task}.")
-    return {part: Source(f"{name} ({part} part)", records, made=name) for part, records in make().items()}
+def _made(name: str, task: str, settings: DataSettings) -> dict[str, Source]:
+    """The parts of a source that needs no file, in the order of PARTS."""
+    kind = MADE[name]
+    if task != kind.task:
+        raise DataError(f"data.name: {name!r} is made for the task {kind.task}, not for {task}.")
+    parts = kind.model_validate(settings.options).parts()
+    return {part: Source(f"{name} ({part} part)", parts[part], made=name) for part in PARTS if part in parts}
 
 
 def _files(path: Path, format: Format) -> list[Path]:
@@ -452,4 +458,8 @@ def _update(sum: Any, records: Records) -> None:
         if array is not None:
             sum.update(str((array.shape, array.dtype.str)).encode())
             sum.update(np.ascontiguousarray(array).data)
-    sum.update(repr((records.symbols, records.labels and list(records.labels))).encode())
+    labels = records.labels
+    if (steps := records.step_labels) is not None:
+        sum.update(np.ascontiguousarray(steps.codes).data)
+        labels = steps.kinds
+    sum.update(repr((records.symbols, labels and list(labels))).encode())

@@ -11,6 +11,28 @@ from recurra.data.sequences import Schema
 from recurra.data.settings import DataSettings
 
 
+@dataclass(frozen=True)
+class StepLabels:
+    """A label, or several, at each of S steps; what many steps have in common is held once.
+
+    Attributes:
+        kinds: The different labels, or sets of labels, as written.
+        codes: Which of them each step has, (S,) of whole numbers; -1 where nothing is asked for.
+    """
+
+    kinds: Sequence[tuple[str, ...]]
+    codes: np.ndarray
+
+    def __getitem__(self, step: int) -> tuple[str, ...] | None:
+        """The labels of a step; None where nothing is asked for."""
+        code = int(self.codes[step])
+        return None if code < 0 else self.kinds[code]
+
+    def counts(self) -> np.ndarray:
+        """How many steps have each kind, (len(kinds),)."""
+        return np.bincount(self.codes[self.codes >= 0], minlength=len(self.kinds))
+
+
 @dataclass
 class Records:
     """One file's (or folder's) sequences as they stand there, before classes and vocabulary are settled.
@@ -21,8 +43,10 @@ class Records:
         symbols: Text only: provisional index -> symbol, in order of first appearance.
         features: Numbers only: a name for each of the D values.
         labels: classify: the label, or labels, of each sequence as written; None where the file has none.
+        step_labels: classify with a label at every step: those, in place of `labels`.
         numbers: regress: (N, K), or (S, K) with `per_step`; None where the file has none.
         targets: regress: a name for each of the K numbers.
+        per_step: Whether there is a target at every step (`step_labels`, or `numbers` with S rows).
         ids: A name for each sequence where the file gives one.
         place: Where sequence i stands, for messages: "mine.csv, line 7".
         settings: The reading options as resolved (columns, separator, header, …), kept in the schema so that
@@ -36,6 +60,7 @@ class Records:
     symbols: list[str] | None = None
     features: list[str] = field(default_factory=list)
     labels: Sequence[tuple[str, ...]] | None = None
+    step_labels: StepLabels | None = None
     multi_label: bool = False
     numbers: np.ndarray | None = None
     targets: list[str] = field(default_factory=list)

@@ -18,9 +18,10 @@ class Sequences:
         values: Numbers, (S, D) float32 or uint8, or token indices, (S,) int32; S is the sum of all lengths.
         offsets: (N + 1,) int64; sequence i is `values[offsets[i]:offsets[i + 1]]`.
         targets: None where unknown, else by task: a class index each, (N,) int64, -1 for a label that is not among
-            the schema's classes; several labels at once, (N, C) bool; numbers, (N, K) float32, or at every step
-            (S, K) float32.
+            the schema's classes; several labels at once, (N, C) bool; numbers, (N, K) float32. At every step: the same
+            with S rows.
         per_step: Whether `targets` has a row for every step rather than one a sequence.
+        asked: (S,) bool: the steps that have a target; None where all have, or where there is one a sequence.
         ids: A name for each sequence where the data give one.
     """
 
@@ -28,6 +29,7 @@ class Sequences:
     offsets: Tensor
     targets: Tensor | None = None
     per_step: bool = False
+    asked: Tensor | None = None
     ids: Sequence[str] | None = None
 
     def __len__(self) -> int:
@@ -52,8 +54,9 @@ class Sequences:
         targets = self.targets
         if targets is not None:
             targets = targets[steps if self.per_step else chosen]
+        asked = None if self.asked is None else self.asked[steps]
         ids = None if self.ids is None else [self.ids[i] for i in chosen.tolist()]
-        return replace(self, values=self.values[steps], offsets=offsets, targets=targets, ids=ids)
+        return replace(self, values=self.values[steps], offsets=offsets, targets=targets, asked=asked, ids=ids)
 
 
 class Schema(BaseModel):
@@ -72,7 +75,10 @@ class Schema(BaseModel):
     classes: list[str] = Field(default_factory=list)  # classify: index -> label
     multi_label: bool = False
     targets: list[str] = Field(default_factory=list)  # regress: a name for each of the K numbers
-    per_step: bool = False  # regress: a target at every step
+    per_step: bool = False  # a target at every step
+    permutation: list[int] = Field(
+        default_factory=list
+    )  # which step of a sequence is read 1st, 2nd, …; empty: in order
     settings: dict[str, object] = Field(default_factory=dict)  # the reading options as resolved: columns, separator, …
 
 

@@ -1,6 +1,6 @@
 """The `data.*` settings of a recipe: where sequences come from and how they are read."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -11,6 +11,10 @@ class DataSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str | None = Field(default=None, description="a known data set or made source: digits, mnist, imdb, sine")
+    options: dict[str, Any] = Field(
+        default_factory=dict,
+        description="a made source's own options, such as length; the page of problems lists them",
+    )
     path: str | None = Field(default=None, description="file, or folder with parts (train, valid, test)")
     validation: str | None = Field(default=None, description="file with the validation part")
     test: str | None = Field(default=None, description="file with the test part")
@@ -41,6 +45,9 @@ class DataSettings(BaseModel):
     label_separator: str | None = Field(
         default=None, description="what stands between several labels of one sequence, such as ';'"
     )
+    per_step: bool | None = Field(
+        default=None, description="whether there is a target at every step; found from the content when left out"
+    )
     lines: Literal["files", "lines"] | None = Field(
         default=None, description="text folders: a file a sample, or a line a sample"
     )
@@ -56,6 +63,12 @@ class DataSettings(BaseModel):
     )
     keep: Literal["start", "end"] = Field(
         default="start", description="which end of a sequence that is too long is kept"
+    )
+    pixels: bool = Field(default=False, description="numbers: read the values of a step one by one, each as a step")
+    permute: int | None = Field(
+        default=None,
+        ge=0,
+        description="numbers: read the steps of every sequence in one order that this seed draws",
     )
     trim_blank: bool = Field(default=False, description="images: end a sequence at its last row that is not blank")
     encoding: str = Field(default="utf-8", description="how text is encoded")

@@ -30,7 +30,7 @@ from recurra.data.delimited import (
     short,
 )
 from recurra.data.opening import name_of
-from recurra.data.records import Records, register
+from recurra.data.records import Records, StepLabels, register
 from recurra.data.sequences import Schema
 from recurra.data.settings import DataSettings
 from recurra.errors import DataError
@@ -84,16 +84,27 @@ class _Labels:
     def extend(self, cells: Iterable[str]) -> None:
         self.cells.extend(self.pool.setdefault(cell, cell) for cell in cells)
 
-    def settle(self, schema: Schema | None, place: Callable[[int], str], column: str) -> list[tuple[str, ...]] | None:
-        """The labels of each sequence; None where there are none and `schema` says that there need be none."""
+    def settle(
+        self, schema: Schema | None, place: Callable[[int], str], column: str, *, gaps: bool = False, hint: str = ""
+    ) -> list[tuple[str, ...]] | None:
+        """The labels of each row; None where there are none and `schema` says that there need be none.
+
+        Args:
+            schema: Of the training data.
+            place: Where a row stands.
+            column: The labels' column.
+            gaps: Whether a row may have none: nothing is asked for there.
+            hint: What else may help where a row has none and may not.
+        """
         if schema and not any(self.cells):
             return None
-        if "" in self.pool and not self.separator:
+        if "" in self.pool and not self.separator and not gaps:
             where = place(self.cells.index(""))
-            raise DataError(f"{where}, column {column!r}: the label is empty; every sequence needs one.")
+            raise DataError(f"{where}, column {column!r}: the label is empty; every sequence needs one{hint}.")
         if schema is None:
-            text.check_classes(self.pool, len(self.cells), f"{place(0).rpartition(', ')[0]}: column {column!r}")
-        split = {cell: text.split_labels(cell, self.separator) for cell in self.pool}
+            where = f"{place(0).rpartition(', ')[0]}: column {column!r}"
+            text.check_classes([cell for cell in self.pool if cell], len(self.cells), where)
+        split = {cell: text.split_labels(cell, self.separator) if cell else () for cell in self.pool}
         return text.whole_number_labels([split[cell] for cell in self.cells], schema)
 
 
@@ -666,7 +677,7 @@ def _is_long(columns: Columns, settings: DataSettings) -> bool:
     if series is None:
         return False
     time = _time_column(columns, settings, series)
-    if time is not None:
+    if time is not None or settings.per_step:
         return True
     if _plain(columns.names[series]) not in SERIES_NAMES[:8]:
         return False
@@ -680,7 +691,7 @@ def _long_roles(table: Table, task: str, settings: DataSettings) -> _Roles:
     target, features, ignored = _named(table, settings)
     roles = _Roles([])
     roles.id = table.column(settings.id, "id") if settings.id else _series_column(columns, settings)
-    if roles.id is None and task == "classify":
+    if roles.id is None and task == "classify" and not settings.per_step:
         raise DataError(
             f"{table.name}: no column tells which sequence a row belongs to. Columns: {listed(table.names)}. "
             f"Name it: --set data.id=NAME"
@@ -747,6 +758,11 @@ class _Steps:
     def varies(self, values: np.ndarray) -> bool:
         """Whether `values`, (S, K) in the order wanted, change within a sequence."""
         return bool((values != values[self.starts()]).any())
+
+    def mostly_vary(self, values: np.ndarray) -> bool:
+        """Whether `values`, (S,) in the order wanted, change within more than half of the sequences."""
+        changed = np.add.reduceat(values != values[self.starts()], self.offsets[:-1])
+        return 2 * int((changed > 0).sum()) > len(self.names)
 
     def check_constant(
         self, values: np.ndarray, columns: Sequence[str], reason: str, shown: Sequence[str] | None = None
@@ -844,23 +860,55 @@ def _read_long(table: Table, task: str, settings: DataSettings, schema: Schema |
         records.place = lambda index: table.place(steps.line(0))
     if roles.target and task == "classify":
         column = table.names[roles.target[0]]
-        rows = labels.settle(schema, _places(table, steps.lines), column)
+        per_step = schema.per_step if schema else settings.per_step
+        rows = labels.settle(schema, _places(table, steps.lines), column, gaps=bool(per_step), hint=f"; {_OR_SOME}")
         if rows is not None:
-            kinds = {row: kind for kind, row in enumerate(dict.fromkeys(rows))}
-            kind = np.array([kinds[row] for row in rows])[steps.order]
-            shown = [(settings.label_separator or "").join(row) for row in kinds]
-            steps.check_constant(kind[:, None], [column], "classify needs one label a sequence", shown)
-            records.labels = [rows[row] for row in steps.order[steps.offsets[:-1]].tolist()]
+            _set_labels(records, steps, rows, column, per_step, settings.label_separator)
     elif roles.target:
         records.targets = schema.targets if schema else [table.names[i] for i in roles.target]
         matrix = _settled_numbers(table, numbers, roles.target, steps.lines, schema)
         if matrix is not None:
             matrix = matrix[steps.order]
-            records.per_step = schema.per_step if schema else steps.varies(matrix)
+            per_step = schema.per_step if schema else settings.per_step
+            records.per_step = steps.varies(matrix) if per_step is None else per_step
             if not records.per_step:
-                steps.check_constant(matrix, records.targets, "the training data had one number a sequence")
+                reason = "the training data had one number a sequence" if schema else "data.per_step is false"
+                steps.check_constant(matrix, records.targets, reason)
             records.numbers = matrix if records.per_step else matrix[steps.offsets[:-1]]
     return records
+
+
+_OR_SOME = "where each step has its own, or only some have one: --set data.per_step=true"
+
+
+def _set_labels(
+    records: Records,
+    steps: _Steps,
+    rows: list[tuple[str, ...]],
+    column: str,
+    per_step: bool | None,
+    separator: str | None,
+) -> None:
+    """Put the labels of a long table's rows into the records: one a sequence, or one a step.
+
+    Where it is not said which, labels that change within most sequences are those of steps; where they change within
+    a few, these are taken for mistakes.
+    """
+    kinds = {row: kind for kind, row in enumerate(dict.fromkeys(rows))}
+    kind = np.array([kinds[row] for row in rows])[steps.order]
+    if per_step is None and (per_step := steps.mostly_vary(kind)):
+        records.warnings.append(
+            f"{steps.table.name}: {column!r} changes within most sequences, so each step is taken to have a label of "
+            "its own; --set data.per_step=true or false says which."
+        )
+    if not per_step:
+        shown = [(separator or "").join(row) for row in kinds]
+        steps.check_constant(kind[:, None], [column], f"classify needs one label a sequence; {_OR_SOME}", shown)
+        records.labels = [rows[row] for row in steps.order[steps.offsets[:-1]].tolist()]
+        return
+    gap = kinds.get(()) if separator is None else None  # with a separator, an empty cell is a set without labels
+    codes = kind if gap is None else np.where(kind == gap, -1, kind)
+    records.per_step, records.step_labels = True, StepLabels(list(kinds), codes)
 
 
 def _empty(table: Table, line: int, column: int, expected: str) -> DataError:

@@ -4,7 +4,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -273,6 +273,15 @@ class _Tested:
         """Whether both were tested on the same things, in the same order."""
         return self.items.equals(other.items) and np.array_equal(self.targets, other.targets)
 
+    def errors(self) -> np.ndarray:
+        """See `squared_and_absolute`."""
+        return squared_and_absolute(self.targets, self.predictions, self.offsets())
+
+    def right_steps(self) -> np.ndarray:
+        """(N, 2): for each sequence how many of its steps are right, and how many there are."""
+        right = (self.targets == self.predictions).astype(np.float64)
+        return np.add.reduceat(np.stack([right, np.ones(len(right))], 1), self.offsets()[:-1], axis=0)
+
     def offsets(self) -> np.ndarray:
         """Where each sequence begins among the rows, and where the last one ends."""
         index = self.items["index"].to_numpy()
@@ -326,9 +335,11 @@ def difference(first: _Source, other: _Source, seed: int) -> Difference:
         return _over_seeds(first, other)
     mine, theirs = _tested(first.runs[0], first.task), _tested(other.runs[0], other.task)
     value = float(other.values[0] - first.values[0])
-    if first.metric == "accuracy":
-        return _of_accuracy(mine, theirs, value)
-    return _of_errors(mine, theirs, value, first.metric, seed)
+    if first.metric != "accuracy":
+        return _over_sequences(mine, theirs, value, _Tested.errors, REGRESS_STATISTICS[first.metric], seed)
+    if "step" in mine.items.columns and "step" in theirs.items.columns:  # steps of a sequence are not independent
+        return _over_sequences(mine, theirs, value, _Tested.right_steps, _share, seed)
+    return _of_accuracy(mine, theirs, value)
 
 
 def _of_accuracy(first: _Tested, other: _Tested, value: float) -> Difference:
@@ -342,9 +353,16 @@ def _of_accuracy(first: _Tested, other: _Tested, value: float) -> Difference:
     return Difference(value, interval, False, "unpaired, not the same items (Newcombe)")
 
 
-def _of_errors(first: _Tested, other: _Tested, value: float, metric: str, seed: int) -> Difference:
-    statistic = REGRESS_STATISTICS[metric]
-    mine, theirs = (squared_and_absolute(t.targets, t.predictions, t.offsets()) for t in (first, other))
+def _over_sequences(
+    first: _Tested,
+    other: _Tested,
+    value: float,
+    sums: Callable[[_Tested], np.ndarray],
+    statistic: Callable[[np.ndarray], np.ndarray],
+    seed: int,
+) -> Difference:
+    """By drawing whole sequences anew: `statistic` is a function of the sums of `sums` over them."""
+    mine, theirs = sums(first), sums(other)
     paired = first.same_items(other)
     fewest = min(len(mine), len(theirs))
     if fewest < FEWEST:
@@ -357,6 +375,10 @@ def _of_errors(first: _Tested, other: _Tested, value: float, metric: str, seed: 
         else "unpaired, not the same items (bootstrap)"
     )
     return Difference(value, percentile_interval(draws), paired, said)
+
+
+def _share(sums: np.ndarray) -> np.ndarray:
+    return sums[:, 0] / sums[:, 1]
 
 
 def _over_seeds(first: _Source, other: _Source) -> Difference:

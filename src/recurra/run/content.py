@@ -18,7 +18,7 @@ class Part:
         shortest: Steps of the shortest.
         median: Steps of the middle one.
         longest: Steps of the longest.
-        counts: classify: sequences of each class, in the order of the classes.
+        counts: classify: sequences (or steps) of each class, in the order of the classes.
     """
 
     name: str
@@ -92,11 +92,13 @@ class Classified:
         classes: C labels.
         targets: (N,) indices, -1 for an unknown label; or (N, C) bool, several labels at once.
         probabilities: (N, C).
+        steps: Whether the N are steps that have a target, rather than sequences.
     """
 
     classes: Sequence[str]
     targets: np.ndarray
     probabilities: np.ndarray
+    steps: bool = False
 
 
 @dataclass

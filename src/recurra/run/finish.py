@@ -68,7 +68,7 @@ def intervals_of(task: str, test: Predictions) -> dict[str, list[float]]:
     kind = "multilabel" if test.schema.multi_label else task
     return {
         k: [float(low), float(high)]
-        for k, (low, high) in intervals(kind, test.targets, test.outputs, test.offsets).items()
+        for k, (low, high) in intervals(kind, test.targets, test.outputs, test.offsets, test.asked).items()
     }
 
 

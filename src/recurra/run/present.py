@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from recurra.run.recipe import Recipe
 from recurra.run.training import Training
 from recurra.run.words import describe_model
 from recurra.tasks import TASKS, Predictions
-from recurra.tasks.scores import furthest_off, most_wrong
+from recurra.tasks.scores import furthest_off, most_wrong, most_wrong_sequences
 
 EXAMPLES, TRACES, LONGEST_TRACE = 12, 3, 200
 
@@ -63,7 +63,7 @@ def report_content(training: Training, summary: Mapping[str, Any], test: Predict
         updates=Updates(np.array(training.losses), np.array(training.norms), recipe.train.clip_norm or None),
         result=None if test is None else _result(test),
         examples=[] if test is None or parts.test is None else _examples(training, test, parts.test),
-        images=schema.format in ("idx", "digits"),
+        images=schema.format in ("idx", "digits") and not recipe.data.pixels,
         states=_traces(training, shown, "test" if parts.test is not None else "training"),
         snapshots=_snapshots(training),
         model=describe_model(training),
@@ -126,16 +126,18 @@ def _data(training: Training) -> DataSummary:
 def _counts(part: Sequences, classes: int) -> list[int] | None:
     if not classes or part.targets is None:
         return None
-    if part.targets.dtype == torch.bool:
-        return part.targets.sum(0).tolist()
-    return torch.bincount(part.targets[part.targets >= 0], minlength=classes).tolist()
+    targets = part.targets if part.asked is None else part.targets[part.asked]
+    if targets.dtype == torch.bool:
+        return targets.sum(0).tolist()
+    return torch.bincount(targets[targets >= 0], minlength=classes).tolist()
 
 
 def _result(test: Predictions) -> Classified | Regressed | None:
     if test.targets is None:
         return None
     if test.schema.classes:
-        return Classified(test.schema.classes, test.targets, test.outputs)
+        asked = slice(None) if test.asked is None else test.asked
+        return Classified(test.schema.classes, test.targets[asked], test.outputs[asked], test.schema.per_step)
     return Regressed(test.schema.targets, test.targets, test.outputs)
 
 
@@ -143,9 +145,11 @@ def _examples(training: Training, test: Predictions, part: Sequences) -> list[Ex
     """The sequences that the network got most wrong."""
     if test.targets is None:
         return []
-    rows = list(training.task.rows(test, targets=True)) if test.offsets is None else []
+    if test.schema.classes and test.offsets is not None:
+        return _step_examples(training, test, part)
     found = []
     if test.schema.classes:
+        rows = list(training.task.rows(test, targets=True))
         for i in most_wrong(test.targets, test.outputs, EXAMPLES).tolist():
             row, said = rows[i], test.outputs[i]
             known = not test.schema.multi_label and test.targets[i] >= 0
@@ -176,6 +180,26 @@ def _examples(training: Training, test: Predictions, part: Sequences) -> list[Ex
             )
         )
     return found
+
+
+def _step_examples(training: Training, test: Predictions, part: Sequences) -> list[Example]:
+    """The sequences with a label at every step that the network got most wrong, with all that was asked of them."""
+    assert test.targets is not None
+    assert test.offsets is not None
+    wrong = most_wrong_sequences(test.targets, test.outputs, test.offsets, test.asked, EXAMPLES).tolist()
+    said: dict[int, list[tuple[str, str]]] = {i: [] for i in wrong}
+    for row in training.task.rows(test, targets=True):
+        if row["index"] in said:
+            said[cast(int, row["index"])].append((str(row["target"]), str(row["prediction"])))
+    return [
+        Example(
+            name=_name(test, i, "test"),
+            truth=" ".join(true or "–" for true, _ in said[i]),
+            prediction=" ".join(label or "–" for _, label in said[i]),
+            **_drawn(training, part, i),
+        )
+        for i in wrong
+    ]
 
 
 def _drawn(training: Training, part: Sequences, index: int) -> dict[str, Any]:
@@ -220,10 +244,10 @@ def _snapshots(training: Training) -> list[Snapshot]:
     Drawn where there is one number a step, in and out. Where sequences follow one another (the state is carried),
     time goes on from one to the next.
     """
-    kept, found = training.snapshots, []
+    kept, schema, found = training.snapshots, training.parts.schema, []
     for step in sorted({int(key.partition(".")[0]) for key in kept}):
         values = [kept[f"{step}.{what}"].numpy() for what in ("input", "target", "output") if f"{step}.{what}" in kept]
-        if len(values) < 3 or values[0].ndim != 2 or values[0].shape[1] != 1 or not training.parts.schema.per_step:
+        if len(values) < 3 or values[0].ndim != 2 or values[0].shape[1] != 1 or not schema.per_step or schema.classes:
             continue
         given, target, output = (v.reshape(len(values[0]), -1)[:, 0].astype(np.float64) for v in values)
         first = (step - 1) * len(given) if training.recipe.learn.carry_state else 0

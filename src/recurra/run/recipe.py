@@ -13,6 +13,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
+from recurra.data.made import MADE
 from recurra.data.opening import check_exists
 from recurra.data.settings import DataSettings
 from recurra.errors import DataError, RecipeError, unknown
@@ -86,11 +87,34 @@ def parse(
         said = unknown("task", str(task), TASKS) if task is not None else f"is missing; known: {', '.join(TASKS)}"
         raise RecipeError(_placed("task", said, source, given))
     try:
-        return _model(task).model_validate(values)
+        made = _model(task).model_validate(values)
     except ValidationError as error:
         others = {key: other for other in TASKS for key in keys(other) if key not in keys(task)}
         key, said = faults.told(error, values, keys(task), _schemas(task), others)
         raise RecipeError(_placed(key, said, source, given)) from error
+    options = _options(made.data, source, given)
+    return made.model_copy(update={"data": made.data.model_copy(update={"options": options})})
+
+
+def _options(data: DataSettings, source: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The options of the made source that a recipe names, complete, with defaults filled in.
+
+    Raises:
+        RecipeError: One that it does not have, or a value that cannot be.
+    """
+    kind = MADE.get(data.name or "")
+    if kind is None or not kind.model_fields:
+        if data.options:
+            having = ", ".join(name for name, one in MADE.items() if one.model_fields)
+            said = f"data.name is {data.name or 'not set'}; only these sources have options: {having}"
+            raise RecipeError(_placed("data.options", said, source, given))
+        return {}
+    try:
+        return kind.model_validate(data.options).model_dump()
+    except ValidationError as error:
+        fields, schemas = kind.model_fields, kind.model_json_schema()["properties"]
+        key, said = faults.told(error, data.options, fields, schemas, {})
+        raise RecipeError(_placed(f"data.options.{key}", said, source, given)) from error
 
 
 def load(name: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:

@@ -85,6 +85,7 @@ class _Metric:
 
 METRICS = {
     "accuracy": _Metric("accuracy", "share"),
+    "sequence_accuracy": _Metric("accuracy of whole sequences, every step right", "share"),
     "f1": _Metric("F1, mean over classes", "share"),
     "f1_micro": _Metric("F1, over all decisions", "share"),
     "loss": _Metric("loss", "nats"),
@@ -191,6 +192,7 @@ def _report(content: ReportContent) -> dict[str, Any]:
         "training": _training(content),
         "snapshots": _snapshots(content.snapshots),
         "several": isinstance(content.result, Classified) and content.result.targets.ndim == 2,
+        "counted": "steps" if isinstance(content.result, Classified) and content.result.steps else "sequences",
         "class_rows": [],
         "agreement": [],
         "matrix": None,
@@ -262,7 +264,10 @@ def _sentence(content: ReportContent) -> str:
         what = "has exactly the right labels" if several else "gets the right class"
         plural = "have exactly the right labels" if several else "get the right class"
         total = len(result.targets)
-        return f"{right:,} of {total:,} test sequences {plural if right != 1 else what}."
+        counted = "steps of the test sequences" if result.steps else "test sequences"
+        said = f"{right:,} of {total:,} {counted} {plural if right != 1 else what}"
+        whole = content.test.get("sequence_accuracy")
+        return f"{said}." if whole is None else f"{said}; {100 * whole:.2f} % of the sequences are right at every step."
     if isinstance(result, Regressed) and "mae" in content.test:
         spread = float(result.targets.std())
         return (
@@ -532,7 +537,12 @@ def _example_words(content: ReportContent) -> str:
     first = content.examples[0]
     if isinstance(content.result, Classified):
         said = "Test sequences given a wrong class, those first whose true class was thought least likely (p)."
-        if content.result.targets.ndim == 2:
+        if content.result.steps:
+            said = (
+                "Test sequences with a wrong step, those first whose true labels were thought least likely; the labels "
+            )
+            said += "of all steps that have one, in order."
+        elif content.result.targets.ndim == 2:
             said = "Test sequences given wrong labels, those first whose true set was thought least likely."
     else:
         said = "Test sequences whose predictions are furthest off, worst first."

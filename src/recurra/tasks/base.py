@@ -23,12 +23,14 @@ class Predictions:
     """What a model says of some sequences, in their order.
 
     Attributes:
-        outputs: Float64; classify: probabilities (N, C); regress: numbers in the targets' own units, (N, K), or at
-            every step (S, K).
+        outputs: Float64; classify: probabilities (N, C); regress: numbers in the targets' own units, (N, K); at every
+            step the same with S rows.
         targets: What is true, where known: as in `Sequences.targets`.
         offsets: (N + 1,) bounds of the sequences where there is an output at every step, else None.
         ids: The sequences' names where the data give them.
         schema: What the numbers stand for.
+        warnings: What a person should know of the data.
+        asked: (S,) bool: at every step, those that have a target; None where all have.
     """
 
     outputs: np.ndarray
@@ -37,10 +39,11 @@ class Predictions:
     ids: Sequence[str] | None
     schema: Schema
     warnings: list[str] = field(default_factory=list)
+    asked: np.ndarray | None = None
 
     @property
     def labels(self) -> list[str]:
-        """classify: the label said of each sequence (several labels at once joined by ';')."""
+        """classify: the label said of each sequence, or of each step (several labels at once joined by ';')."""
         classes = self.schema.classes
         if self.schema.multi_label:
             return [";".join(c for c, p in zip(classes, row, strict=True) if p >= 0.5) for row in self.outputs]
@@ -53,6 +56,7 @@ class Predictions:
             self,
             outputs=self.outputs[:rows],
             targets=None if self.targets is None else self.targets[:rows],
+            asked=None if self.asked is None else self.asked[:rows],
             offsets=None if self.offsets is None else self.offsets[: count + 1],
             ids=None if self.ids is None else self.ids[:count],
         )
@@ -87,7 +91,7 @@ class Task(ABC):
 
     @abstractmethod
     def loss(self, network: SequenceModel, outputs: Tensor, batch: Batch) -> Tensor:
-        """What is made small: a mean over the batch's sequences (or steps)."""
+        """What is made small: a mean over the batch's sequences, or over its steps that have a target."""
 
     @abstractmethod
     def outputs(self, network: SequenceModel, outputs: Tensor) -> Tensor:
@@ -154,4 +158,5 @@ def predict(
         offsets=data.offsets.numpy() if per_step else None,
         ids=data.ids,
         schema=task.schema,
+        asked=None if data.asked is None else data.asked.numpy(),
     )

@@ -106,7 +106,12 @@ def mean_interval(values: np.ndarray, level: float = 0.95) -> Interval | None:
 
 
 def intervals(
-    kind: str, targets: ArrayLike, outputs: ArrayLike, offsets: ArrayLike | None = None, seed: int = 0
+    kind: str,
+    targets: ArrayLike,
+    outputs: ArrayLike,
+    offsets: ArrayLike | None = None,
+    asked: ArrayLike | None = None,
+    seed: int = 0,
 ) -> dict[str, Interval]:
     """95 % intervals of the scores of one kind of task.
 
@@ -114,9 +119,12 @@ def intervals(
         kind: "classify", "multilabel" or "regress".
         targets: As that kind's scores take them.
         outputs: Probabilities, or predicted numbers.
-        offsets: regress with a row a step: the bounds of the sequences, (N + 1,).
+        offsets: With a row a step: the bounds of the sequences, (N + 1,).
+        asked: With a row a step: which have a target; None where all have.
         seed: Seed of the bootstrap.
     """
+    if offsets is not None and kind != "regress":
+        return step_intervals(targets, outputs, offsets, asked, seed)
     match kind:
         case "classify":
             return classify_intervals(targets, outputs, seed)
@@ -278,6 +286,90 @@ def multilabel_intervals(targets: ArrayLike, probabilities: ArrayLike, seed: int
     return intervals
 
 
+# Classes at every step
+
+
+def step_scores(
+    targets: ArrayLike, probabilities: ArrayLike, offsets: ArrayLike, asked: ArrayLike | None = None
+) -> dict[str, float]:
+    """Scores of a network that names a class, or several, at every step.
+
+    Args:
+        targets: (S,) class indices, -1 for a label that the network does not know; or (S, C) bool, several at once.
+        probabilities: (S, C).
+        offsets: (N + 1,) bounds of the sequences.
+        asked: (S,) bool: the steps that have a target, the only ones that count; None where all have.
+
+    Returns:
+        What `classify_scores` (or `multilabel_scores`) gives over the steps that are asked for, and
+        `sequence_accuracy`: the share of sequences, among those of which anything is asked, with every such step right.
+
+    Raises:
+        RunError: A probability is NaN or infinite.
+    """
+    targets, probabilities, sequence, _ = _asked_steps(targets, probabilities, offsets, asked)
+    scores = (multilabel_scores if targets.ndim == 2 else classify_scores)(targets, probabilities)
+    whole, _ = _whole_sequences(_right(targets, probabilities), sequence)
+    first = {"accuracy": scores.pop("accuracy"), "sequence_accuracy": float(np.mean(whole))}
+    return first | scores
+
+
+def step_intervals(
+    targets: ArrayLike, probabilities: ArrayLike, offsets: ArrayLike, asked: ArrayLike | None = None, seed: int = 0
+) -> dict[str, Interval]:
+    """95 % intervals of `step_scores`: Wilson for sequence_accuracy; for the others bootstrap over whole sequences,
+    since steps of one are not independent."""
+    targets, probabilities, sequence, _ = _asked_steps(targets, probabilities, offsets, asked)
+    right = _right(targets, probabilities)
+    whole, counts = _whole_sequences(right, sequence)
+    found = {"sequence_accuracy": accuracy_interval(int(whole.sum()), len(whole))}
+    if len(whole) < FEWEST:
+        return found
+    gather = csr_array(
+        (np.ones(len(sequence)), (sequence, np.arange(len(sequence)))), shape=(len(whole), len(sequence))
+    )
+    found["accuracy"] = bootstrap_interval(np.stack([gather @ right, counts], 1), _ratio, seed)
+    if targets.ndim == 2:
+        given = probabilities >= 0.5
+        columns = gather @ np.hstack([targets & given, targets.astype(np.float64) + given])
+        found["f1"] = bootstrap_interval(columns, _macro_f1, seed)
+        found["f1_micro"] = bootstrap_interval(columns, _micro_f1, seed)
+        losses = np.stack([gather @ _several_surprise(targets, probabilities), counts], 1)
+        return found | {"loss": bootstrap_interval(losses, _ratio, seed)}
+    columns = csr_array(gather @ _hits_and_marks(targets, probabilities.argmax(1), probabilities.shape[1]))
+    found["f1"] = bootstrap_interval(columns, _macro_f1, seed)
+    known = targets >= 0
+    if known.any():
+        surprise = np.zeros(len(targets))
+        surprise[known] = _surprise(targets[known], probabilities[known])
+        losses = np.stack([gather @ surprise, gather @ known.astype(np.float64)], 1)
+        found["loss"] = bootstrap_interval(losses, _ratio, seed)
+    return found
+
+
+def most_wrong_sequences(
+    targets: ArrayLike, probabilities: ArrayLike, offsets: ArrayLike, asked: ArrayLike | None = None, count: int = 12
+) -> np.ndarray:
+    """Indices of the sequences with a step that is wrong, those first whose true labels were thought least likely.
+
+    Args:
+        targets: See `step_scores`.
+        probabilities: See `step_scores`.
+        offsets: See `step_scores`.
+        asked: See `step_scores`.
+        count: How many at most.
+    """
+    targets, probabilities, sequence, names = _asked_steps(targets, probabilities, offsets, asked)
+    whole, counts = _whole_sequences(_right(targets, probabilities), sequence)
+    if targets.ndim == 2:
+        surprise = _several_surprise(targets, probabilities)
+    else:
+        surprise = np.where(targets >= 0, _surprise(np.maximum(targets, 0), probabilities), 0.0)
+    mean = np.bincount(sequence, surprise) / counts
+    wrong = np.flatnonzero(~whole)
+    return names[wrong[np.argsort(-mean[wrong], kind="stable")[:count]]]
+
+
 # Numbers
 
 
@@ -350,6 +442,38 @@ def furthest_off(
 
 
 # Parts of the above
+
+
+def _asked_steps(
+    targets: ArrayLike, probabilities: ArrayLike, offsets: ArrayLike, asked: ArrayLike | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Targets and probabilities of the steps that count; the sequence of each, counted among those that have any; and
+    which sequences these are."""
+    targets, probabilities = np.asarray(targets), np.asarray(probabilities)
+    sequence = np.repeat(np.arange(len(np.asarray(offsets)) - 1), np.diff(np.asarray(offsets)))
+    if asked is not None:
+        chosen = np.asarray(asked)
+        targets, probabilities, sequence = targets[chosen], probabilities[chosen], sequence[chosen]
+    names, sequence = np.unique(sequence, return_inverse=True)
+    return targets, probabilities, sequence, names
+
+
+def _right(targets: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Which rows are right: the class, or the whole set of them."""
+    if targets.ndim == 2:
+        return np.all((_finite(probabilities, "probabilities") >= 0.5) == targets, axis=1)
+    return _finite(probabilities, "probabilities").argmax(1) == targets
+
+
+def _whole_sequences(right: np.ndarray, sequence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which sequences have every row right, and how many rows each has; `sequence` says which one a row belongs to."""
+    counts = np.bincount(sequence)
+    return np.bincount(sequence, right) == counts, counts
+
+
+def _ratio(sums: np.ndarray) -> np.ndarray:
+    """The first column over the second, (R, 2) -> (R,)."""
+    return sums[:, 0] / np.maximum(sums[:, 1], 1)
 
 
 def _finite(values: ArrayLike, what: str) -> np.ndarray:
