@@ -32,6 +32,11 @@ SETTINGS: dict[str, Any] = {
     "train.epochs": 30,
     "train.evaluate_every": 7,
     "train.average": 0.9,
+    "train.clip_quantile": 0.4,
+    "train.clip_adaptive": 0.5,
+    "train.l1": {"U_n": 1e-4},
+    "train.activation_l2": 0.1,
+    "train.temporal_l2": 0.1,
     "train.checkpoint_seconds": 0.02,
     "train.early_stopping": 1000,
     "data.validation_fraction": 0.1,
@@ -217,6 +222,15 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(tmp_pat
     with pytest.raises(RunError, match=r"the loss became (nan|inf) at update \d+; the last good checkpoint stays"):
         recurra.train("classify", make_data(), out=tmp_path / "run", settings=settings)
     load_file(tmp_path / "run" / "checkpoints" / "last.safetensors")
+
+
+def test_a_gradient_that_is_no_number_stops_the_run_before_the_weights_move(tmp_path: Path) -> None:
+    """States of zero pass an error on through U alone, thirty powers of ten a step: the loss is finite all the while."""
+    x = [np.zeros((9, 2), dtype=np.float32) for _ in range(40)]
+    settings = {"model.cell": "elman", "model.init": {"U": "identity*1e30"}, "train.checkpoint_seconds": 0.0}
+    with pytest.raises(RunError, match=r"the norm of the gradient became (nan|inf) at update 1\. Try .*model\.init"):
+        recurra.train("classify", (x, ["a", "b"] * 20), out=tmp_path / "run", settings=settings)
+    assert not (tmp_path / "run" / "checkpoints" / "last.safetensors").exists()
 
 
 def test_replacing_leaves_the_old_file_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
