@@ -23,6 +23,7 @@ from recurra.errors import DataError, RecipeError, RecurraError, RunError, neare
 from recurra.version import __version__
 
 if TYPE_CHECKING:
+    from recurra.data.made import Made
     from recurra.run.progress import Progress
     from recurra.tasks import Predictions
 
@@ -44,6 +45,8 @@ InputFormat = Annotated[
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what stands there.")]
+
+FORMATS_OF_ROWS = ("csv", "jsonl")
 
 SECONDS_BETWEEN_LINES = 10.0
 WIDTH_OF_A_FILE = 160
@@ -206,8 +209,8 @@ def predict(
     from recurra.run.api import load
     from recurra.run.lines import to_csv, to_lines
 
-    if output_format not in (None, "csv", "jsonl"):
-        raise RunError(f"--output-format: {unknown('format', output_format, ('csv', 'jsonl'))}")
+    if output_format not in (None, *FORMATS_OF_ROWS):
+        raise RunError(f"--output-format: {unknown('format', output_format, FORMATS_OF_ROWS)}")
     if out is not None:
         check_place(out, force)
     loaded = load(run)
@@ -262,14 +265,25 @@ def data(
         str, typer.Argument(metavar="PATH | fetch", help="A file, folder or data set; or the word fetch.")
     ],
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="fetch: the data set to download.")] = None,
-    task: Annotated[str, typer.Option(metavar="TASK", help="Read it for this task.")] = "classify",
+    task: Annotated[
+        str | None, typer.Option(metavar="TASK", help="Read it for this task; for a made source, its own.")
+    ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a data.* key.")] = None,
     input_format: InputFormat = None,
+    lines: Annotated[
+        int | None,
+        typer.Option(metavar="N", parser=_whole, help="Print rows of a made source: whole sequences, N lines at most."),
+    ] = None,
+    output_format: Annotated[
+        str | None,
+        typer.Option("--output-format", metavar="csv|jsonl", help="Print rows so; csv when left out. No end but N."),
+    ] = None,
 ) -> None:
-    """Show how a file is read, or fetch a data set.
+    """Show how a file is read, fetch a data set, or print rows of a made source.
 
     What a file, folder or data set looks like to the reader: counts, lengths, classes, first rows. `data fetch NAME`
-    downloads a data set.
+    downloads a data set. With --lines or --output-format, rows of a source that is drawn from a seed (adding, copy,
+    drifting, ...) are printed for another program to read: without --lines, for ever.
     """
     from recurra.run import recipe
 
@@ -293,8 +307,12 @@ def data(
         return
     if name is not None:
         raise DataError(f"{name!r}: one file or folder at a time")
-    from recurra.data import describe
+    from recurra.data import describe, is_known
+    from recurra.data.made import MADE
 
+    made = MADE.get(source) if is_known(source) else None
+    if task is None:
+        task = made.task if made else "classify"
     if task not in recipe.TASKS:
         raise RecipeError(f"--task: {unknown('task', task, recipe.TASKS)}")
     settings = dict(recipe.assignment(text) for text in set_ or [])
@@ -303,8 +321,34 @@ def data(
             raise RecipeError(f"--set {key}: only keys data.* tell how data are read")
     if input_format is not None:
         settings["data.format"] = input_format
-    made = recipe.load(task, settings)
-    _say(describe(source, made.data, task=made.task).to_text())
+    if made:
+        settings["data.name"] = source
+    read = recipe.load(task, settings)
+    if lines is None and output_format is None:
+        _say(describe(source, read.data, task=read.task).to_text())
+        return
+    if made is None:
+        raise DataError(f"--lines, --output-format: {unknown('made source', source, MADE)}")
+    _print_rows(made(**read.data.options), lines, output_format or "csv")
+
+
+def _print_rows(made: "Made", most: int | None, format: str) -> None:
+    """Print the rows of a made source, as long as the reader of them stays."""
+    from recurra.run.lines import to_csv, to_lines
+
+    if format not in FORMATS_OF_ROWS:
+        raise RunError(f"--output-format: {unknown('format', format, FORMATS_OF_ROWS)}")
+    if most is not None and most < 1:
+        raise DataError(f"--lines: a whole number from 1 is expected, not {most}")
+    printed = 0
+    for rows in made.rows():
+        if most is not None and printed + len(rows) > most:
+            if not printed:
+                raise DataError(f"--lines {most}: the first sequence of {made.name} has {len(rows)} steps, a line each")
+            return
+        text = to_lines(rows) if format == "jsonl" else to_csv(rows, header=not printed)
+        sys.stdout.write(text)
+        printed += len(rows)
 
 
 @app.command()

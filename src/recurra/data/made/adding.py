@@ -5,7 +5,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from recurra.data.made.source import Problem
+from recurra.data.made.source import AS_ROWS, Problem
 from recurra.data.records import Records
 
 
@@ -37,5 +37,6 @@ class Adding(Problem):
             features=["value", "marker"],
             numbers=values[every, first, :1] + values[every, second, :1],
             targets=["sum"],
+            settings=AS_ROWS,
             place=lambda index: f"{name}, sequence {index}",
         )

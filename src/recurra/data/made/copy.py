@@ -5,7 +5,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from recurra.data.made.source import Problem
+from recurra.data.made.source import AS_ROWS, Problem
 from recurra.data.records import Records, StepLabels
 
 
@@ -46,6 +46,6 @@ class Copy(Problem):
             features=[*letters, "blank", "begin"],
             step_labels=StepLabels([(name,) for name in classes], asked.reshape(-1)),
             per_step=True,
-            settings={"per_step": True},
+            settings=AS_ROWS | {"per_step": True},
             place=lambda index: f"{name}, sequence {index}",
         )

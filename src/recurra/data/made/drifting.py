@@ -52,6 +52,7 @@ class Drifting(Problem):
             numbers=values[1:, None],
             targets=["next"],
             per_step=True,
+            settings={"time": "step", "target": "next"},
             place=lambda index: f"{name}, segment {index}",
         )
 

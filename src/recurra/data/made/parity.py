@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from recurra.data.made.source import Problem
+from recurra.data.made.source import AS_ROWS, Problem
 from recurra.data.records import Records, StepLabels
 
 CLASSES = [("even",), ("odd",)]
@@ -42,5 +42,6 @@ class Parity(Problem):
             labels=None if steps else [CLASSES[i] for i in odd[offsets[1:] - 1].tolist()],
             step_labels=StepLabels(CLASSES, odd) if steps else None,
             per_step=steps,
+            settings=AS_ROWS | {"per_step": steps},
             place=lambda index: f"{name}, sequence {index}",
         )

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from recurra.data.made.source import Problem
+from recurra.data.made.source import AS_ROWS, Problem
 from recurra.data.records import Records, StepLabels
 
 SYMBOLS = "BEPSTVX"
@@ -97,6 +97,6 @@ def _records(strings: list[str], name: str) -> Records:
         step_labels=StepLabels([tuple(symbols) for symbols in kinds], np.array([kinds[symbols] for symbols in follow])),
         multi_label=True,
         per_step=True,
-        settings={"per_step": True, "label_separator": ";"},
+        settings=AS_ROWS | {"per_step": True, "label_separator": ";"},
         place=lambda index: f"{name}, string {index} ({strings[index]})",
     )

@@ -14,6 +14,9 @@ from recurra.data.records import Records
 STREAMS = ("train", "validation", "test", "rows")
 """Random streams of a problem, in the order of their numbers: one for each part, and one for rows without end."""
 
+AS_ROWS: dict[str, object] = {"id": "id", "time": "step"}
+"""How the rows of a problem are read again: kept in a run, so that it reads what `recurra data` prints."""
+
 _AT_ONCE = 16
 """Sequences drawn together for rows without end."""
 

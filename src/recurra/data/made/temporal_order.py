@@ -5,7 +5,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from recurra.data.made.source import Problem
+from recurra.data.made.source import AS_ROWS, Problem
 from recurra.data.records import Records
 
 SYMBOLS = ("E", "B", "a", "b", "c", "d", "X", "Y")
@@ -49,5 +49,6 @@ class TemporalOrder(Problem):
             offsets=offsets,
             features=list(SYMBOLS),
             labels=[(CLASSES["XY"[a] + "XY"[b]],) for a, b in orders.tolist()],
+            settings=AS_ROWS,
             place=lambda index: f"{name}, sequence {index}",
         )
