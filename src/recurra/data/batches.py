@@ -42,6 +42,18 @@ class Batch:
         asked = None if self.asked is None else self.asked.to(device)
         return replace(self, x=self.x.to(device, kind), targets=targets, asked=asked)
 
+    def steps(self, first: int, stop: int) -> "Batch":
+        """Some steps of a batch that has a target at every step."""
+        stop = min(stop, len(self.x))
+        targets, asked = (None if v is None else v[first:stop] for v in (self.targets, self.asked))
+        lengths = None if self.lengths is None else (self.lengths - first).clamp(0, stop - first)
+        return replace(self, x=self.x[first:stop], lengths=lengths, targets=targets, asked=asked)
+
+    @property
+    def targets_asked(self) -> int:
+        """Steps that have a target, of a batch that has one at every step."""
+        return int(self.asked.sum()) if self.asked is not None else self.x.shape[0] * self.x.shape[1]
+
 
 def collate(data: Sequences, indices: Tensor) -> Batch:
     """Pad the named sequences to one batch, time first."""

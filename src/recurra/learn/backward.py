@@ -152,6 +152,26 @@ class TruncatedBPTT(Rule):
         before = whole.narrow(along, total - kept, kept).detach(), detached(middle), stays
         return y.narrow(along, total - steps, steps), state, before
 
+    def carried(self) -> dict[str, Tensor]:
+        """See `Rule.carried`."""
+        if self._before is None:
+            return {}
+        x, state, lengths = self._before
+        fields = () if state is None else (state,) if isinstance(state, Tensor) else tuple(state)
+        found = {f"before.{i}": v for i, v in enumerate(fields)} | {"x": x}
+        return found if lengths is None else found | {"lengths": lengths}
+
+    def carry_on(self, layer: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+        """See `Rule.carry_on`."""
+        self._before = None
+        if "x" in tensors:
+            like = next(layer.parameters())
+            fields = []
+            while f"before.{len(fields)}" in tensors:
+                fields.append(tensors[f"before.{len(fields)}"].to(like.device))
+            state = None if not fields else fields[0] if isinstance(layer, (nn.RNN, nn.GRU)) else tuple(fields)
+            self._before = tensors["x"].to(like.device), state, tensors.get("lengths")
+
     # --- a stream ---------------------------------------------------------------------------------------------------
 
     def _begun(self) -> None:

@@ -45,6 +45,7 @@ class Forward(Rule):
             raise ValueError(unknown("stack", str(stack), STACKS))
         self.stack = stack
         self._carried: tuple[Any, ...] | None = None
+        self._pending: _Run | None = None
         self._influences: Any = None
 
     @property
@@ -87,8 +88,10 @@ class Forward(Rule):
             return ByAutodiff(followed.step, names, rows, followed.widths[0], like)
         return Stack(layers, rows, like, across, self._follow)
 
-    def _refuse_gradient_of(self, x: Tensor) -> None:
-        if x.requires_grad and self.stack == "exact":
+    def check(self, layer: nn.Module, learns_below: bool = False) -> None:
+        """See `Rule.check`."""
+        super().check(layer)
+        if learns_below and self.stack == "exact":
             raise ValueError(
                 f"x: it depends on parameters, whose influence on the state {self.name} does not carry; an x without a "
                 "gradient is expected, or stack='by_layer', which has them learn from the present step alone"
@@ -101,8 +104,7 @@ class Forward(Rule):
     ) -> tuple[Tensor, Any]:
         """See `Rule.along`."""
         followed = Followed(layer)
-        self._check(followed)
-        self._refuse_gradient_of(x)
+        self.check(layer, x.requires_grad)
         given = {} if lengths is None else {"lengths": lengths}
         with torch.no_grad():
             y, final = layer(x, state, **given)
@@ -122,20 +124,47 @@ class Forward(Rule):
             within = None if bool(within.all()) else within.to(x.device)
         parameters = list(layer.parameters())
         flat = [v for fields in followed.unpacked(final) for v in fields]
-        how = _Run(followed, carried, begun, within, first, single)
-        y, *flat = _Along.apply(how, x, y, len(flat), *flat, *parameters)  # type: ignore[misc]
+        self._pending = _Run(followed, carried, begun, within, first, single, inward.detach())
+        y, *flat = _Along.apply(self._pending, x, y, len(flat), *flat, *parameters)  # type: ignore[misc]
         fields = len(followed.form.fields)
         states = [tuple(flat[k * fields : (k + 1) * fields]) for k in range(followed.count)]
         return y, followed.packed(states)
 
     def _carried_for(self, followed: Followed, rows: int, like: Tensor, anew: bool) -> Any:
         """The influences of earlier calls, or new ones."""
+        pending, self._pending = self._pending, None
+        if pending is not None and not pending.is_done and not anew:
+            pending.advance()  # no loss was made of it
         key = id(followed.module), rows, like.dtype, like.device
         if self._carried is None or self._carried[0] != key:
             self._carried = key, self._made(followed, rows, like.detach()[0])
         elif anew:
             self._carried[1].forget()
         return self._carried[1]
+
+    def carried(self) -> dict[str, Tensor]:
+        """See `Rule.carried`."""
+        if self._pending is not None and not self._pending.is_done:
+            self._pending.advance()
+        if self._carried is None:
+            return {}
+        return {f"influence.{n}": v for n, v in enumerate(self._carried[1].tensors())} | self._signs()
+
+    def carry_on(self, layer: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+        """See `Rule.carry_on`."""
+        kept = _numbered("influence", tensors)
+        if kept:
+            followed, like = Followed(layer), next(layer.parameters()).detach()
+            x = like.new_empty(1, len(kept[0]), followed.input_sizes[0])
+            self._carried_for(followed, len(kept[0]), x, anew=True).restore(kept)
+        self._draw_on(tensors)
+
+    def _signs(self) -> dict[str, Tensor]:
+        """The state of what is drawn at random."""
+        return {}
+
+    def _draw_on(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what `_signs` gave."""
 
     # --- a stream ---------------------------------------------------------------------------------------------------
 
@@ -148,8 +177,8 @@ class Forward(Rule):
         self._x: Tensor | None = None
 
     def _stepped(self, x: Tensor, reset: Tensor | None, taken: Tensor | None) -> Tensor:
-        self._refuse_gradient_of(x)
         followed = self._begun_with()
+        self.check(followed.module, x.requires_grad)
         self._x = x if x.requires_grad else None
         with torch.no_grad():
             if reset is not None:
@@ -191,15 +220,13 @@ class Forward(Rule):
     def tensors(self) -> dict[str, Tensor]:
         """See `Rule.tensors`."""
         found = super().tensors()
-        return found | {f"influence.{n}": v for n, v in enumerate(self._influences.tensors())}
+        return found | {f"influence.{n}": v for n, v in enumerate(self._influences.tensors())} | self._signs()
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """See `Rule.restore`."""
         super().restore(tensors)
-        kept = []
-        while f"influence.{len(kept)}" in tensors:
-            kept.append(tensors[f"influence.{len(kept)}"])
-        self._influences.restore(kept)
+        self._influences.restore(_numbered("influence", tensors))
+        self._draw_on(tensors)
 
 
 class RTRL(Forward):
@@ -291,27 +318,42 @@ class UORO(Forward):
     def _follow(self, layer: Layer, rows: int, like: Tensor) -> Any:
         return RankOne(layer, rows, like, self._generator)
 
-    def tensors(self) -> dict[str, Tensor]:
-        """See `Rule.tensors`."""
-        return super().tensors() | {"signs": self._generator.get_state()}
+    def _signs(self) -> dict[str, Tensor]:
+        return {"signs": self._generator.get_state()}
 
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """See `Rule.restore`."""
-        super().restore(tensors)
-        self._generator.set_state(tensors["signs"].cpu())
+    def _draw_on(self, tensors: Mapping[str, Tensor]) -> None:
+        if "signs" in tensors:
+            self._generator.set_state(tensors["signs"].cpu())
 
     def __repr__(self) -> str:
         return f"UORO(seed={self.seed})"
 
 
 class _Run:
-    """A run over sequences whose gradient is to be found forward in time."""
+    """A run over sequences whose gradient is found by taking its steps again, forward in time.
+
+    Args:
+        followed: The layer.
+        influences: Those of its parameters, as they are before the run.
+        begun: The state before the run.
+        within: (T, B), True where a step is taken; None for all.
+        first: Whether rows come first in what the layer takes.
+        single: Whether it takes one sequence without an axis for rows.
+        x: (T, B, I).
+    """
 
     def __init__(
-        self, followed: Followed, influences: Any, begun: list[State], within: Tensor | None, first: bool, single: bool
+        self,
+        followed: Followed,
+        influences: Any,
+        begun: list[State],
+        within: Tensor | None,
+        first: bool,
+        single: bool,
+        x: Tensor,
     ) -> None:
         self.followed, self.influences, self.begun, self.within = followed, influences, begun, within
-        self.first, self.single = first, single
+        self.first, self.single, self.x, self.is_done = first, single, x, False
 
     def inward(self, v: Tensor) -> Tensor:
         """From the layout of a call to (T, B, …)."""
@@ -321,42 +363,56 @@ class _Run:
         """The reverse."""
         return v.squeeze(1) if self.single else v.transpose(0, 1) if self.first else v
 
-
-class _Along(torch.autograd.Function):
-    """What a layer put out, with a gradient that is found by running its steps again, forward in time."""
-
-    @staticmethod
-    def forward(ctx: Any, how: _Run, x: Tensor, y: Tensor, count: int, *tensors: Tensor) -> Any:
-        ctx.how, ctx.count, ctx.x = how, count, x.detach()
-        ctx.of_x = ctx.needs_input_grad[1]
-        return y, *tensors[:count]
-
-    @staticmethod
     @torch.no_grad()
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
-        how: _Run = ctx.how
-        followed, influences, states = how.followed, how.influences, how.begun
-        x, given = how.inward(ctx.x), how.inward(gradients[0])
+    def advance(self, given: Sequence[Tensor] | None = None, below: Tensor | None = None) -> list[dict[str, Tensor]]:
+        """Take the steps, and carry the influences along.
+
+        Args:
+            given: The gradients of a loss by the output and by the final states; None where there is no loss.
+            below: (T, B, I), in which the gradient by x through each step alone is written.
+
+        Returns:
+            The gradients, by layer and parameter.
+        """
+        if self.is_done:
+            raise RuntimeError("the gradient of these steps was found before, and they cannot be taken twice")
+        self.is_done = True
+        followed, influences, states = self.followed, self.influences, self.begun
         weights = [{n: w.detach() for n, w in followed.weights(k).items()} for k in range(followed.count)]
         fields = len(followed.form.fields)
-        below = torch.zeros_like(x) if ctx.of_x else None
+        along = None if given is None else self.inward(given[0])
         zeros = [torch.zeros_like(v) for v in states[-1][1:]]
-        for t in range(len(x)):
-            taken = None if how.within is None else how.within[t]
-            states = influences.advance(weights, x[t], states, taken)
-            delta = given[t]
-            if taken is not None:
-                delta = torch.where(taken.unsqueeze(-1), delta, 0)
+        for t, x in enumerate(self.x):
+            taken = None if self.within is None else self.within[t]
+            states = influences.advance(weights, x, states, taken)
+            if along is None:
+                continue
+            delta = along[t] if taken is None else torch.where(taken.unsqueeze(-1), along[t], 0)
             through = influences.collect(torch.cat([delta, *zeros], -1))
             if below is not None:
                 below[t] = through
         for k in range(followed.count):  # what is made of the final states
-            last = gradients[1 + k * fields : 1 + (k + 1) * fields]
-            if len(x) and any(bool(v.any()) for v in last):
-                influences.collect(torch.cat([v.unsqueeze(0) if how.single else v for v in last], -1), k)
-        found = _named(followed, influences.take(weights))
-        own = [found.get(name) for name, _ in followed.module.named_parameters()]
-        return None, None if below is None else how.outward(below), None, None, *[None] * ctx.count, *own
+            last = () if given is None else given[1 + k * fields : 1 + (k + 1) * fields]
+            if len(self.x) and any(bool(v.any()) for v in last):
+                influences.collect(torch.cat([v.unsqueeze(0) if self.single else v for v in last], -1), k)
+        return influences.take(weights)
+
+
+class _Along(torch.autograd.Function):
+    """What a layer put out, with a gradient that is found forward in time."""
+
+    @staticmethod
+    def forward(ctx: Any, run: _Run, x: Tensor, y: Tensor, count: int, *tensors: Tensor) -> Any:
+        ctx.run, ctx.count = run, count
+        return y, *tensors[:count]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        run: _Run = ctx.run
+        below = torch.zeros_like(run.x) if ctx.needs_input_grad[1] else None
+        found = _named(run.followed, run.advance(gradients, below))
+        own = [found.get(name) for name, _ in run.followed.module.named_parameters()]
+        return None, None if below is None else run.outward(below), None, None, *[None] * ctx.count, *own
 
 
 def _named(followed: Followed, found: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -367,3 +423,10 @@ def _named(followed: Followed, found: Sequence[Mapping[str, Tensor]]) -> dict[st
         for own, name in followed.names(k).items()
         if own in by_cell
     }
+
+
+def _numbered(prefix: str, tensors: Mapping[str, Tensor]) -> list[Tensor]:
+    found = []
+    while f"{prefix}.{len(found)}" in tensors:
+        found.append(tensors[f"{prefix}.{len(found)}"])
+    return found

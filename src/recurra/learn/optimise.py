@@ -41,6 +41,12 @@ class TrainSettings(BaseModel):
     temporal_l2: float = Field(
         default=0.0, ge=0, description="weight of the mean of (h_t - h_(t-1))², likewise: a state that changes slowly"
     )
+    error_norm: float = Field(
+        default=0.0,
+        ge=0,
+        description="weight of the mean of (‖δ_k ∂s_k/∂s_(k-1)‖ / ‖δ_k‖ - 1)², added to the loss: errors δ that neither "
+        "vanish nor explode on their way back; several times as much work",
+    )
     schedule: Literal["constant", "warmup", "cosine", "one_cycle"] = Field(
         default="one_cycle",
         description="constant; warmup: rises, then constant; cosine: rises, then falls; one_cycle: low, high, lower",

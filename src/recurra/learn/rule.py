@@ -56,6 +56,17 @@ class Rule(ABC):
             ValueError: The rule cannot take this layer; which part of it, and why.
         """
 
+    def carried(self) -> dict[str, Tensor]:
+        """What `along` keeps for sequences that go on in its next call, for a checkpoint."""
+        return {}
+
+    def carry_on(self, layer: nn.Module, tensors: Mapping[str, Tensor]) -> None:  # noqa: B027 most keep nothing
+        """Go on from what `carried` gave.
+
+        Raises:
+            KeyError: Something is missing.
+        """
+
     # --- a stream ---------------------------------------------------------------------------------------------------
 
     def begin(self, layer: nn.Module, rows: int | None = None) -> Self:
@@ -153,12 +164,21 @@ class Rule(ABC):
 
     # --- what rules say ---------------------------------------------------------------------------------------------
 
-    def _check(self, followed: Followed) -> None:  # noqa: B027 a rule may take every layer
+    def check(self, layer: nn.Module, learns_below: bool = False) -> None:
         """Refuse what the rule cannot take.
 
+        Args:
+            layer: A `Recurrent`, a drop-in, or PyTorch's own.
+            learns_below: Whether x is made with parameters, such as an embedding.
+
         Raises:
-            ValueError: Which part of the layer, and why.
+            TypeError: It is no such layer.
+            ValueError: Which part of it the rule cannot take, and why.
         """
+        self._check(Followed(layer))
+
+    def _check(self, followed: Followed) -> None:  # noqa: B027 a rule may take every layer
+        """`check`, of the layer itself."""
 
     @abstractmethod
     def _begun(self) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, create_model, model_validator
 from pydantic.fields import FieldInfo
 
 from recurra.data.made import MADE
@@ -61,6 +61,12 @@ class Recipe(BaseModel):
     train: SerializeAsAny[TrainSettings]
     learn: LearnSettings = Field(default_factory=lambda: LearnSettings())
     report: ReportSettings = Field(default_factory=lambda: ReportSettings())
+
+    @model_validator(mode="after")
+    def _one_direction_for_rules_that_go_forward(self) -> "Recipe":
+        if self.learn.rule != "bptt" and self.model.bidirectional is None:
+            self.model.bidirectional = False
+        return self
 
     def to_toml(self) -> str:
         """The recipe as TOML, complete, with what was not given filled in. (TOML has no null: None is left out.)"""

@@ -5,22 +5,24 @@ again ends with the weights of the unbroken run, bit for bit.
 """
 
 import math
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
 from recurra.data import Parts, Sequences
 from recurra.data.batches import Batch, collate, epoch_plan
 from recurra.engine.threads import suited
 from recurra.errors import RecipeError, RunError, unknown
 from recurra.files import write_text
-from recurra.learn import RULES, TrainSettings
+from recurra.learn import Rule, TrainSettings
+from recurra.learn.backward import detached
 from recurra.learn.optimise import clip, learning_rate, make_optimizer
 from recurra.learn.regularise import activation_penalty, add_decay, factors
 from recurra.run import checkpoint
@@ -29,6 +31,10 @@ from recurra.run.lines import to_lines
 from recurra.run.recipe import Recipe
 from recurra.tasks import TASKS, Predictions, Task, predict
 from recurra.tasks.model import SequenceModel
+
+Parameters = dict[str, nn.Parameter]
+Update = tuple[float, float, Batch, Tensor]
+"""Of one update, or of those of one batch: the loss, the norm of the gradient, the last batch and its outputs."""
 
 
 class Listener(Protocol):
@@ -117,7 +123,8 @@ class Training:
             raise RecipeError(
                 "learn.carry_state: the backward direction comes from the future: model.bidirectional is false"
             )
-        self.rule = RULES[recipe.learn.rule](recipe.learn)
+        self.rule = self._rule()
+        self.state: tuple[Tensor, ...] | None = None  # that sequences begin with which go on where the last one ended
         self.progress = Progress()
         self.losses: list[float] = []
         self.norms: list[float] = []
@@ -126,6 +133,34 @@ class Training:
         self.mean_weights: dict[str, Tensor] = {}
         self.total = total_updates(self.settings, len(parts.train))
         self._saved_at = time.monotonic()
+
+    def _rule(self) -> Rule:
+        """The learning rule.
+
+        Raises:
+            RecipeError: It cannot take this network or these data; which part of it, and why.
+        """
+        learn, schema = self.recipe.learn, self.parts.schema
+        rule = learn.make(self.recipe.seed)
+        try:
+            rule.check(self.network.recurrent, learns_below=self.network.embedding is not None)
+        except ValueError as error:
+            said = re.sub(r"(\w+)=(\S+)", r"model.\1 = \2", str(error).removeprefix("layer: "))
+            said = said.replace("x: it", "the embedding of tokens").replace("model.stack", "learn.stack")
+            raise RecipeError(f"learn.rule: {said}") from error
+        if learn.k1 and learn.rule != "tbptt" and not schema.per_step:
+            raise RecipeError(
+                "learn.k1: there is one target a sequence here, so there is nothing to learn from within it; "
+                "k1 is to be left out"
+            )
+        if self._window and self.settings.accumulate > 1:
+            raise RecipeError("train.accumulate: learn.k1 makes several updates of one batch; accumulate is to be 1")
+        return rule
+
+    @property
+    def _window(self) -> int | None:
+        """Steps from one update to the next; None where a batch makes one update."""
+        return self.recipe.learn.window if self.parts.schema.per_step else None
 
     def run(self) -> None:
         """Train from the last checkpoint, or from the start, to the end; then hold the weights that are to be kept.
@@ -160,7 +195,7 @@ class Training:
                         break
                 else:
                     progress.epoch, progress.position = progress.epoch + 1, 0
-                    self.rule.state = None  # what is carried goes from the first sequence to the last
+                    self.state = None  # what is carried goes from the first sequence to the last
         finally:
             self.listener.end()
         self.network.load_state_dict(self._kept())
@@ -184,30 +219,11 @@ class Training:
         parameters = {name: p for name, p in self.network.named_parameters() if p.requires_grad}
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(progress.step, self.total, settings)
-        self.wrapped.zero_grad(set_to_none=True)
-        sequences, total = sum(len(b) for b in batches), 0.0
-        last: tuple[Batch, Tensor] | None = None
-        for indices in batches:
-            batch = collate(self.parts.train, indices).to(self.fabric.device, self._dtype())
-            share = len(batch) / sequences
-            loss, outputs = self.rule.gradients(
-                self.model,
-                batch,
-                self._loss,
-                lambda value, share=share: self.fabric.backward(value if share == 1 else value * share),
-            )
-            total += float(loss) * share
-            last = batch, outputs
-        if not math.isfinite(total):
-            bound = f"{settings.clip_norm:g}" if settings.clip_norm else "none"
-            raise self._diverged(f"the loss became {total}", f" or train.clip_norm (now {bound})")
-        self.network.hidden = None
-        add_decay(parameters, self.l1, self.l2)
-        self.norms.append(clip(parameters, settings, self.norms))
-        if not math.isfinite(self.norms[-1]):
-            hint = ", a smaller U at the start (model.init), shorter sequences or another model.cell"
-            raise self._diverged(f"the norm of the gradient became {self.norms[-1]}", hint)
-        self.wrapped.step()
+        sequences = sum(len(b) for b in batches)
+        given = (collate(self.parts.train, indices).to(self.fabric.device, self._dtype()) for indices in batches)
+        update = self._in_windows if self._window else self._at_once
+        total, norm, last, outputs = update(given, sequences, parameters)
+        self.norms.append(norm)
         self.losses.append(total)
         progress.step += 1
         progress.position += 1
@@ -215,9 +231,74 @@ class Training:
         if settings.average:
             self._average()
         progress.seconds += time.perf_counter() - started
-        if progress.step in self.recipe.report.snapshots and last is not None:
-            self._take_snapshot(*last)
+        if progress.step in self.recipe.report.snapshots:
+            self._take_snapshot(last, outputs)
         self.listener.update(progress.step, total)
+
+    def _gradients(self, batch: Batch, state: Any, share: float = 1.0) -> tuple[float, Tensor, Any]:
+        """Add the gradient of a batch's loss, or of so much of it, to the parameters; the loss, the outputs and the
+        final state."""
+        outputs, final = self.model(batch.x, batch.lengths, state, self.rule)
+        loss = self._loss(outputs, batch)
+        self.fabric.backward(loss if share == 1 else loss * share)
+        self.network.hidden = None
+        return float(loss.detach()), outputs.detach(), final
+
+    def _at_once(self, batches: Iterable[Batch], sequences: int, parameters: Parameters) -> Update:
+        """Make one update of some batches, of so many sequences together."""
+        self.wrapped.zero_grad(set_to_none=True)
+        total, last = 0.0, None
+        for batch in batches:
+            share = len(batch) / sequences
+            loss, outputs, final = self._gradients(batch, self.state, share)
+            total, last = total + loss * share, (batch, outputs)
+            self._carry_on(final)
+        assert last is not None
+        return total, self._move(parameters, total), *last
+
+    def _in_windows(self, batches: Iterable[Batch], sequences: int, parameters: Parameters) -> Update:
+        """Make an update after every so many steps of a batch, the state carried on."""
+        (batch,) = batches
+        window = self._window
+        assert window is not None
+        total, norm, count, state, every = 0.0, 0.0, 0, self.state, []
+        for first in range(0, len(batch.x), window):
+            piece = batch.steps(first, first + window)
+            asked = piece.targets_asked
+            if asked:
+                self.wrapped.zero_grad(set_to_none=True)
+                loss, outputs, state = self._gradients(piece, state)
+                norm += asked * self._move(parameters, loss)
+                total += asked * loss
+                count += asked
+            else:
+                outputs, state = self.model(piece.x, piece.lengths, state, self.rule)
+            every.append(outputs.detach())
+            state = detached(state)
+        self._carry_on(state)
+        return total / max(1, count), norm / max(1, count), batch, torch.cat(every)
+
+    def _carry_on(self, final: Any) -> None:
+        if self.recipe.learn.carry_state:
+            self.state = tuple(field.detach() for field in final)
+
+    def _move(self, parameters: Parameters, loss: float) -> float:
+        """Move the parameters by their gradients; returns the norm that these had.
+
+        Raises:
+            RunError: A number is none.
+        """
+        settings = self.settings
+        if not math.isfinite(loss):
+            bound = f"{settings.clip_norm:g}" if settings.clip_norm else "none"
+            raise self._diverged(f"the loss became {loss}", f" or train.clip_norm (now {bound})")
+        add_decay(parameters, self.l1, self.l2)
+        norm = clip(parameters, settings, self.norms)
+        if not math.isfinite(norm):
+            hint = ", a smaller U at the start (model.init), shorter sequences or another model.cell"
+            raise self._diverged(f"the norm of the gradient became {norm}", hint)
+        self.wrapped.step()
+        return norm
 
     def _diverged(self, what: str, hint: str) -> RunError:
         """The error for a number that is none, which no update may be made of."""
@@ -348,8 +429,9 @@ class Training:
         }
         if self.fabric.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.fabric.device)
-        if self.rule.state is not None:
-            tensors |= {f"rule.{i}": field for i, field in enumerate(self.rule.state)}
+        if self.state is not None:
+            tensors |= {f"state.{i}": field for i, field in enumerate(self.state)}
+            tensors |= checkpoint.with_prefix("rule", self.rule.carried())
         checkpoint.write(self.folder.checkpoint, tensors, {"progress": asdict(self.progress)})
         self._saved_at = time.monotonic()
 
@@ -373,9 +455,10 @@ class Training:
         checkpoint.restore_optimizer(self.optimizer, checkpoint.under_prefix("optimizer", tensors))
         self.snapshots = checkpoint.under_prefix("snapshot", tensors)
         self.losses, self.norms = tensors["losses"].tolist(), tensors["norms"].tolist()
-        rule = checkpoint.under_prefix("rule", tensors)
-        if rule:
-            self.rule.state = tuple(rule[str(i)].to(self.fabric.device) for i in range(len(rule)))
+        state = checkpoint.under_prefix("state", tensors)
+        if state:
+            self.state = tuple(state[str(i)].to(self.fabric.device) for i in range(len(state)))
+            self.rule.carry_on(self.network.recurrent, checkpoint.under_prefix("rule", tensors))
         torch.set_rng_state(tensors["random.cpu"])
         if "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"], self.fabric.device)

@@ -1,5 +1,6 @@
 """The network behind the tasks: input, recurrent layers, pooling, head; and the `model.*` settings that describe it."""
 
+import functools
 import traceback
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -14,6 +15,7 @@ from recurra.cells.form import Cell
 from recurra.data.sequences import PADDING, Schema, Sequences
 from recurra.errors import CellError, RecipeError
 from recurra.learn.regularise import Hidden
+from recurra.learn.rule import Rule
 from recurra.nn import Recurrent
 from recurra.nn.initialise import checked
 
@@ -165,18 +167,22 @@ class SequenceModel(nn.Module):
             x = x.masked_fill(dropped, 1)
         return self.embedding_dropout(self.embedding(x))
 
-    def forward(self, x: Tensor, lengths: Tensor | None = None, state: Any = None) -> tuple[Tensor, Any]:
+    def forward(
+        self, x: Tensor, lengths: Tensor | None = None, state: Any = None, rule: Rule | None = None
+    ) -> tuple[Tensor, Any]:
         """Outputs and final state.
 
         Args:
             x: Numbers (T, B, D), or token indices (T, B).
             lengths: (B,) or None where all have T steps.
             state: The recurrent layers' state to begin with.
+            rule: What finds the gradient of the recurrent layers; automatic differentiation where None.
 
         Returns:
             (B, outputs), or (T, B, outputs) per step; the recurrent layers' final state.
         """
-        output, final = self.recurrent(self.inputs(x), state, lengths=lengths)
+        run = self.recurrent if rule is None else functools.partial(rule.along, self.recurrent)
+        output, final = run(self.inputs(x), state, lengths=lengths)
         dropout, *layers = self.head
         seen = dropout(self._pooled(output, final, lengths))
         if self.keep_hidden:
