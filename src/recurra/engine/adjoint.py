@@ -23,12 +23,15 @@ class Adjoint:
         of_old: δ of the old state, by field, for each of its parts; None where the step does not depend on it.
         of_fixed: δ of values that are the same for every row, to be added up over rows and steps.
         of_product: δ of each product with U or a matrix, by the product's number.
+        of_new: δ of the new state, by field, for each of its parts: what is given, and what comes from the fields that
+            are made of it. It need not be computed.
     """
 
     of_x: dict[str, int]
     of_old: dict[str, tuple[int | None, ...]]
     of_fixed: dict[int, int]
     of_product: dict[int, int]
+    of_new: dict[str, tuple[int, ...]]
 
     def outputs(self) -> list[int]:
         """Every value that has to be computed."""
@@ -36,8 +39,13 @@ class Adjoint:
         return [*self.of_x.values(), *old, *self.of_fixed.values(), *self.of_product.values()]
 
 
-def derive(step: Step) -> Adjoint:
-    """The derivative of a step: its values are added to the step's graph."""
+def derive(step: Step, to_parameters: bool = False) -> Adjoint:
+    """The derivative of a step: its values are added to the step's graph.
+
+    Args:
+        step: The step.
+        to_parameters: Go on through values that are the same for every row, down to the parameters they are made of.
+    """
     graph, delta = step.graph, {}
     for name, parts in step.new.items():
         for k, i in enumerate(parts):
@@ -47,7 +55,7 @@ def derive(step: Step) -> Adjoint:
     of_product = {}
     for i in reversed(order):
         value = graph[i]
-        if i not in delta or value.fixed or not value.args:
+        if i not in delta or (value.fixed and not to_parameters) or not value.args:
             continue
         if value.op in PRODUCTS:
             of_product[i] = delta[i]
@@ -65,6 +73,7 @@ def derive(step: Step) -> Adjoint:
         of_old={name: tuple(found.get(i) for i in parts) for name, parts in step.old.items()},
         of_fixed={i: d for i, d in found.items() if graph[i].fixed and graph[i].op != "constant"},
         of_product={i: d for i, d in of_product.items() if i not in zero},
+        of_new={name: tuple(delta[i] for i in parts) for name, parts in step.new.items()},
     )
 
 

@@ -295,10 +295,12 @@ class Influence:
         return by_parameter(self.layer, self.sums, weights)
 
 
-def by_parameter(layer: Layer, sums: Sequence[Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def by_parameter(
+    layer: Layer, sums: Sequence[Tensor], weights: Mapping[str, Tensor], sites: Sequence[Site] | None = None
+) -> dict[str, Tensor]:
     """The gradient of each parameter from those of its sites, (units, columns) each, which are zero from now on."""
     found: dict[str, Tensor] = {}
-    for site, total in zip(layer.sites, sums, strict=True):
+    for site, total in zip(sites or layer.sites, sums, strict=True):
         first = 0
         for piece in site.pieces:
             given = total[:, first : first + piece.columns]

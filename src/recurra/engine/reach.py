@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from recurra.cells.form import Cell, Use
+from recurra.cells.form import Biases, Cell, Use
 from recurra.engine import eager
 from recurra.engine.interpret import compute
 from recurra.engine.program import Value
@@ -91,7 +91,7 @@ class Layer:
         input_size: The width of x.
         steps: Steps within which what a parameter reaches is followed; None for all.
         explicit: Follow what passes from one step to the next through products and sums over a row too.
-        has_bias: Whether the layer has the biases that its cell declares.
+        biases: Those that the layer has, where not as its cell declares.
         learnt: The state fields whose first value is a parameter, `initial_h`.
     """
 
@@ -104,11 +104,11 @@ class Layer:
         input_size: int,
         steps: int | None = None,
         explicit: bool = True,
-        has_bias: bool = True,
+        biases: Biases | None = None,
         learnt: Sequence[str] = (),
     ) -> None:
         self.cell, self.use, self.hidden_size, self.input_size = cell, use, hidden_size, input_size
-        self.has_bias = has_bias
+        self.biases = cell.biases if biases is None else biases
         self.tangents = Tangents(step, cell.recurrent == "diagonal")
         self.graph = step.graph
         self.widths = self.tangents.widths
@@ -135,7 +135,7 @@ class Layer:
         for k, source in enumerate(self.tangents.sources):
             blocks = {p: b for (p, place), b in E.items() if place == k}
             key = self.graph[source.value].width, tuple(sorted(blocks.items()))
-            pieces = self._pieces(source.value)
+            pieces = self.pieces(source.value)
             if blocks and pieces:
                 alike.setdefault(key, []).extend(pieces)
         return [
@@ -156,16 +156,16 @@ class Layer:
                 part += 1
         return found
 
-    def _pieces(self, i: int) -> list[Piece]:
+    def pieces(self, i: int) -> list[Piece]:
         """The parameters that enter at a value of the program."""
         value, cell, H = self.graph[i], self.cell, self.hidden_size
         gates, every = cell.gates, (*cell.gates, *cell.inputs)
         if value.op == "x":
             first = every.index(value.name) * H
             found = [Piece(i, "x", "weight_ih", first, self.input_size)]
-            if self.has_bias and cell.biases not in (0, "apart"):
-                found.append(Piece(i, "one", "bias_ih" if cell.biases == 2 else "bias", first, 1))
-            if self.has_bias and cell.biases == 2 and value.name in gates and value.name not in self.use.parts:
+            if self.biases not in (0, "apart"):
+                found.append(Piece(i, "one", "bias_ih" if self.biases == 2 else "bias", first, 1))
+            if self.biases == 2 and value.name in gates and value.name not in self.use.parts:
                 found.append(Piece(i, "one", "bias_hh", first, 1))
             return found
         if value.op == "U":
@@ -180,9 +180,9 @@ class Layer:
             columns = sum(self.graph[a].width for a in value.args)
             return [Piece(i, "M", value.name, value.part * value.width, columns)]
         if value.op == "bias":
-            if not self.has_bias:
+            if not self.biases:
                 return []
-            name = "bias" if cell.biases == "apart" else "bias_hh"
+            name = "bias" if self.biases == "apart" else "bias_hh"
             return [Piece(i, "one", name, every.index(value.name) * H, 1)]
         return [Piece(i, "one", value.name, value.part * value.width, 1)]
 
@@ -300,10 +300,16 @@ class Layer:
             x: (B, I).
             state: The old state's fields, each (B, width).
         """
+        given = self.begins(weights, x, state)
+        found = compute(self.graph, self.order, self.wanted, given, lambda v, args: self.product(weights, v, args))
+        return dict(zip(self.wanted, found, strict=True))
+
+    def begins(self, weights: Mapping[str, Tensor], x: Tensor, state: Sequence[Tensor]) -> dict[int, Tensor]:
+        """The values that a step begins with; arguments as `values` has them."""
         cell, H = self.cell, self.hidden_size
         every = (*cell.gates, *cell.inputs)
         bias, second = eager.biases(cell, self.use, weights)
-        apart = eager.biases_apart(cell, weights) if self.has_bias else {}
+        apart = eager.biases_apart(cell, weights) if self.biases else {}
         z = dict(zip(every, linear(x, weights["weight_ih"], bias).split(H, -1), strict=True))
         old = dict(zip(self.tangents.state, torch.cat(list(state), -1).split(self.widths, -1), strict=True))
         given: dict[int, Tensor] = {}
@@ -315,15 +321,15 @@ class Layer:
                 given[i] = old[i]
             elif value.op == "bias":
                 own = apart if cell.biases == "apart" else second
-                given[i] = own[value.name] if self.has_bias else x.new_zeros(())
+                given[i] = own[value.name] if self.biases else x.new_zeros(())
             elif value.part == DIAGONAL_OF_U:
                 given[i] = weights["weight_hh"].narrow(0, cell.gates.index(value.name) * H, H)
             else:
                 given[i] = weights[value.name].narrow(0, value.part * value.width, value.width)
-        found = compute(self.graph, self.order, self.wanted, given, lambda v, args: self._product(weights, v, args))
-        return dict(zip(self.wanted, found, strict=True))
+        return given
 
-    def _product(self, weights: Mapping[str, Tensor], value: Value, args: list[Tensor]) -> Tensor:
+    def product(self, weights: Mapping[str, Tensor], value: Value, args: list[Tensor]) -> Tensor:
+        """A product of the program with U or a matrix, of operands side by side."""
         matrix = self.matrix(weights, self._place_of[value])
         operand = torch.cat(args, -1)
         return operand * matrix if matrix.dim() == 1 else linear(operand, matrix)

@@ -1,6 +1,7 @@
 """How parameters learn: rules that find the gradient, optimisers and schedules that use it."""
 
 from recurra.learn.backward import BPTT, TruncatedBPTT
+from recurra.learn.explain import WrittenOut, explain_bptt
 from recurra.learn.forward import RTRL, UORO, EProp, SnAp
 from recurra.learn.gradients import gradients
 from recurra.learn.optimise import TrainSettings
@@ -18,6 +19,8 @@ __all__ = [
     "SnAp",
     "TrainSettings",
     "TruncatedBPTT",
+    "WrittenOut",
+    "explain_bptt",
     "find",
     "gradients",
 ]

@@ -146,7 +146,8 @@ class Followed:
             use = self.module._places[k].use if self.is_own else cell_and_use(self.module)[1]
             learnt = [name.removeprefix("initial_") for name in self.names(k) if name.startswith("initial_")]
             how: dict[str, Any] = {"steps": steps, "explicit": explicit, "learnt": learnt}
-            how["has_bias"] = self.is_own or bool(self.module.bias)
+            if not self.is_own:
+                how["biases"] = 2 if self.module.bias else 0
             found.append(Layer(self.cell, use, trace(self.cell, hidden), hidden, width, **how))
         return found
 
