@@ -35,8 +35,8 @@ class WrittenOut:
         losses: (T,), of each step.
         net_inputs: δ_(t,k) at the net input of each gate of each layer, `f_l0`, (T, T, B, H): of t, then k.
         products: Likewise at each product with U (or a further matrix) whose operand, or whose place in the equations,
-            is its own, as `n_l0` of a GRU whose reset acts behind the product; where a net input is the sum of W x and U h,
-            the two are the same.
+            is its own, as `n_l0` of a GRU whose reset acts behind the product. Where a net input is the sum of W x
+            and U h, the two are the same.
         states: ∂L_t/∂s_k for each state field of each layer, `c_l0`, (T, T, B, width): through the fields that are made
             of it in the same step too.
         shares: Each step's share of the gradient of the summed loss by each parameter, (T, …) of k.
