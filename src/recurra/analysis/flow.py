@@ -88,6 +88,8 @@ class GradientFlow(Result):
             reach = "nothing" if self.memory <= 1 else f"no dependencies longer than that ({_steps(self.memory)})"
             gone = "exactly zero" if self.median[self.memory] == 0 else "1 %"
             return f"The gradient falls to {gone} within {_steps(self.memory)}: from it this layer can learn {reach}."
+        if not self.span:
+            return "A sequence of one step has no way back."
         return (
             f"The gradient reaches back over all {_steps(self.span)} measured: there it is still "
             f"{_share(self.median[-1])} of what it was."
@@ -187,7 +189,7 @@ def gradient_flow(
         high=high,
         size=_quantiles(np.exp(logs[0]), (0.5,))[0],
         fields={name: _quantiles(np.exp(v), (0.5,))[0] for name, v in by_field.items()},
-        bound=_bound(system) if bound else None,
+        bound=largest_factor(system) if bound else None,
         factor=math.exp(total / steps) if steps else 1.0,
     )
 
@@ -246,7 +248,7 @@ def _followed(system: System, entering: Tensor, places: Tensor, span: int) -> np
     return logs.numpy()
 
 
-def _bound(system: System) -> float:
+def largest_factor(system: System) -> float:
     """The largest norm of a factor ∂s_t/∂s_(t-1), the first step's aside, which no gradient passes."""
     t, b = system.taken.nonzero(as_tuple=True)
     t, b = t[t > 0], b[t > 0]

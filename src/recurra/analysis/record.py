@@ -42,11 +42,13 @@ class Recording:
     Attributes:
         name: The layer's name in the model.
         layer: The layer's twin: a `Recurrent` with the same weights, without gradients, in evaluation mode.
+        given: What it was called with.
         systems: Each layer and direction, in the order of the layers, the forward direction first.
     """
 
     name: str
     layer: Recurrent
+    given: Given
     systems: list[System]
 
     def system(self, depth: int = -1, direction: Direction | None = None) -> System:
@@ -129,7 +131,8 @@ def record(
         if loss is not None:
             watch.differentiate(loss(returned))
     twin = _twin(module)
-    return Recording(called, twin, unrolled(twin, watch.given(twin, lengths), called))
+    given = watch.given(twin, lengths)
+    return Recording(called, twin, given, unrolled(twin, given, called))
 
 
 def recurrent_layers(model: nn.Module) -> dict[str, nn.Module]:

@@ -6,7 +6,7 @@ of every sequence the steps that were really taken, one after another. `unrolled
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -79,6 +79,19 @@ class System:
         """The state fields that hold values of units, with their widths; S in all. Counts of steps are left out."""
         widths = (v.shape[-1] for v in self.new)
         return {f.name: w for f, w in zip(self.form.fields, widths, strict=True) if not f.is_bookkeeping}
+
+    def rows(self, chosen: Tensor) -> "System":
+        """Some of its rows alone."""
+        T = int(self.lengths[chosen].max())
+        return replace(
+            self,
+            x=self.x[:T, chosen],
+            old=tuple(v[:T, chosen] for v in self.old),
+            new=tuple(v[:T, chosen] for v in self.new),
+            lengths=self.lengths[chosen],
+            places=self.places[:T, chosen],
+            gradient=None if self.gradient is None else self.gradient[:T, chosen],
+        )
 
     def joined(self, state: Sequence[Tensor]) -> Tensor:
         """The fields that hold values of units, side by side, (…, S)."""
