@@ -7,7 +7,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -222,6 +222,45 @@ def predict(
         sys.stdout.write(text)
     else:
         write_text(out, text)
+
+
+@app.command()
+def inspect(
+    run: RunPath,
+    data: Data = None,
+    sequences: Annotated[
+        int, typer.Option(metavar="N", parser=_whole, help="Sequences to look at, evenly taken.")
+    ] = 32,
+    input_format: InputFormat = None,
+    json_: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers there too; - prints them.")
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Show where a run's gradients go, and what its state keeps.
+
+    Gradient flow, Jacobians, Lyapunov exponents, gates and memory capacity of every layer and direction, on sequences
+    of the run's own test part unless --data names others. The numbers go into inspect.json in the run folder, the
+    figures into inspect.html and the report.
+    """
+    from recurra.files import check_place, write_text
+    from recurra.run.inspect import inspect as inspected
+
+    printed = json_ is not None and str(json_) == "-"
+    if json_ is not None and not printed:
+        check_place(json_, force)
+    with Console(stderr=True).status("looking") if sys.stderr.isatty() else nullcontext():
+        told = inspected(run, data, sequences=sequences, input_format=input_format)
+        told.write()
+    _warn(told.warnings)
+    if json_ is not None and not printed:
+        write_text(json_, told.to_json())
+    if printed:
+        typer.echo(told.to_json())
+        return
+    wide = Console() if sys.stdout.isatty() else Console(width=WIDTH_OF_A_FILE)
+    wide.print(told.table())
+    _say("\n".join(["", *told.found.words, f"figures {told.page}"]))
 
 
 @app.command()

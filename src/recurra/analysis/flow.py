@@ -15,6 +15,8 @@ from recurra.analysis.system import Direction, System
 GONE = 0.01
 """The share of the gradient at which it counts as gone."""
 
+SMALLEST_DRAWN = 1e-10
+
 GROWN = 100.0
 """How many times its size a gradient that explodes has reached."""
 
@@ -85,9 +87,13 @@ class GradientFlow(Result):
                 "U, or take a gated cell."
             )
         if self.memory is not None:
-            reach = "nothing" if self.memory <= 1 else f"no dependencies longer than that ({_steps(self.memory)})"
-            gone = "exactly zero" if self.median[self.memory] == 0 else "1 %"
-            return f"The gradient falls to {gone} within {_steps(self.memory)}: from it this layer can learn {reach}."
+            share = "nothing" if self.median[self.memory] == 0 else "1 %"
+            if self.memory <= 1:
+                return f"The gradient falls to {share} within one step: this layer learns nothing from earlier steps."
+            return (
+                f"The gradient falls to {share} within {_steps(self.memory)}: this layer cannot learn dependencies "
+                "much longer than that."
+            )
         if not self.span:
             return "A sequence of one step has no way back."
         return (
@@ -112,17 +118,31 @@ class GradientFlow(Result):
         return "\n".join(lines)
 
     def plot(self, axes: Any = None, label: str | None = None, colour: str = "C0") -> Any:
-        """Median and range against the distance, on a logarithmic axis; the dashed line is 1 %."""
+        """Median and range against the distance, on a logarithmic axis; the dashed line is 1 %.
+
+        What is smaller than 1e-10 is not drawn.
+        """
         axes = drawn_on(axes)
-        distance = np.arange(self.span + 1)
+        seen = 1 + int(np.flatnonzero(self.high >= SMALLEST_DRAWN)[-1])
+        distance = np.arange(seen)
+        low, median, high = (np.maximum(v[:seen], SMALLEST_DRAWN) for v in (self.low, self.median, self.high))
         axes.set_yscale("log")
-        low, high = (np.where(v > 0, v, np.nan) for v in (self.low, self.high))
         axes.fill_between(distance, low, high, color=colour, alpha=0.2, linewidth=0)
-        median = np.where(self.median > 0, self.median, np.nan)
         axes.plot(distance, median, color=colour, label=label)
         axes.axhline(GONE, color="0.5", linewidth=1, linestyle=(0, (4, 3)))
         axes.set_xlabel("steps back, t − k")
         axes.set_ylabel("‖∂L_t/∂s_k‖ / ‖∂L_t/∂s_t‖")
+        return axes
+
+    def plot_fields(self, axes: Any = None) -> Any:
+        """The median of each state field's part against the distance, over the whole gradient at its end."""
+        axes = drawn_on(axes)
+        axes.set_yscale("log")
+        for k, (name, values) in enumerate(self.fields.items()):
+            seen = np.flatnonzero(values >= SMALLEST_DRAWN)
+            axes.plot(seen, values[seen], color=f"C{k}", label=name)
+        axes.set_xlabel("steps back, t − k")
+        axes.set_ylabel("‖∂L_t/∂s_k‖ of each field / ‖∂L_t/∂s_t‖")
         return axes
 
 

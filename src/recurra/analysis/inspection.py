@@ -17,7 +17,7 @@ from recurra.analysis.jacobians import (
     state_jacobians,
 )
 from recurra.analysis.record import How, Recording, recorded
-from recurra.analysis.result import Result
+from recurra.analysis.result import Result, plain
 from recurra.analysis.system import System
 
 NUMBERS = 1 << 23
@@ -25,6 +25,9 @@ NUMBERS = 1 << 23
 
 MOST_STEPS, MOST_ROWS, MOST_EXPONENTS = 64, 8, 64
 """Steps and rows of the Jacobians that are made, and exponents that are found."""
+
+FEWEST_NOISE, MOST_NOISE = 30, 300
+"""Steps of noise that memory capacity is measured after: four times the longest row, within these bounds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +59,14 @@ class Part(Result):
     spans: SpanSingularValues
     lyapunov: LyapunovExponents | None
     gates: Gates
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `Result` has it; of singular values the largest, the middle and the smallest, medians over the rows."""
+        ends = {"largest": 0, "smallest": -1}
+        told = {name: np.nanmedian(self.jacobians.singular[..., at], 1) for name, at in ends.items()}
+        told["median"] = np.nanmedian(np.median(self.jacobians.singular, -1), 1)
+        told |= {"steps": self.jacobians.steps, "radius": np.nanmedian(self.jacobians.radius, 1)}
+        return super().to_dict() | {"jacobians": plain(told)}
 
     def __str__(self) -> str:
         found = (self.flow, self.jacobians, self.spans, self.lyapunov, self.gates)
@@ -201,4 +212,6 @@ def _of_activities(found: Gates) -> list[str]:
 def _capacity(recording: Recording, seed: int) -> MemoryCapacity | None:
     if recording.layer.reverse:
         return None
-    return memory_capacity(recording, depth=0 if recording.layer.bidirectional else -1, seed=seed)
+    longest = max(system.steps for system in recording.systems)
+    steps = min(MOST_NOISE, max(FEWEST_NOISE, 4 * longest))
+    return memory_capacity(recording, depth=0 if recording.layer.bidirectional else -1, steps=steps, seed=seed)

@@ -28,7 +28,7 @@ for numbers, and for a figure."""
 WELL_CONDITIONED = 1e8
 """A product whose singular values lie no further apart is multiplied out: they are then exact to eight digits."""
 
-NUMBERS_OF_A_SPAN = 1 << 19
+NUMBERS_OF_A_SPAN = 1 << 18
 """Of the Jacobians that are multiplied for one span of `over_spans`: few of many units, many of few."""
 
 
@@ -90,7 +90,7 @@ class StateJacobians(Result):
 
     def over_spans(self, spans: Sequence[int] | None = None) -> "SpanSingularValues":
         """Singular values of products over spans of steps: 1, 2, 4, … where none are given."""
-        factors = min(256, max(16, NUMBERS_OF_A_SPAN // self.singular.shape[-1] ** 2))
+        factors = min(128, max(16, NUMBERS_OF_A_SPAN // self.singular.shape[-1] ** 2))
         if spans is None:
             spans = [1 << k for k in range(min(factors, len(self.steps)).bit_length())]
         found = [self.products(span, most=max(2, factors // span), settled=ENOUGH) for span in spans]
@@ -112,16 +112,11 @@ class StateJacobians(Result):
         """The largest and the median singular value and the spectral radius over the steps, medians over the rows."""
         axes = drawn_on(axes)
         middle = np.median(self.singular, -1)
-        shown = (
-            ("largest singular value", self.norm),
-            ("spectral radius", self.radius),
-            ("median singular value", middle),
-        )
-        for k, (label, values) in enumerate(shown):
-            axes.plot(self.steps, np.nanmedian(values, 1), color=f"C{k}", label=label)
+        for k, (label, values) in enumerate((("largest", self.norm), ("radius", self.radius), ("median", middle))):
+            axes.plot(self.steps + 1, np.nanmedian(values, 1), color=f"C{k}", label=label)
         axes.axhline(1.0, color="0.5", linewidth=1, linestyle=(0, (4, 3)))
         axes.set_xlabel("time step")
-        axes.set_ylabel("of ∂s_t/∂s_(t−1)")
+        axes.set_ylabel("singular values and radius of ∂s_t/∂s_(t−1)")
         return axes
 
 
@@ -249,6 +244,8 @@ def log_singular_values(factors: Tensor, settled: float = EXACT) -> Tensor:
         (P, S), the largest first; -inf for zero.
     """
     factors = factors.double()
+    if len(factors) == 1:
+        return torch.linalg.svdvals(factors[0]).log()
     found = factors.new_full(factors.shape[1:3], torch.nan)
     waiting, before, parts = torch.arange(factors.shape[1], device=factors.device), found, list(factors.unbind(0))
     for sweep in range(SWEEPS):

@@ -16,6 +16,7 @@ from typing import Any, Literal, ParamSpec
 from xml.etree import ElementTree
 
 import numpy as np
+from cycler import cycler
 from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -63,6 +64,7 @@ STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.facecolor": "none",
     "axes.unicode_minus": True,
+    "axes.prop_cycle": cycler(color=[FIRST, SECOND, THIRD]),
     "figure.facecolor": "none",
     "grid.color": GRID,
     "grid.linewidth": 0.8,
@@ -471,6 +473,28 @@ def sparkline(
     return Markup(
         '<svg class="spark" role="img" aria-label="{}" viewBox="0 0 {} {}" preserveAspectRatio="none">{}</svg>'
     ).format(alternative, width, height, Markup("").join(paths))
+
+
+# What draws itself
+
+
+@_drawn
+def plotted(plot: Callable[[Axes], Any], alternative: str, height: int = 280) -> tuple[Figure, str]:
+    """What is drawn by a function of Matplotlib's axes, in the house's style: its colours by number are the page's."""
+    figure, axes = _sheet(height)
+    plot(axes)
+    label = axes.get_ylabel()
+    axes.set_ylabel("")
+    is_log = axes.get_yscale() == "log"
+    _label(axes, axes.get_xlabel(), label, is_log)
+    if is_log:
+        axes.yaxis.set_major_locator(LogLocator(numticks=7))
+    if axes.get_xscale() == "log":
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    lines, labels = axes.get_legend_handles_labels()
+    if len(labels) > 1:
+        figure.legend(lines, labels, loc="outside lower center", ncols=min(3, len(labels)), columnspacing=1.4)
+    return figure, alternative
 
 
 # Several seeds

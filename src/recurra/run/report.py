@@ -151,7 +151,8 @@ def _finalize(value: object) -> object:
 
 
 @functools.cache
-def _templates() -> Environment:
+def templates() -> Environment:
+    """The pages' templates, with their filters."""
     environment = Environment(
         loader=PackageLoader("recurra.run"),
         autoescape=True,
@@ -167,7 +168,7 @@ def _templates() -> Environment:
 
 def _write(folder: Path, template: str, view: Mapping[str, Any]) -> Path:
     path = Path(folder) / "report.html"
-    write_text(path, _templates().get_template(template).render(view))
+    write_text(path, templates().get_template(template).render(view))
     return path
 
 
