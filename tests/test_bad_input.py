@@ -424,6 +424,24 @@ FILES = {
     "a data set of another task": Case(
         "train classify --data sine --out new", "data.name: 'sine' is made for the task regress, not for classify."
     ),
+    "steps of unequal number in one order": Case(
+        "train classify --data s.ts --set data.permute=0 --out new",
+        "s.ts, line 6: has 2 steps, expected as many as s.ts, line 5: 3, since data.permute puts the steps of all "
+        "sequences in one order.",
+        {"s.ts": SERIES},
+    ),
+    "a label a sequence for one a step": data(
+        "good.csv",
+        GOOD,
+        "good.csv: has a target for each sequence, and data.per_step is true.",
+        "--set data.per_step=true",
+    ),
+    "steps without a label": data(
+        "l.csv",
+        LONG.replace("5,1,6,b", "5,1,6,"),
+        "l.csv, line 18, column 'label': the label is empty; every sequence needs one; where each step has its own, or "
+        "only some have one: --set data.per_step=true.",
+    ),
 }
 
 # --- recipes ---------------------------------------------------------------------------------------------------------
@@ -492,6 +510,31 @@ RECIPES = {
         "model.hidden_size=100000000000",
         "the memory does not suffice; lower model.hidden_size (now 100000000000), train.batch_size (now 64) "
         "or data.max_length",
+    ),
+    "an option misspelt": Case(
+        "train adding --set data.options.lenght=3 --out new", "data.options.lenght: unknown key; did you mean length?"
+    ),
+    "an option that cannot be": Case(
+        "train adding --set data.options.length=1 --out new",
+        "data.options.length: a whole number from 2 is expected, not 1",
+    ),
+    "an option in a file": toml(
+        'task = "classify"\n[data]\nname = "parity"\n[data.options]\nasked = "step"\n',
+        "r.toml: data.options.asked: unknown value 'step'; did you mean 'steps'? Known: end, steps",
+    ),
+    "an option of a data set that is not made": Case(
+        "train mnist --set data.options.length=3 --out new",
+        "data.options: data.name is mnist; only these sources have options: WITH_OPTIONS",
+    ),
+    "an option of nothing": Case(
+        "train classify --set data.options.length=3 --out new",
+        "data.options: data.name is not set; only these sources have options: WITH_OPTIONS",
+    ),
+    "options that are no table": Case(
+        "train adding --set data.options=3 --out new", "data.options: a table is expected, not 3"
+    ),
+    "a permutation by a word": setting(
+        "data.permute=true", "data.permute: a whole number from 0 is expected, not True"
     ),
     "batch_size 0": setting("train.batch_size=0", "train.batch_size: a whole number from 1 is expected, not 0"),
     "lr below 0": setting("train.lr=-0.1", "train.lr: a number above 0 is expected, not -0.1"),
@@ -850,6 +893,23 @@ WORDS = {
         "--set model.cell: only keys data.* tell how data are read",
         {"good.csv": GOOD},
     ),
+    "rows of a file": Case(
+        "data good.csv --lines 3",
+        "--lines, --output-format: unknown made source 'good.csv'. Known: MADE",
+        {"good.csv": GOOD},
+    ),
+    "rows in another form": Case(
+        "data adding --output-format xml", "--output-format: unknown format 'xml'. Known: csv, jsonl"
+    ),
+    "fewer rows than a sequence has": Case(
+        "data adding --lines 3", "--lines 3: the first sequence of adding has 400 steps, a line each"
+    ),
+    "no rows": Case("data adding --lines 0", "--lines: a whole number from 1 is expected, not 0"),
+    "rows in number by a word": Case("data adding --lines x", "--lines: a whole number is expected, not 'x'"),
+    "rows of a source with a wrong option": Case(
+        "data drifting --lines 3 --set data.options.hold=0",
+        "data.options.hold: a number from 1 is expected, not 0",
+    ),
     "two data sets": Case("data good.csv other.csv", "'other.csv': one file or folder at a time", {"good.csv": GOOD}),
 }
 
@@ -866,6 +926,8 @@ LISTS = {
     "SORTED_FORMATS": ", ".join(sorted(FORMATS)),
     "SETS": ", ".join(sorted(name for name, one in sets().items() if one.files)),
     "OFFERED": ", ".join(name for name, one in sets().items() if one.files),
+    "WITH_OPTIONS": ", ".join(name for name, made in MADE.items() if made.model_fields),
+    "MADE": ", ".join(sorted(MADE)),
     "OFFERED_OR_MADE": ", ".join(sorted([*MADE, *(name for name, one in sets().items() if one.files)])),
     "COMMANDS": ", ".join(
         sorted(str(one.name or getattr(one.callback, "__name__", "")) for one in app.registered_commands)

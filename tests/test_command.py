@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import struct
+import subprocess
 import sys
 import threading
 import tomllib
@@ -501,6 +502,49 @@ def test_data_for_another_task_and_with_settings(here: Path, command: Command) -
     assert "target     y: 0 to 4.5, mean 2.25" in out
     out, _ = command("data", "good.csv", "--task", "regress", "--set", "data.target=b")
     assert "target     b: 1 to 10, mean 5.5" in out
+
+
+def test_data_shows_a_made_source_for_its_own_task(command: Command) -> None:
+    out, _ = command("data", "adding", **{"data.options.length": 10, "data.options.training": 50})
+    lines = out.splitlines()
+    assert lines[:3] == ["train: adding (train part) (adding)", "  sequences  50", "  steps      10 each"]
+    assert [line for line in lines if line.startswith("  target     sum: ")]
+
+
+def test_data_prints_rows(command: Command) -> None:
+    settings = {"data.options.length": 4}
+    out, _ = command("data", "parity", "--lines", "11", **settings)
+    assert out.splitlines()[0] == "id,step,bit,label"
+    assert [(row["id"], row["step"]) for row in rows(out)] == [(str(i), str(t)) for i in range(2) for t in range(4)]
+    lines, _ = command("data", "parity", "--lines", "11", "--output-format", "jsonl", **settings)
+    said = [{key: str(value) for key, value in json.loads(line).items()} for line in lines.splitlines()]
+    assert said == rows(out)
+    again, _ = command("data", "parity", "--lines", "8", "--output-format", "csv", **settings)
+    assert again == out
+    other, _ = command("data", "parity", "--lines", "8", **settings | {"data.options.seed": 1})
+    assert other != out
+
+
+def test_data_prints_all_rows_of_what_has_an_end(command: Command) -> None:
+    out, _ = command("data", "sine", "--output-format", "csv", **{"data.options.training": 3})
+    assert len(rows(out)) == 60
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_rows_without_end_stop_when_nobody_reads_them(form: str) -> None:
+    words = [sys.executable, "-m", "recurra", "data", "drifting", "--output-format", form]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        said = [process.stdout.readline() for _ in range(20_000)]  # more than a pipe holds
+        assert all(said)
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(60) in (0, 1)
+    if form == "csv":
+        assert [line.split(",")[0] for line in said[1:]] == [str(i) for i in range(19_999)]
+    else:
+        assert json.loads(said[-1])["step"] == 19_999
 
 
 def test_data_fetch_prints_the_folder(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

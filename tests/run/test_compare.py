@@ -295,6 +295,25 @@ class TestOutput:
         for number in ("0.9900", "0.9600 to 0.9900", "+0.2400", "1,234", "2.5 s"):
             assert any(number in row for row in rows)
 
+    def test_steps_are_drawn_by_whole_sequences(self, tmp_path: Path) -> None:
+        """Each of 60 sequences is wholly right or wholly wrong, so that its 40 steps tell no more than one would."""
+        right = {"first": np.arange(60) < 30, "other": np.arange(60) % 4 > 0}  # 0.5 and 0.75
+        for name, whole in right.items():
+            rows = [
+                {"index": i, "step": t, "target": "a", "prediction": "a" if whole[i] else "b"}
+                for i in range(60)
+                for t in range(40)
+            ]
+            write_run(tmp_path / name, rows, {"accuracy": float(whole.mean())})
+        [found] = compare([tmp_path / "first", tmp_path / "other"]).differences
+        gap = right["other"].astype(float) - right["first"]
+        assert found.value == pytest.approx(0.25)
+        assert found.paired
+        assert found.method == "paired, the same 60 sequences (bootstrap)"
+        assert found.interval is not None
+        half = Z * float(gap.std()) / math.sqrt(60)
+        assert found.interval == pytest.approx((0.25 - half, 0.25 + half), abs=0.25 * half)
+
     def test_text_says_when_nothing_can_be_told(self, tmp_path: Path) -> None:
         first = classified(tmp_path / "x", "ab" * 20, "ab" * 19 + "aa")
         other = classified(tmp_path / "y", "ab" * 20, "ab" * 19 + "bb")

@@ -507,6 +507,18 @@ class TestClassify:
         assert [CHINESE, *(f"{row[k]:.3f}" for k in ("precision", "recall", "f1"))] in [r[:4] for r in found.rows]
         assert "true none" in found.said("examples")
 
+    def test_a_label_at_every_step(self, tmp_path: Path) -> None:
+        result = replace(classified(["a", "b"], items=40), steps=True)
+        right = int((result.probabilities.argmax(1) == result.targets).sum())
+        examples = [Example("test sequence 3", "a b b", "a b a", values=np.ones((5, 1)))]
+        test = {"accuracy": right / 40, "sequence_accuracy": 0.625}
+        found = page(tmp_path, bare(result=result, images=False, examples=examples, test=test))
+        assert f"{right} of 40 steps of the test sequences get the right class; 62.50 % of the sequences" in found.text
+        assert "what its steps were taken for" in found.text
+        assert "accuracy of whole sequences, every step right" in found.said("scores")
+        assert "true a b b" in found.said("examples")
+        assert "the labels of all steps that have one" in found.said("examples")
+
 
 class TestTexts:
     def test_nothing_becomes_markup(self, texts_page: Page) -> None:

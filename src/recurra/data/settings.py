@@ -1,6 +1,6 @@
 """The `data.*` settings of a recipe: where sequences come from and how they are read."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -65,10 +65,32 @@ class DataSettings(BaseModel):
         default="start", description="which end of a sequence that is too long is kept"
     )
     pixels: bool = Field(default=False, description="numbers: read the values of a step one by one, each as a step")
-    permute: int | None = Field(
-        default=None,
-        ge=0,
-        description="numbers: read the steps of every sequence in one order that this seed draws",
+    permute: Annotated[int, Field(ge=0, strict=True)] | None = Field(
+        default=None, description="read the steps of every sequence in one order, which this seed draws"
     )
     trim_blank: bool = Field(default=False, description="images: end a sequence at its last row that is not blank")
     encoding: str = Field(default="utf-8", description="how text is encoded")
+
+    classes: list[str | int] | None = Field(
+        default=None, description="stream: the labels there are, which a stream does not tell ahead"
+    )
+    reset: str | None = Field(
+        default=None, description="stream: column that is 1 where the state begins anew before that line, else 0"
+    )
+    streams: int = Field(
+        default=16,
+        ge=1,
+        description="stream: ids that have a state of their own at the same time; of more, the one that was silent for "
+        "longest begins anew; 1: the state begins anew where the id changes",
+    )
+    bad_lines: Literal["fail", "skip"] = Field(
+        default="fail", description="stream: what is done about a line that cannot be read: stop there, or count it"
+    )
+
+    def for_streams_alone(self) -> list[str]:
+        """The keys that are set and that only a stream has."""
+        return [
+            key
+            for key in ("classes", "reset", "streams", "bad_lines")
+            if getattr(self, key) != type(self).model_fields[key].default
+        ]
