@@ -145,7 +145,7 @@ class Table:
         wrong |= (values > largest) | (values < -largest)
         if wrong.any():
             row, column = np.argwhere(wrong)[0].tolist()
-            raise self._bad_number(frame[row, column], int(block.lines[row]), columns[column])
+            raise self.bad_number(frame[row, column], int(block.lines[row]), columns[column])
         return values
 
     def check_blank(self, block: Block, columns: Sequence[int]) -> None:
@@ -159,7 +159,8 @@ class Table:
                     f"nothing: the column has no name, and is empty in the rows before."
                 )
 
-    def _bad_number(self, cell: Any, line: int, column: int) -> DataError:
+    def bad_number(self, cell: Any, line: int, column: int) -> DataError:
+        """The error for a cell that is no number, by its line and the position of its column."""
         shown = cell if isinstance(cell, str) else str(cell)
         expected = "a number"
         if shown.strip().lower() in _MISSING_MARKS:
@@ -649,11 +650,11 @@ def _delimited(
     if start is None:
         raise DataError(f"{name}: has no row.")
     sample = start.frame.head(_SAMPLE)
-    decimal = _decimal(rows, separator)
+    decimal = decimal_mark(rows, separator)
     return Table(name, names, bool(header), sample, chain([start], blocks), separator, decimal, "line", unnamed)
 
 
-def _decimal(rows: Sequence[Sequence[str]], separator: str) -> str:
+def decimal_mark(rows: Sequence[Sequence[str]], separator: str) -> str:
     """A comma where cells have one between digits and none has a point there."""
     if separator == ",":
         return "."

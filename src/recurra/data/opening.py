@@ -47,10 +47,11 @@ def missing(path: Path) -> DataError:
 
 
 @contextmanager
-def open_binary(source: Path | BinaryIO) -> Iterator[BinaryIO]:
+def open_binary(source: Path | BinaryIO, pipes: bool = False) -> Iterator[BinaryIO]:
     """Open a file, or an open stream such as standard input, for bytes; gzip, bzip2 and xz are unpacked.
 
-    Compression is known by the first bytes, so that a renamed file and standard input are read too.
+    Compression is known by the first bytes, so that a renamed file and standard input are read too. With `pipes` a
+    path may be that of a named pipe, which is read once.
 
     Raises:
         DataError: On opening, where there is no such file (the nearest name is offered), it is a folder, may
@@ -59,7 +60,7 @@ def open_binary(source: Path | BinaryIO) -> Iterator[BinaryIO]:
     """
     name = name_of(source)
     if isinstance(source, Path):
-        _check_readable(source)
+        _check_readable(source, pipes)
         try:
             raw = source.open("rb")
         except OSError as error:
@@ -180,11 +181,11 @@ def entries(folder: Path) -> list[Path]:
         raise DataError(f"{folder}: cannot be read: {error.strerror}.") from error
 
 
-def _check_readable(path: Path) -> None:
+def _check_readable(path: Path, pipes: bool = False) -> None:
     mode = check_exists(path).st_mode
     if stat.S_ISDIR(mode):
         raise DataError(f"{path}: is a folder; a file is expected here.")
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(mode) and not (pipes and stat.S_ISFIFO(mode)):
         raise DataError(f"{path}: is not a regular file; give '-' to read standard input.")
 
 

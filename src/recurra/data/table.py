@@ -239,7 +239,7 @@ def _list(value: object) -> list[Any]:
 
 
 @dataclass
-class _Roles:
+class Roles:
     """What each column of a table is for; positions."""
 
     features: list[int]
@@ -251,7 +251,7 @@ class _Roles:
     warnings: list[str] = field(default_factory=list)
 
 
-def _resolved(format: str, table: Table, roles: _Roles, settings: DataSettings) -> dict[str, object]:
+def resolved(format: str, table: Table, roles: Roles, settings: DataSettings) -> dict[str, object]:
     """The reading options as settled, by name, for the schema."""
     return {
         "format": format,
@@ -266,7 +266,7 @@ def _resolved(format: str, table: Table, roles: _Roles, settings: DataSettings) 
     }
 
 
-def _stored_roles(table: Table, schema: Schema) -> _Roles:
+def _stored_roles(table: Table, schema: Schema) -> Roles:
     """The columns that the training data had, found again: by name, else by position."""
     stored = schema.settings
     columns, features, target = (
@@ -285,7 +285,7 @@ def _stored_roles(table: Table, schema: Schema) -> _Roles:
                 f"({len(columns) - len(target)} without the target); expected the same columns."
             )
         names = fitting[0]
-    roles = _Roles([])
+    roles = Roles([])
     for name in features:
         found = find_name(name, names)
         if found is None:
@@ -329,10 +329,10 @@ def _by_name(names: Sequence[str], among: Sequence[int], known: Sequence[str]) -
     return [i for i in among if _plain(names[i]) in known]
 
 
-def _wide_roles(table: Table, task: str, settings: DataSettings) -> _Roles:
+def _wide_roles(table: Table, task: str, settings: DataSettings) -> Roles:
     columns = Columns(table.names, table.sample, table.header)
     target, features, ignored = _named(table, settings)
-    roles = _Roles([])
+    roles = Roles([])
     kept = {*target, *(features or [])}
     last = len(table.names) - 1
     if columns.blank(last) and last not in kept and not table.header:
@@ -506,7 +506,7 @@ def _read_wide(table: Table, task: str, settings: DataSettings, schema: Schema |
         features=features,
         ids=ids or None,
         multi_label=schema.multi_label if schema else settings.label_separator is not None,
-        settings=_resolved(WIDE.name, table, roles, settings) if schema is None else dict(schema.settings),
+        settings=resolved(WIDE.name, table, roles, settings) if schema is None else dict(schema.settings),
         warnings=warnings,
     )
     if roles.target and task == "classify":
@@ -622,7 +622,7 @@ def _label_end(column: Callable[[int], np.ndarray], features: Sequence[int], who
 
 
 def _take_end(
-    table: Table, roles: _Roles, flat: np.ndarray, counts: np.ndarray, labels: _Labels
+    table: Table, roles: Roles, flat: np.ndarray, counts: np.ndarray, labels: _Labels
 ) -> tuple[np.ndarray, np.ndarray]:
     """Take the label out of the values, where only the whole file tells which column it is."""
     width = len(roles.features)
@@ -686,10 +686,21 @@ def _is_long(columns: Columns, settings: DataSettings) -> bool:
     return len(found) == 1 and columns.distinct(series) > 1 and columns.constant_within(found[0], series)
 
 
-def _long_roles(table: Table, task: str, settings: DataSettings) -> _Roles:
+def long_roles(table: Table, task: str, settings: DataSettings, *, following: bool = False) -> Roles:
+    """What each column of a long table is for, by the settings, the columns' names and the first rows.
+
+    Args:
+        table: The table.
+        task: "classify" or "regress".
+        settings: What was said of its columns.
+        following: Whether regress may have no target: where one column is left, its next value is to be predicted.
+
+    Raises:
+        DataError: It is not clear, or a column that is named is not there.
+    """
     columns = Columns(table.names, table.sample, table.header)
     target, features, ignored = _named(table, settings)
-    roles = _Roles([])
+    roles = Roles([])
     roles.id = table.column(settings.id, "id") if settings.id else _series_column(columns, settings)
     if roles.id is None and task == "classify" and not settings.per_step:
         raise DataError(
@@ -703,6 +714,10 @@ def _long_roles(table: Table, task: str, settings: DataSettings) -> _Roles:
     left = [i for i in left if not table.names[i].lower().startswith("unnamed:")]
     if not target:
         among = [i for i in left if not (features and i in features)]
+        if following and task == "regress" and len(left) == 1:
+            roles.features = left
+            _check_numeric(table, columns, left)
+            return roles
         target = _long_target(table, columns, task, among, roles.id)
     if task == "classify" and len(target) > 1:
         raise DataError(f"{table.name}: data.target names {len(target)} columns, but classify has one.")
@@ -790,7 +805,7 @@ class _Steps:
 
 
 def _ordered(
-    table: Table, roles: _Roles, code: np.ndarray, time: np.ndarray | None, names: list[str], lines: np.ndarray
+    table: Table, roles: Roles, code: np.ndarray, time: np.ndarray | None, names: list[str], lines: np.ndarray
 ) -> _Steps:
     """The rows put in order, by the number of each row's sequence and its time.
 
@@ -813,7 +828,7 @@ def _ordered(
 
 
 def _read_long(table: Table, task: str, settings: DataSettings, schema: Schema | None) -> Records:
-    roles = _stored_roles(table, schema) if schema else _long_roles(table, task, settings)
+    roles = _stored_roles(table, schema) if schema else long_roles(table, task, settings)
     if schema:
         settings = settings.model_copy(update={"label_separator": schema.settings.get("label_separator")})
         if roles.id is None and schema.settings.get("id") is not None:
@@ -852,7 +867,7 @@ def _read_long(table: Table, task: str, settings: DataSettings, schema: Schema |
         features=schema.features if schema else [table.names[i] for i in roles.features],
         ids=steps.names,
         multi_label=schema.multi_label if schema else settings.label_separator is not None,
-        settings=_resolved(LONG.name, table, roles, settings) if schema is None else dict(schema.settings),
+        settings=resolved(LONG.name, table, roles, settings) if schema is None else dict(schema.settings),
         warnings=[*roles.warnings, *_notes(table)],
     )
     if roles.id is None:

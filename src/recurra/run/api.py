@@ -322,6 +322,24 @@ def _destination(
     force: bool,
 ) -> tuple[Path, Recipe]:
     """Where a new run is kept, and its recipe with everything laid over it that was given beside it."""
+    path, made = settled(recipe, data, out, settings, seed, from_run, input_format, force)
+    for key in made.data.for_streams_alone():
+        raise RecipeError(f"data.{key}: is a setting of streams; it goes with --stream")
+    return path, made
+
+
+def settled(
+    recipe: str | Path,
+    data: tuple[Any, Any, Any],
+    out: str | os.PathLike[str] | None,
+    settings: Mapping[str, Any] | None,
+    seed: int | None,
+    from_run: str | os.PathLike[str] | None,
+    input_format: str | None,
+    force: bool,
+    defaults: Mapping[str, Any] | None = None,
+) -> tuple[Path, Recipe]:
+    """`_destination` of a run of any kind; `defaults` are laid under the recipe."""
     if settings is not None and not isinstance(settings, Mapping):
         raise RecipeError(f"settings: a mapping of dotted keys to values is expected, not {type(settings).__name__}")
     if out is not None and not isinstance(out, (str, os.PathLike)):
@@ -349,7 +367,7 @@ def _destination(
             changes |= {"data.name": value, "data.path": None}
         elif isinstance(value, (str, os.PathLike)):
             changes[f"data.{key}"] = os.fspath(value)
-    made = _rooted(recipes.load(recipe, changes))
+    made = _rooted(recipes.load(recipe, changes, defaults))
     path = Path(out) if out is not None else Path("runs") / made.name
     if path.name in ("", "..") or path.is_symlink():
         path = path.resolve()

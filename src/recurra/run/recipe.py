@@ -123,13 +123,16 @@ def _options(data: DataSettings, source: str, given: Mapping[str, Any] | None) -
         raise RecipeError(_placed(f"data.options.{key}", said, source, given)) from error
 
 
-def load(name: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:
+def load(
+    name: str | Path, changes: Mapping[str, Any] | None = None, defaults: Mapping[str, Any] | None = None
+) -> Recipe:
     """The recipe of that name (built in, or a task's default), or in that TOML file, with changes laid over it.
 
     Args:
         name: A built-in recipe, a task, or the path of a TOML file.
         changes: Dotted keys and their values: `{"train.lr": 0.01}`; None takes a key out. `train.epochs` takes the
             place of `train.samples`, and the reverse.
+        defaults: Dotted keys and their values where neither the recipe nor the changes name them.
 
     Raises:
         RecipeError: There is no such recipe, or it says what cannot be.
@@ -147,6 +150,9 @@ def load(name: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:
         hint = f"; the recipe of that run is {kept}" if kept.is_file() else ""
         raise RecipeError(unknown("recipe, task or TOML file", text, [*built_in(), *TASKS]) + hint)
     values = deepcopy(values)
+    for key, value in (defaults or {}).items():
+        if not _has(values, key):
+            _set(values, key, value)
     for key, value in changes.items():
         _set(values, key, value)
         for other in HOW_LONG if key in HOW_LONG and value is not None else ():
@@ -264,6 +270,16 @@ def _set(values: dict[str, Any], key: str, value: Any) -> None:
         place.pop(last, None)
     else:
         place[last] = value
+
+
+def _has(values: Mapping[str, Any], key: str) -> bool:
+    """Whether a dotted key is set."""
+    place: Any = values
+    for name in key.split("."):
+        if not isinstance(place, Mapping) or name not in place:
+            return False
+        place = place[name]
+    return True
 
 
 def _without_none(value: Any) -> Any:

@@ -1,0 +1,543 @@
+"""A table that comes line by line and may never end: CSV or JSON Lines from standard input, a pipe or a file.
+
+Each line is handed on as soon as it is there, and none is kept. The first one settles the columns, by the rules of a
+long table (`recurra.data.table`); what a line says that those do not allow is told with its number.
+"""
+
+import codecs
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from math import isfinite
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, cast
+
+import polars as pl
+
+from recurra.data.delimited import (
+    Table,
+    csv_rows,
+    decimal_mark,
+    find_name,
+    fit_header,
+    header_names,
+    is_number,
+    listed,
+    missing_column,
+    named_separator,
+    short,
+    sniff_header,
+    sniff_separator,
+    spoken,
+)
+from recurra.data.encode import sort_classes
+from recurra.data.numerals import shortest
+from recurra.data.opening import name_of, open_binary
+from recurra.data.sequences import Schema
+from recurra.data.settings import DataSettings
+from recurra.data.table import LONG, Roles, long_roles, resolved
+from recurra.data.text import split_labels
+from recurra.errors import DataError, unknown
+
+LONGEST = 1 << 24
+"""Bytes of a line, at most."""
+
+LARGEST = 3.4028234663852886e38
+"""The largest number in single precision."""
+
+YES, NO = ("1", "true", "yes", "1.0"), ("0", "false", "no", "0.0", "")
+
+Cell = str | int | float | bool | list[Any] | dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one line says.
+
+    Attributes:
+        line: Its number, from 1.
+        features: The numbers that go in.
+        target: What is to be predicted: the labels, or the numbers; None where the line does not tell.
+        stream: The id of the stream that it belongs to; "" where all lines are of one.
+        reset: Whether the state begins anew before it.
+    """
+
+    line: int
+    features: list[float]
+    target: tuple[str, ...] | list[float] | None
+    stream: str = ""
+    reset: bool = False
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A line that could not be read: which, and why, in words."""
+
+    line: int
+    said: str
+
+
+class UnreadableError(DataError):
+    """A stream that cannot be read any further."""
+
+
+class Lines(Iterator[Row | Fault]):
+    """The rows of a stream.
+
+    Args:
+        binary: Where the bytes come from.
+        name: How messages call it.
+        task: "classify" or "regress".
+        settings: How to read.
+        schema: What an earlier part of the stream settled; then the header may be missing.
+        classes: classify: the labels there are, where neither settings nor schema name them.
+
+    Attributes:
+        schema: What the first line settled.
+        looks_ahead: Whether the next line's value is what is to be predicted.
+        notes: What a person should know of how the columns are taken.
+
+    Raises:
+        DataError: There is no line, or the first ones do not settle the columns.
+    """
+
+    def __init__(
+        self,
+        binary: BinaryIO,
+        name: str,
+        task: str,
+        settings: DataSettings,
+        schema: Schema | None = None,
+        classes: Sequence[str] = (),
+    ) -> None:
+        self.name, self.task, self.settings = name, task, settings
+        self._binary, self._line = binary, 0
+        self._codec = _by_line(settings.encoding)
+        self._waiting: list[tuple[int, str]] = []  # lines that were read to know the columns by, with their numbers
+        self.notes: list[str] = []
+        first = self._next_line()
+        if first is None:
+            raise DataError(f"{name}: {'is empty' if not self._line else 'has no line that is not blank'}.")
+        kind = "jsonl" if first.lstrip().startswith(("{", "[")) else "csv"
+        if schema is None:
+            self._columns_of(first, kind)
+            self.schema = self._settle(kind, classes)
+        else:
+            self.schema = schema
+            self._go_on(first, kind)
+        stream = cast(Mapping[str, Any], self.schema.settings["stream"])
+        self._is_json: bool = stream["lines"] == "jsonl"
+        self.looks_ahead: bool = stream["looks_ahead"]
+        self._places()
+
+    def __next__(self) -> Row | Fault:
+        """The next row, once it is there.
+
+        Raises:
+            StopIteration: The stream has ended.
+            UnreadableError: It cannot be read any further.
+        """
+        try:
+            text = self._next_line()
+            if text is None:
+                raise StopIteration
+            return self._row(text)
+        except UnreadableError:
+            raise
+        except DataError as error:
+            return Fault(self._line, str(error))
+
+    def skip(self, rows: int) -> int:
+        """Pass over so many rows, good or not; how many there were."""
+        done = 0
+        while done < rows:
+            try:
+                if self._next_line() is None:
+                    break
+            except UnreadableError:
+                raise
+            except DataError:
+                pass  # it was counted when it was first met
+            done += 1
+        return done
+
+    # --- lines ------------------------------------------------------------------------------------------------------
+
+    def _next_line(self) -> str | None:
+        """The next line that is not blank, without its end; None at the end of the stream.
+
+        Raises:
+            DataError: It is no text in the encoding that was named.
+            UnreadableError: It is too long, or the stream is damaged.
+        """
+        if self._waiting:
+            self._line, text = self._waiting.pop(0)
+            return text
+        while True:
+            try:
+                data = self._binary.readline(LONGEST)
+            except DataError as error:
+                raise UnreadableError(str(error)) from error
+            if not data:
+                return None
+            self._line += 1
+            if len(data) >= LONGEST and not data.endswith(b"\n"):
+                raise UnreadableError(f"{self.name}, line {self._line}: is longer than {LONGEST >> 20} MiB.")
+            if self._line == 1:
+                data = data.removeprefix(b"\xef\xbb\xbf")
+            try:
+                text = data.decode(self._codec)
+            except UnicodeDecodeError as error:
+                found = data[error.start : error.start + 4].hex(" ")
+                raise DataError(
+                    f"{self.name}, line {self._line}: byte {error.start} ({found}) is not {self.settings.encoding}."
+                ) from error
+            if text.strip():
+                return text.rstrip("\r\n")
+
+    def _give_back(self, text: str) -> None:
+        """Let the present line come again."""
+        self._waiting.insert(0, (self._line, text))
+
+    # --- columns ----------------------------------------------------------------------------------------------------
+
+    def _columns_of(self, first: str, kind: str) -> None:
+        """Settle the columns' names by the first line, and by the one behind it where that is a header."""
+        if kind == "jsonl":
+            found = self._object(first)
+            self._give_back(first)
+            self._separator, self._header, self._unnamed = None, True, set[int]()
+            named = self.settings.target
+            late = [name for name in ([named] if isinstance(named, str) else named or []) if name not in found]
+            self._names = [*found, *late]  # a target may come with later lines alone
+            self._sample: list[Cell] = [*found.values(), *(None for _ in late)]
+            return
+        given = self.settings.header
+        second = None if given is False else self._second()
+        lines = [first] if second is None else [first, second]
+        label_separator = self.settings.label_separator
+        self._separator = named_separator(self.settings) or sniff_separator(lines, label_separator) or ","
+        rows = [self._cut(line, number) for number, line in zip((self._line, *self._numbers()), lines, strict=False)]
+        if given is None:
+            words = not any(map(is_number, rows[0]))
+            given = not self.settings.columns and (sniff_header(rows) if second is not None else words)
+        self._header = given
+        if given and second is None:
+            raise DataError(f"{self.name}: has a header ({listed(header_names(rows[0])[0])}) but no row.")
+        body = rows[1:] if given else rows
+        count, cells = fit_header(rows[0] if given else None, body)
+        if len(cells) != count:
+            raise DataError(
+                f"{self.name}, line {self._numbers()[0]}: {count} cells found, and the header names {len(cells)} "
+                f"columns (cells parted by {spoken(self._separator)})."
+            )
+        self._names, self._unnamed = header_names(cells)
+        if self.settings.columns:
+            if len(self.settings.columns) != count:
+                raise DataError(
+                    f"{self.name}: data.columns gives {len(self.settings.columns)} names, but the rows have {count} "
+                    "cells."
+                )
+            self._names, self._unnamed = list(self.settings.columns), set()
+        elif not given:
+            self._unnamed = set()
+        self._sample = list(body[0])
+        if not given:
+            self._give_back(first)
+
+    def _second(self) -> str | None:
+        """The line behind the first, which stays to be read; None where there is none."""
+        at = self._line
+        second = self._next_line()
+        if second is not None:
+            self._waiting.append((self._line, second))
+        self._line = at
+        return second
+
+    def _numbers(self) -> list[int]:
+        """The numbers of the lines that wait."""
+        return [number for number, _ in self._waiting]
+
+    def _settle(self, kind: str, classes: Sequence[str]) -> Schema:
+        """What each column is for, and what else is known from the start."""
+        settings = self.settings
+        left_out = [*settings.ignore, *([settings.reset] if settings.reset else [])]
+        table = self._table()
+        if settings.reset:
+            table.column(settings.reset, "reset")
+        asked = settings.model_copy(update={"ignore": left_out, "format": LONG.name, "per_step": True})
+        roles = long_roles(table, self.task, asked, following=True)
+        looks_ahead = not roles.target
+        names = self._names
+        targets = [names[i] for i in roles.target] or [f"next {names[roles.features[0]]}"]
+        known = self._classes(classes) if self.task == "classify" else []
+        kept = settings.model_dump(include={"encoding"}, exclude_defaults=True)
+        stream = {"lines": kind, "looks_ahead": looks_ahead, "reset": settings.reset}
+        said = resolved(LONG.name, table, roles, settings)
+        self._say(roles, targets, looks_ahead)
+        return Schema(
+            task=cast(Literal["classify", "regress"], self.task),
+            format=LONG.name,
+            input="numbers",
+            features=[names[i] for i in roles.features],
+            classes=known,
+            multi_label=settings.label_separator is not None,
+            targets=targets if self.task == "regress" else [],
+            per_step=True,
+            settings={**kept, **said, "target": targets, "per_step": True, "stream": stream},
+        )
+
+    def _table(self) -> Table:
+        cells = [str(int(cell)) if isinstance(cell, bool) else _shown(cell) for cell in self._sample]
+        sample = pl.DataFrame([pl.Series(str(i), [cell or None], pl.String) for i, cell in enumerate(cells)])
+        return Table(
+            self.name, self._names, self._header, sample, iter(()), self._separator, ".", "line", self._unnamed
+        )
+
+    def _classes(self, classes: Sequence[str]) -> list[str]:
+        if self.settings.classes is None:
+            if not classes:
+                raise DataError(
+                    f"{self.name}: the labels that there are must be known before they come: "
+                    """--set 'data.classes=["LABEL", "LABEL"]' names them"""
+                )
+            return list(classes)
+        found = [str(label) for label in self.settings.classes]
+        twice = next((a for a, b in pairwise(sorted(found)) if a == b), None)
+        if twice is not None:
+            raise DataError(f"data.classes: {twice!r} is there twice")
+        if len(found) < 2 and not (found and self.settings.label_separator):
+            raise DataError(f"data.classes: {len(found)} found, expected at least two")
+        return sort_classes(found)
+
+    def _say(self, roles: Roles, targets: Sequence[str], looks_ahead: bool) -> None:
+        """Tell how the columns are taken, since a single line told of them."""
+        names = self._names
+        what = f"predicted is the {targets[0]!r}" if looks_ahead else f"predicted: {listed(targets)}"
+        apart = [] if roles.id is None else [f"streams are told apart by {names[roles.id]!r}"]
+        used = {*roles.features, *roles.target, roles.id}
+        idle = [name for i, name in enumerate(names) if i not in used and name != self.settings.reset]
+        rest = [f"not read: {listed(idle)}"] if idle else []
+        self.notes.append("; ".join([f"input: {listed([names[i] for i in roles.features])}", what, *apart, *rest]))
+
+    def _go_on(self, first: str, kind: str) -> None:
+        """Take up the columns of an earlier part of the stream; its header may come again, in whatever order."""
+        stored = self.schema.settings
+        if kind != cast(Mapping[str, Any], stored["stream"])["lines"]:
+            was, now = ("JSON Lines", "CSV") if kind == "csv" else ("CSV", "JSON Lines")
+            raise DataError(f"{self.name}, line {self._line}: this is {now}, and the stream began as {was}.")
+        self._names = [str(name) for name in cast(list[Any], stored["columns"])]
+        self._separator = cast(str | None, stored["separator"])
+        if kind == "jsonl":
+            self._give_back(first)
+            return
+        cells = header_names(self._cut(first, self._line))[0]
+        if any(find_name(name, cells) is not None for name in self.schema.features):
+            self._names = cells
+        else:
+            self._give_back(first)
+
+    def _places(self) -> None:
+        """Where in a row each thing stands: positions, or in JSON Lines names."""
+        stored = self.schema.settings
+        stream = cast(Mapping[str, Any], stored["stream"])
+        self._count = len(self._names)
+        self._x = [self._place(name) for name in cast(list[str], stored["features"])]
+        targets = [] if self.looks_ahead else cast(list[str], stored["target"])
+        self._y = [self._place(name) for name in targets]
+        self._id = self._place(stored["id"]) if stored["id"] is not None else None
+        self._reset = self._place(stream["reset"]) if stream["reset"] is not None else None
+        self._known = {label: (label,) for label in self.schema.classes}
+        self._expected = {*self._names, *self.settings.ignore} if not self.settings.features else None
+        self._decimal: str | None = "." if self._separator == "," else None
+        self._told = Table(self.name, self._names, True, pl.DataFrame(), iter(()))
+
+    def _place(self, name: Any) -> int:
+        found = find_name(str(name), self._names)
+        if found is None:
+            raise missing_column(self.name, str(name), self._names)
+        return found
+
+    # --- rows -------------------------------------------------------------------------------------------------------
+
+    def _row(self, text: str) -> Row:
+        """What a line says.
+
+        Raises:
+            DataError: What it may not.
+        """
+        cells = self._cells(text)
+        features = [self._number(cells[i], i) for i in self._x]
+        stream, reset = "", False
+        if self._id is not None:
+            stream = _shown(cells[self._id]).strip()
+            if not stream:
+                raise self._wrong(self._id, "is empty, expected the id of a stream.")
+        if self._reset is not None:
+            said = _shown(cells[self._reset]).strip().lower()
+            if said not in (*YES, *NO):
+                raise self._wrong(self._reset, f"found {short(said)!r}, expected 1 or 0.")
+            reset = said in YES
+        return Row(self._line, features, self._target(cells), stream, reset)
+
+    def _cells(self, text: str) -> Sequence[Cell]:
+        if not self._is_json:
+            cells = self._cut(text, self._line)
+            if len(cells) != self._count:
+                assert self._separator is not None
+                raise DataError(
+                    f"{self._told.place(self._line)}: {len(cells)} cells found, {self._count} expected (cells parted "
+                    f"by {spoken(self._separator)})."
+                )
+            return cells
+        found = self._object(text)
+        if self._expected is not None and not self._expected.issuperset(found):
+            name = next(name for name in found if name not in self._expected)
+            raise DataError(f"{self._told.place(self._line)}: {unknown('column', name, self._names)}")
+        return [found.get(name) for name in self._names]
+
+    def _cut(self, text: str, line: int) -> list[str]:
+        """The cells of a line of CSV."""
+        assert self._separator is not None
+        if '"' not in text and self._separator != " ":
+            return text.split(self._separator)
+        rows = list(csv_rows(iter([text]), self._separator, line, self.name))
+        return rows[0][1] if rows else [""]
+
+    def _object(self, text: str) -> dict[str, Cell]:
+        """The object of a line of JSON."""
+        place = f"{self.name}, line {self._line}"
+        try:
+            found = json.loads(text)
+        except json.JSONDecodeError as error:
+            said = error.msg[:1].lower() + error.msg[1:]
+            raise DataError(f"{place}: not JSON: {said} (character {error.pos + 1}).") from error
+        except (
+            ValueError,
+            RecursionError,
+        ) as error:  # a number of thousands of digits, brackets of thousands of levels
+            raise DataError(f"{place}: JSON that cannot be read: {short(str(error), 80)}.") from error
+        if not isinstance(found, dict):
+            raise DataError(f"{place}: found {short(text.strip())!r}, expected a JSON object, a line each.")
+        return found
+
+    def _number(self, cell: Cell, column: int) -> float:
+        """A cell as a number.
+
+        Raises:
+            DataError: It is none, or not a finite one.
+        """
+        value = float("nan")
+        try:
+            if isinstance(cell, str):
+                value = self._written(cell)
+            elif isinstance(cell, int | float):
+                value = float(cell)
+        except (ValueError, OverflowError):
+            pass
+        if isfinite(value) and -LARGEST <= value <= LARGEST:
+            return value
+        if cell is None or (isinstance(cell, str) and not cell.strip()):
+            raise self._wrong(column, "is empty, expected a number.")
+        raise self._told.bad_number(_shown(cell), self._line, column)
+
+    def _written(self, cell: str) -> float:
+        """A number as written; the first with a point or a comma inside tells which of them parts the fraction."""
+        if "_" in cell:  # which Python alone would read
+            raise ValueError(cell)
+        if self._decimal is None and ("," in cell or "." in cell):
+            self._decimal = decimal_mark([[cell]], self._separator or "\t")
+        if "," in cell and self._decimal == ",":
+            cell = cell.replace(",", ".")
+        return float(cell)
+
+    def _target(self, cells: Sequence[Cell]) -> tuple[str, ...] | list[float] | None:
+        found = [cells[i] for i in self._y]
+        if self.task == "classify":
+            return self._labels(found[0])
+        given = [not (cell is None or (isinstance(cell, str) and not cell.strip())) for cell in found]
+        if not any(given):
+            return None
+        return [self._number(cell, i) for cell, i in zip(found, self._y, strict=True)]
+
+    def _labels(self, cell: Cell) -> tuple[str, ...] | None:
+        """The labels of a line; None where nothing is said. With several at once, an empty cell is a set of none."""
+        separator = self.settings.label_separator
+        if isinstance(cell, str) and (known := self._known.get(cell)) is not None:
+            return known
+        if cell is None or (separator is None and _shown(cell).strip() == ""):
+            return None
+        if separator is not None:
+            parts = (
+                tuple(_shown(part) for part in cell)
+                if isinstance(cell, list)
+                else split_labels(_shown(cell), separator)
+            )
+        else:
+            parts = (_shown(cell).strip(),)
+        labels = tuple(part if part in self._known else shortest(part) for part in parts)
+        for label in labels:
+            if label not in self._known:
+                raise self._wrong(self._y[0], unknown("label", short(label), self.schema.classes))
+        return labels
+
+    def _wrong(self, column: int, said: str) -> DataError:
+        return DataError(f"{self._told.place(self._line)}, column {self._names[column]!r}: {said}")
+
+
+@contextmanager
+def open_lines(
+    source: str | BinaryIO,
+    task: str,
+    settings: DataSettings,
+    schema: Schema | None = None,
+    classes: Sequence[str] = (),
+) -> Iterator[Lines]:
+    """The rows of a stream.
+
+    Args:
+        source: A file, a named pipe, "-" for standard input, or an open binary file. Packed files are unpacked.
+        task: See `Lines`.
+        settings: See `Lines`.
+        schema: See `Lines`.
+        classes: See `Lines`.
+
+    Raises:
+        DataError: It cannot be opened, holds no line, or the first ones do not settle the columns.
+    """
+    opened = sys.stdin.buffer if source == "-" else Path(source).expanduser() if isinstance(source, str) else source
+    with open_binary(opened, pipes=True) as binary:
+        yield Lines(binary, name_of(opened), task, settings, schema, classes)
+
+
+def _shown(cell: Cell) -> str:
+    """A cell as text: what a label, an id or a message shows of it."""
+    if isinstance(cell, str):
+        return cell
+    if cell is None:
+        return ""
+    if isinstance(cell, float):
+        return shortest(str(cell))
+    return json.dumps(cell, ensure_ascii=False)
+
+
+def _by_line(encoding: str) -> str:
+    """The codec of an encoding whose lines end with the byte 10.
+
+    Raises:
+        DataError: There is none, or it has other line ends.
+    """
+    try:
+        name = codecs.lookup(encoding).name
+        ends_alike = "a\n".encode(name) == b"a\n"
+    except (LookupError, TypeError):
+        ends_alike = False
+    if not ends_alike:
+        raise DataError(
+            f"data.encoding: {encoding!r} has no lines that end as those of a stream do; expected such as utf-8, "
+            "latin-1."
+        )
+    return encoding
