@@ -44,8 +44,8 @@ class TrainSettings(BaseModel):
     error_norm: float = Field(
         default=0.0,
         ge=0,
-        description="weight of the mean of (‖δ_k ∂s_k/∂s_(k-1)‖ / ‖δ_k‖ - 1)², added to the loss: errors δ that neither "
-        "vanish nor explode on their way back; several times as much work",
+        description="weight of the mean of (‖δ_k ∂s_k/∂s_(k-1)‖ / ‖δ_k‖ - 1)², added to the loss: errors δ that do not "
+        "vanish on their way back; many times as much work",
     )
     schedule: Literal["constant", "warmup", "cosine", "one_cycle"] = Field(
         default="one_cycle",

@@ -23,6 +23,7 @@ from recurra.errors import RecipeError, RunError, unknown
 from recurra.files import write_text
 from recurra.learn import Rule, TrainSettings
 from recurra.learn.backward import detached
+from recurra.learn.error_norm import error_norm
 from recurra.learn.optimise import clip, learning_rate, make_optimizer
 from recurra.learn.regularise import activation_penalty, add_decay, factors
 from recurra.run import checkpoint
@@ -124,6 +125,7 @@ class Training:
                 "learn.carry_state: the backward direction comes from the future: model.bidirectional is false"
             )
         self.rule = self._rule()
+        self._check_penalties()
         self.state: tuple[Tensor, ...] | None = None  # that sequences begin with which go on where the last one ended
         self.progress = Progress()
         self.losses: list[float] = []
@@ -156,6 +158,23 @@ class Training:
         if self._window and self.settings.accumulate > 1:
             raise RecipeError("train.accumulate: learn.k1 makes several updates of one batch; accumulate is to be 1")
         return rule
+
+    def _check_penalties(self) -> None:
+        """Raises RecipeError where a penalty cannot be had with this network or rule."""
+        settings, layers = self.settings, self.network.recurrent
+        for key in ("temporal_l2", "error_norm"):
+            if getattr(settings, key) and self._window == 1:
+                raise RecipeError(
+                    f"train.{key}: an update after every step sees no two steps; learn.k1 is to be 2 or more"
+                )
+        if settings.error_norm and layers.bidirectional:
+            raise RecipeError(
+                "train.error_norm: errors are followed in one direction: model.bidirectional is to be false"
+            )
+        if settings.error_norm and layers.skip:
+            raise RecipeError(
+                "train.error_norm: errors are followed through the states alone: model.skip is to be none"
+            )
 
     @property
     def _window(self) -> int | None:
@@ -242,6 +261,8 @@ class Training:
         loss = self._loss(outputs, batch)
         self.fabric.backward(loss if share == 1 else loss * share)
         self.network.hidden = None
+        if self.settings.error_norm and (penalty := self._error_norm(batch, state)).requires_grad:
+            self.fabric.backward(share * self.settings.error_norm * penalty)
         return float(loss.detach()), outputs.detach(), final
 
     def _at_once(self, batches: Iterable[Batch], sequences: int, parameters: Parameters) -> Update:
@@ -315,6 +336,20 @@ class Training:
             return loss
         assert self.network.hidden is not None, "the rule ran the network's parts by themselves"
         return loss + activation_penalty(self.network.hidden, self.settings.activation_l2, self.settings.temporal_l2)
+
+    def _error_norm(self, batch: Batch, state: Any) -> Tensor:
+        """How much errors grow or shrink on their way back, found without dropout."""
+        network = self.network.eval()
+        try:
+            return error_norm(
+                network.recurrent,
+                network.inputs(batch.x),
+                lambda output, final: self.task.loss(network, network.said(output, final, batch.lengths), batch),
+                state=state,
+                lengths=batch.lengths,
+            )
+        finally:
+            network.train()
 
     @torch.no_grad()
     def _average(self) -> None:

@@ -183,13 +183,17 @@ class SequenceModel(nn.Module):
         """
         run = self.recurrent if rule is None else functools.partial(rule.along, self.recurrent)
         output, final = run(self.inputs(x), state, lengths=lengths)
+        return self.said(output, final, lengths), final
+
+    def said(self, output: Tensor, final: Any, lengths: Tensor | None) -> Tensor:
+        """What the network puts out, made of the recurrent layers' output and final state: pooling and head."""
         dropout, *layers = self.head
         seen = dropout(self._pooled(output, final, lengths))
         if self.keep_hidden:
             self.hidden = Hidden(output, seen if self.pool == "none" else output, lengths)
         for layer in layers:
             seen = layer(seen)
-        return self.output(seen), final
+        return self.output(seen)
 
     def by_symbol(self, tensors: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
         """Views of the parameters by symbol: those of the recurrent layers (`Recurrent.by_symbol`); "V" (eq. 6.9) or
