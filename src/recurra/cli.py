@@ -105,13 +105,30 @@ def train(
         Path | None, typer.Option("--from", metavar="RUN", help="Begin with the weights and vocabulary of that run.")
     ] = None,
     resume: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Go on with a run that was stopped.")] = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Learn line by line from --data (- or left out: standard input).")
+    ] = False,
     input_format: InputFormat = None,
+    output_format: Annotated[
+        str | None,
+        typer.Option("--output-format", metavar="csv|jsonl", help="--stream: how predictions are written; csv."),
+    ] = None,
     force: Force = False,
-) -> None:
+) -> int:
     """Train a network on sequences.
 
-    The run folder holds weights, scores and the report.
+    The run folder holds weights, scores and the report. With --stream it learns from lines as they come, and writes the
+    prediction made before each target was seen to standard output.
     """
+    if stream:
+        other = {"--validation": validation, "--test": test, "--seeds": seeds, "--input-format": input_format}
+        for option, value in other.items():
+            if value is not None:
+                raise RecipeError(f"{option} beside --stream: a stream comes once, a line at a time; leave it out")
+        given = {"NAME": name, "--out": out, "--set": set_, "--seed": seed, "--from": from_run, "--force": force}
+        return _train_on_stream(given, data, resume, output_format or "csv")
+    if output_format is not None:
+        raise RecipeError("--output-format: goes with --stream; recurra predict writes predictions of a finished run")
     with _listener() as listener:
         from recurra.run import api, recipe
         from recurra.run.words import outcome
@@ -125,8 +142,7 @@ def train(
                     raise RecipeError(f"{option} beside --resume: a run goes on with the recipe it began with")
             done = api.resume(resume, data, **options)
         elif name is None:
-            known = ", ".join([*recipe.built_in(), *recipe.TASKS])
-            raise RecipeError(f"NAME is missing: a recipe, a task or a TOML file; known: {known}")
+            raise RecipeError(_name_missing())
         else:
             settings = dict(recipe.assignment(text) for text in set_ or [])
             options |= {"out": out, "settings": settings, "seed": seed, "from_run": from_run}
@@ -136,6 +152,55 @@ def train(
             else:
                 done = api.train_seeds(seeds, name, data, **options)
     _say(outcome(done))
+    return 0
+
+
+def _train_on_stream(given: dict[str, Any], data: str | None, resume: Path | None, format: str) -> int:
+    """`train --stream`: predictions to standard output, words to standard error."""
+    from recurra.run import recipe, stream
+    from recurra.run.lines import to_csv, to_lines
+
+    if format not in FORMATS_OF_ROWS:
+        raise RunError(f"--output-format: {unknown('format', format, FORMATS_OF_ROWS)}")
+    written = 0
+
+    def write(row: dict[str, Any]) -> None:
+        nonlocal written
+        sys.stdout.write(to_lines([row]) if format == "jsonl" else to_csv([row], header=not written))
+        sys.stdout.flush()
+        written += 1
+
+    def tell(text: str) -> None:
+        _say(text, err=True)
+
+    stop = stream.Stop()
+    options: dict[str, Any] = {"write": write, "tell": tell, "stop": stop}
+    try:
+        with stop.listening():
+            if resume is not None:
+                for option, value in given.items():
+                    if value:
+                        raise RecipeError(f"{option} beside --resume: a run goes on with the recipe it began with")
+                done = stream.resume(resume, data, **options)
+            elif given["NAME"] is None:
+                raise RecipeError(_name_missing())
+            else:
+                settings = dict(recipe.assignment(text) for text in given["--set"] or [])
+                options |= {"out": given["--out"], "settings": settings, "seed": given["--seed"]}
+                options |= {"from_run": given["--from"], "force": given["--force"]}
+                done = stream.train(given["NAME"], data, **options)
+    except KeyboardInterrupt:
+        _say("stopped before the first row", err=True)
+        return 130
+    _say(stream.outcome(done), err=True)
+    return 0 if stop.signal is None else 128 + stop.signal
+
+
+def _name_missing() -> str:
+    from recurra.run import recipe
+
+    known = ", ".join([*recipe.built_in(), *recipe.TASKS])
+    return f"NAME is missing: a recipe, a task or a TOML file; known: {known}"
 
 
 @contextmanager

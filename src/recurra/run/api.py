@@ -186,7 +186,7 @@ class Seeds:
         return self.path / "report.html"
 
 
-def _own_random_numbers(call: Callable[P, R]) -> Callable[P, R]:
+def own_random_numbers(call: Callable[P, R]) -> Callable[P, R]:
     """Leave the caller's random numbers as they were: a run draws from its own seed."""
 
     @wraps(call)
@@ -197,7 +197,7 @@ def _own_random_numbers(call: Callable[P, R]) -> Callable[P, R]:
     return wrapped
 
 
-@_own_random_numbers
+@own_random_numbers
 def train(
     recipe: str | Path = "classify",
     data: Any = None,
@@ -238,7 +238,7 @@ def train(
     return _begin(_prepared(path, made, data, validation, test, listener), force)
 
 
-@_own_random_numbers
+@own_random_numbers
 def resume(
     path: str | os.PathLike[str],
     data: Any = None,
@@ -258,12 +258,14 @@ def resume(
     """
     kept = RunFolder(path)
     kept.check()
+    if (kept / "schema.json").is_file() and "stream" in kept.schema().settings:
+        raise RunError(f"{kept.path}: learns from a stream; go on with it: recurra train --stream --resume {kept.path}")
     if (kept / "seeds.json").is_file():
         return _go_through_seeds(kept, data, validation, test, listener)
     return _resume(kept, data, validation, test, listener)
 
 
-@_own_random_numbers
+@own_random_numbers
 def train_seeds(
     seeds: int,
     recipe: str | Path = "classify",

@@ -147,9 +147,7 @@ class Training:
         try:
             rule.check(self.network.recurrent, learns_below=self.network.embedding is not None)
         except ValueError as error:
-            said = re.sub(r"(\w+)=(\S+)", r"model.\1 = \2", str(error).removeprefix("layer: "))
-            said = said.replace("x: it", "the embedding of tokens").replace("model.stack", "learn.stack")
-            raise RecipeError(f"learn.rule: {said}") from error
+            raise rule_refused(error) from error
         if learn.k1 and learn.rule != "tbptt" and not schema.per_step:
             raise RecipeError(
                 "learn.k1: there is one target a sequence here, so there is nothing to learn from within it; "
@@ -498,6 +496,13 @@ class Training:
         if "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"], self.fabric.device)
         self.progress = Progress(**facts["progress"])
+
+
+def rule_refused(error: ValueError) -> RecipeError:
+    """What a rule says that cannot take a layer, in a recipe's words."""
+    said = re.sub(r"(\w+)=(\S+)", r"model.\1 = \2", str(error).removeprefix("layer: "))
+    said = said.replace("x: it", "the embedding of tokens").replace("model.stack", "learn.stack")
+    return RecipeError(f"learn.rule: {said}")
 
 
 @contextmanager

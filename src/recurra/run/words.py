@@ -6,10 +6,11 @@ from recurra.tasks import TASKS
 
 if TYPE_CHECKING:
     from recurra.run.api import Run, Seeds
+    from recurra.run.online import Online
     from recurra.run.training import Training
 
 
-def describe_model(training: "Training") -> str:
+def describe_model(training: "Training | Online") -> str:
     """One line: cell and sizes."""
     model = training.recipe.model
     layers = f"{model.num_layers} layers of " if model.num_layers > 1 else ""
