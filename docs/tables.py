@@ -5,6 +5,7 @@ A page asks for one by a line of its own: `<!-- table: formats -->`.
 
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from pydantic.fields import FieldInfo
@@ -12,6 +13,7 @@ from pydantic_core import PydanticUndefined
 
 from recurra.data import FORMATS
 from recurra.data.fetch import sets
+from recurra.data.made import MADE
 from recurra.run import recipe
 from recurra.tasks import TASKS
 
@@ -43,6 +45,20 @@ def withheld_sets() -> str:
     """Every data set that cannot be downloaded, and what to do instead."""
     rows = ((f"`{each.name}`", each.summary, each.withheld, each.instead) for each in sets().values() if each.withheld)
     return table(("name", "what it is", "why not", "instead"), rows)
+
+
+def made_sources() -> str:
+    """Every source that needs no file."""
+    return table(
+        ("source", "task", "what it is"), ((f"`{name}`", made.task, made.summary) for name, made in MADE.items())
+    )
+
+
+def made_options(name: str) -> str:
+    """Every option of a source that needs no file."""
+    fields = MADE[name].model_fields.items()
+    rows = ((f"`{key}`", _default(field), field.description or "") for key, field in fields)
+    return table(("option", "default", "meaning"), rows)
 
 
 def recipes() -> str:
@@ -84,9 +100,11 @@ TABLES: dict[str, Callable[[], str]] = {
     "formats": formats,
     "sets": fetched_sets,
     "withheld": withheld_sets,
+    "made": made_sources,
     "recipes": recipes,
     "tasks": tasks,
     "keys": recipe_keys,
+    **{f"options-{name}": partial(made_options, name) for name in MADE},
 }
 
 
