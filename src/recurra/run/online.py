@@ -463,7 +463,7 @@ def check(recipe: Recipe) -> None:
             )
     if isinstance(recipe.train, ClassifyTrainSettings) and recipe.train.class_weights == "balanced":
         raise RecipeError(
-            "train.class_weights: a stream does not tell ahead how rare a class is; none or a table of numbers is expected"
+            "train.class_weights: a stream does not tell ahead how rare a class is; none or a table is expected"
         )
     if recipe.train.precision == "bf16-mixed":
         raise RecipeError("train.precision: a stream is learnt in 32-true or 64-true")
