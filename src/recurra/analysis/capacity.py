@@ -24,6 +24,9 @@ ROWS_A_UNIT, FEWEST_ROWS, MOST_ROWS = 20, 1000, 4000
 HELD_OUT = 0.25
 """The share of them that a regression is scored on."""
 
+CHANCE = 2.0
+"""Deviations of what an input that left no trace scores by chance: a share that is no larger is taken for none."""
+
 RIDGE = 1e-6
 """Added to the diagonal of the covariance, over its mean."""
 
@@ -134,7 +137,7 @@ def memory_capacity(
         steps: Steps to take.
         at: After how many of them the state is read; about ten numbers from 1 to `steps` when left out.
         lags: How many steps ago an input is asked for at the most.
-        rows: How many sequences; 20 a unit, but from 1,000 to 4,000, when left out.
+        rows: How many sequences, at least 4 a unit; 20 a unit, but from 1,000 to 4,000, when left out.
         seed: Of the noise.
         **how: Further arguments of `record`.
 
@@ -158,11 +161,17 @@ def memory_capacity(
     if system.direction == "backward":
         raise AnalysisError(f"{system.name}: it runs backward only, so it holds no past inputs")
     if layer.bidirectional and system.depth:
-        raise AnalysisError(f"{system.name}: it reads layers that run backward, so what it holds is not past; depth=0")
+        raise AnalysisError(
+            f"{system.name}: it reads layers that run backward, so it holds more than the past; ask for depth=0"
+        )
     is_driven = x is not None or isinstance(model, Recording)
     mean, deviation = _moments(recording.given) if is_driven else (0.0, 1.0)
     units = system.new[0].shape[-1]
-    rows = min(MOST_ROWS, max(FEWEST_ROWS, ROWS_A_UNIT * units)) if rows is None else rows
+    fewest = 4 * units
+    if rows is None:
+        rows = max(fewest, min(MOST_ROWS, max(FEWEST_ROWS, ROWS_A_UNIT * units)))
+    if rows < fewest:
+        raise AnalysisError(f"rows: to read {units} units at least {fewest} sequences are expected, not {rows}")
     generator, like = torch.Generator().manual_seed(seed), recording.given.x
     found: list[tuple[np.ndarray, float, float]] = []
     state, last = None, like.new_zeros(0, rows, layer.input_size)
@@ -220,8 +229,12 @@ def _recalled(h: Tensor, inputs: Tensor, lags: int) -> np.ndarray:
     W = torch.linalg.solve(covariance, X.mT @ Y)
     missed = asked[train:] - expected - (h[train:] - centre) @ W
     share = 1 - missed.square().sum(0) / (asked[train:] - expected).square().sum(0)
+    # Where no trace is left, U weights fitted to chance score -U / train, with a deviation of 2 √(U / train / test).
+    fitted = h.shape[1] / train
+    by_chance = max(0.0, CHANCE * 2 * (fitted / (B - train)) ** 0.5 - fitted)
+    share = torch.where(share > by_chance, share, 0.0)
     found = np.zeros(lags)
-    found[:count] = share.clamp(min=0.0).unflatten(0, (count, -1)).mean(1).double().cpu().numpy()
+    found[:count] = share.unflatten(0, (count, -1)).mean(1).double().cpu().numpy()
     return found
 
 

@@ -272,11 +272,9 @@ def largest_factor(system: System) -> float:
     """The largest norm of a factor ∂s_t/∂s_(t-1), the first step's aside, which no gradient passes."""
     t, b = system.taken.nonzero(as_tuple=True)
     t, b = t[t > 0], b[t > 0]
-    largest = 0.0
-    for steps, rows in zip(t.split(512), b.split(512), strict=True):
-        D = system.jacobians(steps, rows)
-        largest = max(largest, float(torch.linalg.matrix_norm(D, 2).max()))
-    return largest
+    pieces = zip(t.split(512), b.split(512), strict=True)
+    norms = [torch.linalg.matrix_norm(system.jacobians(*piece), 2) for piece in pieces if len(t)]
+    return max((float(each.max()) for each in norms), default=0.0)
 
 
 def _quantiles(values: np.ndarray, shares: tuple[float, ...]) -> list[np.ndarray]:

@@ -21,7 +21,7 @@ MOST_NUMBERS = 1 << 28
 NUMBERS_AT_ONCE = 1 << 24
 """Of the Jacobians that are held while exponents are summed up."""
 
-SWEEPS, EXACT, ENOUGH = 200, 1e-9, 1e-4
+SWEEPS, EXACT, ENOUGH = 200, 1e-9, 1e-3
 """How often a product is swept at the most, and the change of its logarithms, over their size, at which it is done:
 for numbers, and for a figure."""
 

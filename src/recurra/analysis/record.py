@@ -130,7 +130,8 @@ def record(
             raise AnalysisError(f"{called}: the model does not call this layer when it is run{hint}")
         if loss is not None:
             watch.differentiate(loss(returned))
-    twin = _twin(module)
+    with torch.random.fork_rng(range(torch.cuda.device_count())):  # a layer draws its first weights
+        twin = _twin(module)
     given = watch.given(twin, lengths)
     return Recording(called, twin, given, unrolled(twin, given, called))
 
@@ -254,7 +255,7 @@ class _Watch:
                     f"{self.name}: the model runs it with return_states=True, so a loss may depend on it in ways that "
                     "are not followed here; leave out loss="
                 )
-            returned = tree_map(_leaf, returned)
+            returned = tree_map(_leaf, returned, is_leaf=lambda v: isinstance(v, PackedSequence))
         given = inspect.signature(type(module).forward).bind(module, *args, **kwargs).arguments
         call = _kept(module, given, returned)
         if self.calls:

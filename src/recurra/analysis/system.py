@@ -302,8 +302,7 @@ def _stretches(run: _Run, given: Given, form: Stateful) -> dict[str, Any]:
     Raises:
         AnalysisError: There is none.
     """
-    T, B = given.mask.shape
-    order = torch.arange(T, device=given.mask.device)
+    order = torch.arange(len(given.mask), device=given.mask.device)
     resets = given.reset
     if run.reverse:  # the state is reset where the run crosses from a step that says so to the one before
         order = order.flip(0)
@@ -312,17 +311,17 @@ def _stretches(run: _Run, given: Given, form: Stateful) -> dict[str, Any]:
     before = (torch.cat([b.unsqueeze(0), v[:-1]]) for b, v in zip(run.begun, after, strict=True))
     old = tuple(torch.where(resets.unsqueeze(-1), start, v) for start, v in zip(run.initial, before, strict=True))
     counted, stretch = (given.mask & given.counted)[order], resets.cumsum(0)
-    found: list[tuple[int, Tensor]] = []
-    for b in range(B):
-        own = counted[:, b].nonzero().flatten()
-        if len(own):
-            sizes = torch.unique_consecutive(stretch[own, b], return_counts=True)[1]
-            found += [(b, piece) for piece in own.split(sizes.tolist())]
-    if not found:
+    of_row, at_step = counted.T.nonzero(as_tuple=True)  # row by row, in order
+    if not len(of_row):
         raise AnalysisError("there is no step to examine: every sequence of the batch is empty")
-    lengths = torch.tensor([len(piece) for _, piece in found], device=order.device)
-    at = torch.nn.utils.rnn.pad_sequence([piece for _, piece in found])
-    row = torch.tensor([b for b, _ in found], device=order.device).expand_as(at)
+    of_stretch = stretch[at_step, of_row]
+    begins = torch.ones_like(of_row, dtype=torch.bool)
+    begins[1:] = (of_row[1:] != of_row[:-1]) | (of_stretch[1:] != of_stretch[:-1])
+    starts, number = begins.nonzero().flatten(), begins.cumsum(0) - 1
+    lengths = torch.bincount(number)
+    at = at_step[starts + lengths - 1].repeat(int(lengths.max()), 1)  # behind its end a row repeats its last step
+    at[torch.arange(len(number), device=at.device) - starts[number], number] = at_step
+    row = of_row[starts].expand_as(at)
     gradient = None
     if run.gradient:
         kept = [v for f, v in zip(form.fields, run.gradient, strict=True) if not f.is_bookkeeping]

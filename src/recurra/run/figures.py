@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Outline
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 P = ParamSpec("P")
 
@@ -489,8 +489,8 @@ def plotted(plot: Callable[[Axes], Any], alternative: str, height: int = 280) ->
     _label(axes, axes.get_xlabel(), label, is_log)
     if is_log:
         axes.yaxis.set_major_locator(LogLocator(numticks=7))
-    if axes.get_xscale() == "log":
-        axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_minor_locator(NullLocator())
     lines, labels = axes.get_legend_handles_labels()
     if len(labels) > 1:
         figure.legend(lines, labels, loc="outside lower center", ncols=min(3, len(labels)), columnspacing=1.4)

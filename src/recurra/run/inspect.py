@@ -175,6 +175,7 @@ def into_report(page: str, section: str) -> str:
 def _view(told: Inspected) -> dict[str, Any]:
     run, found = told.run, told.found
     reach = _furthest(found.parts)
+    figures = [_figures(part) for part in found.parts]
     gradients = "the run's own loss" if told.has_loss else "random directions, since no targets are known"
     return {
         "content": {
@@ -211,8 +212,10 @@ def _view(told: Inspected) -> dict[str, Any]:
         },
         "words": found.words,
         "rows": [_row(part) for part in found.parts],
-        "parts": [{"title": _titled(part, found), "figures": _figures(part)} for part in found.parts],
-        "flows": [_flow_figure(part) for part in found.parts],
+        "parts": [
+            {"title": _titled(part, found), "figures": drawn} for part, drawn in zip(found.parts, figures, strict=True)
+        ],
+        "flows": [drawn[0] for drawn in figures],
         "capacity": None if found.capacity is None else _capacity_figures(found.capacity),
         "command": f"recurra inspect {run.path}",
         "versions": versions(),
