@@ -10,6 +10,7 @@
 #include <tuple>
 #include <vector>
 
+#include "influence_module.hpp"
 #include "instruction_sets.hpp"
 #include "program.hpp"
 #include "stream_module.hpp"
@@ -172,5 +173,6 @@ NB_MODULE(_native, module) {
   module.def("pack", &pack, nb::arg("is_double"), nb::arg("all"), nb::arg("threads"),
              "Puts matrices into panels: (address, rows, columns, numbers from row to row, transposed, address of the panels).");
 
+  add_influence(module);
   add_stream(module);
 }

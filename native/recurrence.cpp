@@ -9,38 +9,11 @@
 #include <vector>
 
 #include "functions.hpp"
-
-#if defined(__AVX512F__)
-#include <immintrin.h>
-#endif
-
-#ifndef RECURRA_ISA
-#define RECURRA_ISA generic
-#endif
-#ifndef RECURRA_VECTOR_BYTES
-#define RECURRA_VECTOR_BYTES 16
-#endif
-#define RECURRA_TEXT_(x) #x
-#define RECURRA_TEXT(x) RECURRA_TEXT_(x)
+#include "vectors.hpp"
 
 namespace recurra {
 namespace RECURRA_ISA {
 
-template <typename T>
-struct Lanes;
-template <>
-struct Lanes<float> {
-  typedef float vector __attribute__((vector_size(RECURRA_VECTOR_BYTES)));
-  typedef float loose __attribute__((vector_size(RECURRA_VECTOR_BYTES), aligned(4), may_alias));
-};
-template <>
-struct Lanes<double> {
-  typedef double vector __attribute__((vector_size(RECURRA_VECTOR_BYTES)));
-  typedef double loose __attribute__((vector_size(RECURRA_VECTOR_BYTES), aligned(8), may_alias));
-};
-
-template <typename T>
-constexpr int kLanes = RECURRA_VECTOR_BYTES / sizeof(T);
 constexpr int kVectors = 2;  // vectors in a row of a panel
 template <typename T>
 constexpr int kPanel = kVectors * kLanes<T>;
@@ -49,50 +22,6 @@ constexpr int kSeveral = kTile > 6 ? 4 : 2;  // panels at a time for two or thre
 constexpr int kAhead = 16;  // rows of a panel that are fetched before they are needed
 constexpr size_t kLarge = 3 << 18;  // bytes of matrices
 constexpr int kChunk = 512;  // numbers that an instruction is run over before the next one
-
-template <typename T>
-using Vector = typename Lanes<T>::vector;
-
-template <typename T>
-inline Vector<T> load(const T* p) {
-  return *reinterpret_cast<const typename Lanes<T>::loose*>(p);
-}
-template <typename T>
-inline void store(T* p, Vector<T> v) {
-  *reinterpret_cast<typename Lanes<T>::loose*>(p) = v;
-}
-template <typename T>
-inline Vector<T> spread(T x) {
-  return x - Vector<T>{};
-}
-
-// Fewer numbers than a vector holds: the others are zero, and are not written.
-template <typename T>
-inline Vector<T> load_some(const T* p, int count) {
-#if defined(__AVX512F__) && RECURRA_VECTOR_BYTES == 64
-  if constexpr (sizeof(T) == 4)
-    return reinterpret_cast<Vector<T>>(_mm512_maskz_loadu_ps(__mmask16((1u << count) - 1), p));
-  else
-    return reinterpret_cast<Vector<T>>(_mm512_maskz_loadu_pd(__mmask8((1u << count) - 1), p));
-#else
-  T numbers[kLanes<T>] = {};
-  std::copy_n(p, count, numbers);
-  return load(numbers);
-#endif
-}
-template <typename T>
-inline void store_some(T* p, Vector<T> v, int count) {
-#if defined(__AVX512F__) && RECURRA_VECTOR_BYTES == 64
-  if constexpr (sizeof(T) == 4)
-    _mm512_mask_storeu_ps(p, __mmask16((1u << count) - 1), reinterpret_cast<__m512>(v));
-  else
-    _mm512_mask_storeu_pd(p, __mmask8((1u << count) - 1), reinterpret_cast<__m512d>(v));
-#else
-  T numbers[kLanes<T>];
-  store(numbers, v);
-  std::copy_n(numbers, count, p);
-#endif
-}
 
 // --- products -------------------------------------------------------------------------------------------------------
 
@@ -797,10 +726,11 @@ void multiply_rows(int32_t rows, const void* A, int32_t a_stride, const void* pa
 template <typename T>
 constexpr Stepping stepping{open<T>, run_opened<T>, is_shared<T>, run_in_team<T>, close<T>, multiply_rows<T>};
 
+extern const Carrying carrying_f32, carrying_f64;
 extern const Kernels kernels;
 const Kernels kernels{RECURRA_TEXT(RECURRA_ISA), kPanel<float>, kPanel<double>, run<float>, run<double>, pack<float>, pack<double>,
                       outer_part<float>, outer_part<double>,
-                      stepping<float>, stepping<double>};
+                      stepping<float>, stepping<double>, &carrying_f32, &carrying_f64};
 
 }  // namespace RECURRA_ISA
 }  // namespace recurra

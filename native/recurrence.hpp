@@ -130,6 +130,8 @@ struct Outer {
   bool adds;  // to what stands in out
 };
 
+struct Carrying;  // see influence.hpp
+
 // What is compiled once for each instruction set.
 struct Kernels {
   const char* name;
@@ -141,6 +143,7 @@ struct Kernels {
   void (*outer_f32)(const Outer& outer, int32_t part, int32_t parts);
   void (*outer_f64)(const Outer& outer, int32_t part, int32_t parts);
   Stepping step_f32, step_f64;
+  const Carrying *carrying_f32, *carrying_f64;
 };
 
 }  // namespace recurra

@@ -76,10 +76,12 @@ class ByAutodiff:
             new = tuple(torch.where(taken.unsqueeze(-1), a, b) for a, b in zip(new, state, strict=True))
         return [tuple(v.detach() for v in new)]
 
-    def collect(self, delta: Tensor, of: int = -1) -> Tensor:
+    def collect(self, delta: Tensor, of: int = -1, wants_below: bool = True) -> Tensor | None:
         """See `recurra.engine.influence.Stack.collect`."""
         for name, J in self.kept.items():
             self.sums[name] += torch.einsum("bs,bsp->p", delta, J).view_as(self.sums[name])
+        if not wants_below:
+            return None
         assert self._by_x is not None
         return torch.einsum("bs,bsi->bi", delta, self._by_x)
 

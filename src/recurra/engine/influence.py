@@ -51,8 +51,6 @@ class Linear:
             return self.value(node.value, node.columns).unsqueeze(-2)
         if node.op == "column":
             return self.value(node.value, node.rows).unsqueeze(-1)
-        if node.op == "diagonal":
-            return torch.diag_embed(self.value(node.value, node.rows))
         args = [self.matrix(a) for a in node.args]
         if node.op == "scaled":
             by_rows = node.side == "rows"
@@ -407,24 +405,26 @@ class Stack:
                 new = torch.baddbmm(given, linear.jacobian, J)
                 self.upper[m, below, g] = new if taken is None else torch.where(taken.view(-1, 1, 1), new, J)
 
-    def collect(self, delta: Tensor, of: int = -1) -> Tensor:
+    def collect(self, delta: Tensor, of: int = -1, wants_below: bool = True) -> Tensor | None:
         """Add what a loss gives to the parameters, after the step that it is a loss of.
 
         Args:
             delta: (B, S), the loss's gradient by the new state of a layer.
             of: Which layer that is.
+            wants_below: Whether the gradient by x is asked for.
 
         Returns:
-            Its gradient by x, through this step alone, (B, I).
+            That gradient, through this step alone, (B, I), or None.
         """
-        top = of % len(self.layers)
-        given = delta
+        top, given = of % len(self.layers), None
         for (m, below, g), J in self.upper.items():
             if m == top:
                 self.own[below].add(g, torch.einsum("bs,bsc->c", delta, J))
         for m in range(top, -1, -1):
             if m == top or not self.across:
                 self.own[m].collect(delta)
+            if not wants_below and (m == 0 or self.across):
+                return None
             linear, weights = self._last[m]
             given = torch.einsum("bs,bsi->bi", delta, linear.by_input(weights))
             if m:

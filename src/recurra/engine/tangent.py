@@ -25,7 +25,7 @@ class Node(NamedTuple):
 
     Attributes:
         op: "parameter", U of a gate or some rows and columns of a further matrix; "row" and "column", of the numbers of
-            a value; "diagonal", likewise; "scaled", the matrix `args[0]` with the value `value` before its rows or
+            a value; "scaled", the matrix `args[0]` with the value `value` before its rows or
             behind its columns, by `side`; "product" of two; "sum" of several.
         rows: Its rows.
         columns: Its columns.
@@ -34,7 +34,7 @@ class Node(NamedTuple):
         side: "rows" or "columns" of what is scaled; for a parameter, which of the operands' parts, as a number.
     """
 
-    op: Literal["parameter", "row", "column", "diagonal", "scaled", "product", "sum"]
+    op: Literal["parameter", "row", "column", "scaled", "product", "sum"]
     rows: int
     columns: int
     args: tuple[int, ...] = ()

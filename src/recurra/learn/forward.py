@@ -6,13 +6,16 @@ influence was gathered with the parameters of earlier steps.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from recurra.engine import native
 from recurra.engine.by_autodiff import ByAutodiff
+from recurra.engine.carrying import CarriedStack, why_not_carried
 from recurra.engine.eager import State
+from recurra.engine.fused import why_not
 from recurra.engine.influence import Influence, Stack
 from recurra.engine.rank_one import RankOne
 from recurra.engine.reach import Layer
@@ -20,8 +23,12 @@ from recurra.engine.trace import TraceError
 from recurra.errors import unknown
 from recurra.learn.followed import Followed
 from recurra.learn.rule import Rule, chosen
+from recurra.nn.recurrent import Choice
 
-STACKS = ("exact", "by_layer")
+Stacked = Literal["exact", "by_layer"]
+Backend = Literal["auto", "native", "eager"]
+STACKS: tuple[str, ...] = get_args(Stacked)
+BACKENDS: tuple[str, ...] = get_args(Backend)
 
 
 class Forward(Rule):
@@ -31,6 +38,11 @@ class Forward(Rule):
         stack: How layers on top of each other are followed. "exact": with the influence of each layer's parameters on
             every layer above. "by_layer": each layer by itself; the error comes down from the layer above through the
             present step alone, and so it does to whatever x is made of.
+        backend: "native" carries the influence in the compiled core, "eager" in tensor code; "auto" takes the core
+            where it can be (`choice` says which that is, and why).
+
+    Attributes:
+        choice: How the influence is carried, and why, once the rule has met a layer.
 
     Raises:
         ValueError: Another word.
@@ -39,11 +51,14 @@ class Forward(Rule):
     explicit: ClassVar[bool] = True
     is_exact: ClassVar[bool] = True
 
-    def __init__(self, stack: Literal["exact", "by_layer"]) -> None:
+    def __init__(self, stack: Stacked, backend: Backend = "auto") -> None:
         super().__init__()
         if stack not in STACKS:
             raise ValueError(unknown("stack", str(stack), STACKS))
-        self.stack = stack
+        if backend not in BACKENDS:
+            raise ValueError(unknown("backend", str(backend), BACKENDS))
+        self.stack, self.backend = stack, backend
+        self.choice: Choice | None = None
         self._carried: tuple[Any, ...] | None = None
         self._pending: _Run | None = None
         self._influences: Any = None
@@ -85,8 +100,30 @@ class Forward(Rule):
             names = list(followed.names(0))
             if not names:
                 raise ValueError(f"layer: {followed.form.name!r} has no parameters that are known") from error
+            against = "its Jacobians are taken by automatic differentiation, since it is no program"
+            self.choice = self._eagerly(f"cell {followed.form.name!r}: {against}")
             return ByAutodiff(followed.step, names, rows, followed.widths[0], like)
+        against = self._why_not_native(layers, across, like)
+        if against is None:
+            asked = "backend='native' asks for it" if self.backend == "native" else "it can carry every layer"
+            self.choice = Choice("native", f"the compiled core carries the influence: {asked}")
+            return CarriedStack(layers, rows, like)
+        self.choice = self._eagerly(against)
         return Stack(layers, rows, like, across, self._follow)
+
+    def _why_not_native(self, layers: Sequence[Layer], across: bool, like: Tensor) -> str | None:
+        """Why the compiled core cannot carry the influence; None where it can."""
+        if self.backend == "eager":
+            return "backend='eager' asks for tensor code"
+        if across:
+            return "the influence of layers on those above is carried in tensor code"
+        return native.why_not() or why_not(like) or next(filter(None, map(why_not_carried, layers)), None)
+
+    def _eagerly(self, reason: str) -> Choice:
+        """Raises ValueError where `backend` asks for what cannot be."""
+        if self.backend == "native":
+            raise ValueError(f"backend: 'native' cannot be: {reason}")
+        return Choice("eager", reason)
 
     def check(self, layer: nn.Module, learns_below: bool = False) -> None:
         """See `Rule.check`."""
@@ -207,10 +244,9 @@ class Forward(Rule):
     def _learn(self, followed: Followed, given: Tensor) -> None:
         """Add the gradient that the output's gives to the parameters."""
         delta = torch.cat([given, *(torch.zeros_like(v) for v in self.state[-1][1:])], -1)
-        below = self._influences.collect(delta)
+        below = self._influences.collect(delta, wants_below=self._x is not None)
         if self._x is not None:
-            with torch.enable_grad():
-                self._x.backward(below)
+            self._x.backward(below)
         weights = [followed.weights(k) for k in range(followed.count)]
         for name, gradient in _named(followed, self._influences.take(weights)).items():
             parameter = followed.module.get_parameter(name)
@@ -240,8 +276,8 @@ class RTRL(Forward):
     name: ClassVar[str] = "rtrl"
     summary: ClassVar[str] = "real-time recurrent learning, exact and forward in time"
 
-    def __init__(self, stack: Literal["exact", "by_layer"] = "exact") -> None:
-        super().__init__(stack)
+    def __init__(self, stack: Stacked = "exact", backend: Backend = "auto") -> None:
+        super().__init__(stack, backend)
 
     def __repr__(self) -> str:
         return f"RTRL(stack={self.stack!r})"
@@ -266,8 +302,8 @@ class SnAp(Forward):
     summary: ClassVar[str] = "sparse n-step approximation of rtrl"
     is_exact: ClassVar[bool] = False
 
-    def __init__(self, n: int = 1) -> None:
-        super().__init__("by_layer")
+    def __init__(self, n: int = 1, backend: Backend = "auto") -> None:
+        super().__init__("by_layer", backend)
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise ValueError(f"n: a whole number of steps from 1 on is expected, not {n!r}")
         self.n = n
@@ -293,8 +329,8 @@ class EProp(Forward):
     explicit: ClassVar[bool] = False
     is_exact: ClassVar[bool] = False
 
-    def __init__(self) -> None:
-        super().__init__("by_layer")
+    def __init__(self, backend: Backend = "auto") -> None:
+        super().__init__("by_layer", backend)
 
 
 class UORO(Forward):
@@ -311,7 +347,7 @@ class UORO(Forward):
     is_exact: ClassVar[bool] = False
 
     def __init__(self, seed: int = 0) -> None:
-        super().__init__("by_layer")
+        super().__init__("by_layer", "eager")
         self.seed = seed
         self._generator = torch.Generator().manual_seed(seed)
 
@@ -388,13 +424,13 @@ class _Run:
             if along is None:
                 continue
             delta = along[t] if taken is None else torch.where(taken.unsqueeze(-1), along[t], 0)
-            through = influences.collect(torch.cat([delta, *zeros], -1))
-            if below is not None:
+            through = influences.collect(torch.cat([delta, *zeros], -1), wants_below=below is not None)
+            if below is not None and through is not None:
                 below[t] = through
         for k in range(followed.count):  # what is made of the final states
             last = () if given is None else given[1 + k * fields : 1 + (k + 1) * fields]
             if len(self.x) and any(bool(v.any()) for v in last):
-                influences.collect(torch.cat([v.unsqueeze(0) if self.single else v for v in last], -1), k)
+                influences.collect(torch.cat([v.unsqueeze(0) if self.single else v for v in last], -1), k, False)
         return influences.take(weights)
 
 
