@@ -49,6 +49,16 @@ def test_a_leaky_unit_by_the_formula() -> None:
     assert found.size[-1] == pytest.approx(1 / np.sqrt(1 - a * a), rel=0.02)
 
 
+def test_what_chance_reads_is_not_counted() -> None:
+    """A unit that is the second input, and nothing else: of the first, and of all that is past, nothing is there."""
+    layer = linear(torch.zeros(1, 1, dtype=torch.float64))
+    with torch.no_grad():
+        layer.get_parameter("weight_ih_l0").copy_(torch.tensor([[0.0, 1.0]]))
+    found = memory_capacity(layer, steps=120, at=[120])
+    assert found.recalled.shape == (1, 100)
+    assert found.capacity[0] == pytest.approx(0.5, abs=0.05)
+
+
 def test_adding_uses_the_capacity_up_and_gates_do_not() -> None:
     found = {}
     for cell in ("residual", "lstm", "gru"):

@@ -109,6 +109,16 @@ def test_dead_units_pass_nothing() -> None:
     assert flow.factor == 0
 
 
+def test_e8_open_forget_gates_pass_on_what_a_simple_network_loses() -> None:
+    """At 100 steps, the gradient of an LSTM over that of a simple network with an orthogonal U."""
+    lstm = Recurrent(CATALOGUE["lstm"](forget_bias=6.0), 2, 16)
+    srn = Recurrent("elman", 2, 16, init={"U": "orthogonal"})
+    x = torch.randn(140, 8, 2)
+    ratio = {layer.form.name: gradient_flow(layer, x, bound=False).median[100] for layer in (lstm, srn)}
+    assert ratio["lstm"] > 0.01
+    assert ratio["lstm"] > 100 * ratio["elman"]
+
+
 # --- whole models ----------------------------------------------------------------------------------------------------
 
 

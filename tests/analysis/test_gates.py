@@ -161,6 +161,12 @@ def test_what_has_no_name_has_a_number() -> None:
     assert [each.name for each in gates(plain, x).activities] == ["gate 1", "tanh 1"]
 
 
+def test_what_is_computed_from_parameters_is_no_unit() -> None:
+    U = torch.randn(3, 3)
+    plain = Recurrent(lambda x, s: torch.tanh(x + s @ torch.sigmoid(U)), 3, 3)
+    assert [each.name for each in gates(plain, torch.randn(5, 2, 3)).activities] == ["tanh 1"]
+
+
 def test_a_cell_with_nothing_to_hear() -> None:
     found = gates(Recurrent("linear_recurrence", 3, 4), torch.randn(5, 2, 3))
     assert found.activities == []

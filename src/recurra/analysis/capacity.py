@@ -95,7 +95,7 @@ class MemoryCapacity(Result):
         axes = drawn_on(axes)
         axes.plot(self.steps, self.capacity, color=colour, label=label, marker="o", markersize=3.5)
         axes.set_xscale("log")
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.05 * max(1.0, *(float(np.max(line.get_ydata())) for line in axes.lines)))
         axes.set_xlabel("steps taken")
         axes.set_ylabel("past inputs that can be read back")
         return axes

@@ -116,7 +116,7 @@ class StateJacobians(Result):
             axes.plot(self.steps + 1, np.nanmedian(values, 1), color=f"C{k}", label=label)
         axes.axhline(1.0, color="0.5", linewidth=1, linestyle=(0, (4, 3)))
         axes.set_xlabel("time step")
-        axes.set_ylabel("singular values and radius of ∂s_t/∂s_(t−1)")
+        axes.set_ylabel("of ∂s_t/∂s_(t−1)")
         return axes
 
 
@@ -297,14 +297,14 @@ class LyapunovExponents(Result):
         largest = float(self.exponents[0])
         if largest == -np.inf:
             return "A change of the state is gone after a step or a few: nothing is carried on."
-        error = 0.0 if np.isnan(self.error[0]) else 2 * float(self.error[0])
-        grows = number(np.exp(largest))
-        if largest > max(error, 1e-3):
-            return f"Small differences of the state grow, by {grows} at a step: chaos, in which gradients explode."
-        if largest < -max(error, 1e-3):
-            steps = int(np.ceil(np.log(100) / -largest))
-            return f"Small differences of the state die out, by {grows} at a step: 1 % is left after {steps:,} steps."
-        return "Small differences of the state neither grow nor die out: it keeps what it holds."
+        length = self.steps / len(self.rows)
+        if abs(largest) * length < math.log(100):
+            return f"Over {length:,.0f} steps small differences of the state neither grow much nor die out."
+        by = number(np.exp(largest))
+        if largest > 0:
+            return f"Small differences of the state grow, by {by} at a step: chaos, in which gradients explode."
+        steps = math.ceil(math.log(100) / -largest)
+        return f"Small differences of the state die out, by {by} at a step: 1 % is left after {steps:,} steps."
 
     def derived(self) -> tuple[str, ...]:
         """See `Result`."""
@@ -317,11 +317,11 @@ class LyapunovExponents(Result):
             f"  {self.words}"
         )
 
-    def plot(self, axes: Any = None) -> Any:
+    def plot(self, axes: Any = None, label: str | None = None, colour: str = "C0") -> Any:
         """The exponents in order."""
         axes = drawn_on(axes)
         finite = np.where(np.isfinite(self.exponents), self.exponents, np.nan)
-        axes.plot(np.arange(1, len(finite) + 1), finite, color="C0", marker=".", markersize=4)
+        axes.plot(np.arange(1, len(finite) + 1), finite, color=colour, label=label, marker=".", markersize=4)
         axes.axhline(0.0, color="0.5", linewidth=1, linestyle=(0, (4, 3)))
         axes.set_xlabel("exponent")
         axes.set_ylabel("λ, nats a step")
