@@ -146,7 +146,7 @@ def memory_capacity(
 
     Example:
         >>> found = memory_capacity(Recurrent("gru", 1, 8), steps=30, rows=400)
-        >>> 1 < found.capacity[-1] < 8
+        >>> bool(1 < found.capacity[-1] < 8)
         True
     """
     for name, value in (("steps", steps), ("lags", lags), ("rows", rows)):

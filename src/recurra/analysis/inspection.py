@@ -142,6 +142,7 @@ def inspect(
         AnalysisError: The model cannot be examined (see `record`).
 
     Example:
+        >>> import torch
         >>> found = inspect(nn.GRU(3, 8), torch.zeros(20, 2, 3))
         >>> found.parts[0].flow.verdict
         'vanishes'
