@@ -141,3 +141,64 @@ class Stream:
         """Copies a part of a layer's state, (rows, width), to an address."""
     def write(self, layer: int, part: int, from_: int) -> None:
         """Sets a part of a layer's state from an address."""
+
+class Influence:
+    """The influence of a layer's parameters on its state, J = D J + I, and the layer's steps (native/influence.hpp).
+
+    Args:
+        program: The step, which also writes what its linear part is made of.
+        rows: Rows of the batch.
+        threads: Threads that share the work, two at most.
+        arrays: Of each array of the program: its address, 0 where the core says so itself, and numbers from row to row.
+        packed: As a `Layout` has them; addresses count `addresses`.
+        addresses: Of the matrices, and of the memory of their panels.
+        panels: Where the panels of each matrix begin.
+        parts: Of each part of the state: its width, and the arrays of the new and of the old one.
+        sizes: How many parts are put out, the width of x, the array of z and its width.
+        nets: Of each gate: its first column of z and how many; addresses of W, U and two biases, 0 for none.
+        coefficients: Array of the program, or -1 and an address; numbers from row to row; 1, or 0 where one number
+            stands for a whole row.
+        squares: Matrices: address, 0 where it is made; rows, columns, numbers from row to row.
+        vectors: Widths of vectors that are made.
+        makings: How matrices and vectors are made, in order: what by, d, a, b, aux, whether it is added to d.
+        inputs: What parameters multiply, by site: units, 1 where all have the same; columns; pieces (coefficient, -1
+            for x, -2 for one; column; count; units that share numbers of their own, 0 for all).
+        groups: Parameters that reach the same numbers of the state.
+        through: Groups and members where x enters, and the address of W.
+        giving: Which columns of what is collected are the gradient of which numbers of a parameter.
+
+    Raises:
+        ValueError: A plan that names what is not there.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        rows: int,
+        threads: int,
+        arrays: list[tuple[int, int]],
+        packed: list[tuple[int, int, int, int, int, int, int, bool]],
+        addresses: list[int],
+        panels: list[int],
+        parts: list[tuple[int, int, int]],
+        sizes: list[int],
+        nets: list[tuple[int, int, int, int, int, int]],
+        coefficients: list[tuple[int, int, int, int]],
+        squares: list[tuple[int, int, int, int]],
+        vectors: list[int],
+        makings: list[tuple[int, int, int, int, int, bool]],
+        inputs: list[tuple[int, int, list[tuple[int, int, int, int]]]],
+        groups: list[tuple[object, ...]],
+        through: list[tuple[int, int, int]],
+        giving: list[tuple[int, int, int, int, int, int, int]],
+    ) -> None: ...
+    def advance(self, x: int, y: int, taken: int) -> None:
+        """Takes a step from (rows, I) at x to (rows, H) at y; `taken`, bytes, 0 for rows that take none, or 0."""
+    def collect(self, delta: int, below: int) -> None:
+        """Adds what a loss gives, from its gradient by the new state, (rows, S); that by x is written to `below`."""
+    def give(self, gradients: list[int]) -> None:
+        """Adds what was collected to the gradients of the parameters, at these addresses; it is zero from then on."""
+    def state(self, part: int, address: int, reads: bool) -> None:
+        """Copies a part of the state, (rows, width), to an address, or from there."""
+    def influence(self, group: int, address: int, reads: bool) -> None:
+        """Copies a group's influence, (rows, rows of the group, columns), to an address, or from there."""

@@ -217,7 +217,7 @@ class _Plan:
         cell, H = self.layer.cell, self.layer.hidden_size
         if gate not in (*cell.gates, *cell.inputs):
             first = cell.gates.index(self.apart[place - len(self.gates)]) * H
-            return place * H, H, 0, self._at("weight_hh", first * self.layer.use.operand), 0, 0
+            return place * H, H, 0, self._at("weight_hh", first * self.weights["weight_hh"].shape[-1]), 0, 0
         i = next(
             (
                 i
@@ -229,7 +229,7 @@ class _Plan:
         biases = [self._at(piece.name, piece.first) for piece in pieces if piece.kind == "one"]
         U = 0
         if gate in self.folded:
-            U = self._at("weight_hh", cell.gates.index(gate) * H * self.layer.use.operand)
+            U = self._at("weight_hh", cell.gates.index(gate) * H * self.weights["weight_hh"].shape[-1])
         first, second = [*biases, 0, 0][:2]
         return place * H, H, self._at("weight_ih", pieces[0].first * self.layer.input_size), U, first, second
 

@@ -289,8 +289,10 @@ def _gathered(followed: Followed, prefix: str, errors: list[_Errors], losses: Te
         names = followed.names(k)
         shares |= {prefix + names[own]: v for own, v in one.shares.items() if own in names}
     trained = dict(followed.module.named_parameters())
-    for name, p in trained.items():
-        shares.setdefault(prefix + name, p.detach().new_zeros(len(losses), *p.shape))
+    shares = {
+        prefix + name: shares.get(prefix + name, p.detach().new_zeros(len(losses), *p.shape))
+        for name, p in trained.items()
+    }
     gradients = {name: v.sum(0) for name, v in shares.items()}
     return WrittenOut(losses, net_inputs, products, states, shares, gradients)
 
