@@ -78,7 +78,7 @@ class MemoryCapacity(Result):
             return f"{said}, after {best:,} there were {number(capacity.max())}: the capacity is used up."
         return f"{said}; the capacity lasts."
 
-    def derived(self) -> tuple[str, ...]:
+    def _derived(self) -> tuple[str, ...]:
         """See `Result`."""
         return ("capacity", "kept", "words")
 

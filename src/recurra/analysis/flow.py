@@ -101,7 +101,7 @@ class GradientFlow(Result):
             f"{_share(self.median[-1])} of what it was."
         )
 
-    def derived(self) -> tuple[str, ...]:
+    def _derived(self) -> tuple[str, ...]:
         """See `Result`."""
         return ("span", "memory", "verdict", "words")
 

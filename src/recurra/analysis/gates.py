@@ -72,7 +72,7 @@ class Activity(Result):
         """Of ReLU: units that are 0 at every step of every row, so that no gradient passes them."""
         return int((self.left == 1).sum()) if self.kind == "relu" else 0
 
-    def derived(self) -> tuple[str, ...]:
+    def _derived(self) -> tuple[str, ...]:
         """See `Result`."""
         return ("openness", "saturated", "dead")
 

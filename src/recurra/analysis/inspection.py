@@ -101,7 +101,7 @@ class Inspection(Result):
             said += [where + each for each in _of_activities(part.gates)]
         return said + ([self.capacity.words] if self.capacity is not None else [])
 
-    def derived(self) -> tuple[str, ...]:
+    def _derived(self) -> tuple[str, ...]:
         """See `Result`."""
         return ("words",)
 

@@ -306,7 +306,7 @@ class LyapunovExponents(Result):
         steps = math.ceil(math.log(100) / -largest)
         return f"Small differences of the state die out, by {by} at a step: 1 % is left after {steps:,} steps."
 
-    def derived(self) -> tuple[str, ...]:
+    def _derived(self) -> tuple[str, ...]:
         """See `Result`."""
         return ("words",)
 

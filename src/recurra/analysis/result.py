@@ -22,13 +22,13 @@ class Result(ABC):
         """All numbers as lists, by name; what is not finite is None, which JSON can say."""
         assert is_dataclass(self)
         found = {f.name: plain(getattr(self, f.name)) for f in fields(self) if f.metadata.get("json", True)}
-        return found | {name: plain(getattr(self, name)) for name in self.derived()}
+        return found | {name: plain(getattr(self, name)) for name in self._derived()}
 
     def to_json(self) -> str:
         """The same as JSON."""
         return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
 
-    def derived(self) -> tuple[str, ...]:
+    def _derived(self) -> tuple[str, ...]:
         """Names of properties that belong to the numbers."""
         return ()
 
