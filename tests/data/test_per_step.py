@@ -207,13 +207,23 @@ def test_sequences_are_cut_with_their_labels():
 
 
 def test_parts_are_drawn_with_their_labels():
-    y = [[f"{i % 2}", None, f"{(i + 1) % 2}"] for i in range(20)]
+    y = [[f"{i % 2}", None, f"{(i + 1) % 2}"][i % 3 :] + [None] * (i % 3) for i in range(20)]
     x = np.arange(60).reshape(20, 3, 1)
     data = load_parts((x, y), "classify", DataSettings(per_step=True))
     for part in (data.train, data.validation, data.test):
         assert part is not None
-        first = part.values.reshape(-1, 3)[:, 0] // 3
-        assert targets(part) == [[int(i) % 2, None, (int(i) + 1) % 2] for i in first.tolist()]
+        first = (part.values.reshape(-1, 3)[:, 0] // 3).long().tolist()
+        assert targets(part) == [[None if label is None else int(label) for label in y[i]] for i in first]
+
+
+def test_labels_of_steps_that_were_cut_off_are_not_told_of():
+    x = np.ones((2, 3, 1))
+    schema = read((x, [["a", "b", "a"], ["b", "a", "a"]]), per_step=True, max_length=2).schema
+    part, warnings = load_part((x, [["a", "b", "c"], ["b", "c", "a"]]), schema)
+    assert targets(part) == [[0, 1], [1, -1]]
+    assert warnings[-1].startswith("the data given: 1 of 4 steps have a label that training data do not have ('c')")
+    _, warnings = load_part((x, [["a", "b", "c"], ["b", "b", "a"]]), schema)
+    assert not any("label" in said for said in warnings)
 
 
 def test_a_batch_says_which_steps_count():
