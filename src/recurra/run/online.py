@@ -178,7 +178,6 @@ class Online:
             self._take_ahead(strand, row, write)
         else:
             self._take(strand, row, write)
-        self.progress.lines += 1
         self.progress.seconds += time.perf_counter() - started
 
     def _take(self, strand: Strand, row: Row, write: Write) -> None:
@@ -191,6 +190,7 @@ class Online:
             write(self._row(row, said, self._written(row.target)))
         finally:  # where nobody reads any more, this line is still learnt, since the state has moved on with it
             self._learn(strand, raw, target)
+            self.progress.lines += 1
 
     def _take_ahead(self, strand: Strand, row: Row, write: Write) -> None:
         """A value is the target of the one before it."""
@@ -205,7 +205,9 @@ class Online:
         strand.waiting, strand.is_new = (row.features, reset), False
         self._see(row.features)
         following = self._next(strand)
-        write(self._row(row, said, value) | {"next": float(following[0])})
+        shown = self._row(row, said, value) | {"next": float(following[0])}
+        self.progress.lines += 1
+        write(shown)
 
     def _strand(self, name: str) -> Strand:
         """The stream of that id; a new one takes the place of the one that was silent for longest, where it must."""
