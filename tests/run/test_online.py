@@ -22,6 +22,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 import recurra
@@ -369,8 +370,6 @@ def test_killed_and_gone_on_it_ends_as_the_unbroken_run(rule: str, tmp_path: Pat
 
 def _done(folder: Path) -> int:
     """The rows that the last checkpoint knows of."""
-    from safetensors import safe_open
-
     path = folder / "checkpoints" / "last.safetensors"
     if not path.is_file():
         return 0
@@ -496,6 +495,27 @@ def test_a_signal_ends_the_stream_between_two_rows(while_it_waits: bool, tmp_pat
     found = recurra.load(tmp_path / "run")
     assert (found.summary["stream"]["rows"], found.summary["samples_seen"]) == (5, 5)
     assert found.network is not None
+
+
+def test_what_was_learnt_is_saved_while_no_line_comes(tmp_path: Path) -> None:
+    out, into = os.pipe()
+    stop, found = stream.Stop(), []
+
+    def look() -> None:
+        found.append(_done(tmp_path / "run"))
+        pipe.close()
+
+    def write(row: dict[str, Any]) -> None:
+        if row["index"] == 2:
+            assert _done(tmp_path / "run") == 0
+            threading.Timer(3, look).start()
+
+    with os.fdopen(out, "rb") as binary, os.fdopen(into, "wb") as pipe, stop.listening():
+        pipe.write(table(drawn(3)).encode())
+        pipe.flush()
+        given = {**SMALL, "train.checkpoint_seconds": 1.0}
+        stream.train("regress", binary, out=tmp_path / "run", settings=given, write=write, stop=stop)
+    assert found == [3]
 
 
 def test_a_stop_before_the_first_row_leaves_nothing(tmp_path: Path) -> None:

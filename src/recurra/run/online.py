@@ -46,6 +46,10 @@ Write = Callable[[dict[str, Any]], None]
 """Takes the row of a prediction."""
 
 
+class DivergedError(RunError):
+    """A number is none, and nothing can be learnt any more."""
+
+
 @dataclass
 class Progress:
     """How far a stream was learnt."""
@@ -170,7 +174,7 @@ class Online:
                 the prediction of the one after it as `next`.
 
         Raises:
-            RunError: A number is none; nothing was changed by it but the state.
+            DivergedError: A number is none; nothing was changed by it but the state.
         """
         started = time.perf_counter()
         strand = self._strand(row.stream)
@@ -355,9 +359,9 @@ class Online:
         self.progress.recent[1] += norm
         self.progress.recent[2] += 1
 
-    def _diverged(self, what: str) -> RunError:
+    def _diverged(self, what: str) -> DivergedError:
         bound = f"{self.settings.clip_norm:g}" if self.settings.clip_norm else "none"
-        return RunError(
+        return DivergedError(
             f"{what} at index {self.progress.lines} of the stream. Try a lower train.lr (now {self.settings.lr:g}) or "
             f"train.clip_norm (now {bound}), or another model.cell"
         )

@@ -26,7 +26,7 @@ from recurra.run import recipe as recipes
 from recurra.run.finish import versions
 from recurra.run.folder import RunFolder, remove_partial
 from recurra.run.lines import to_lines
-from recurra.run.online import Online, Write, check
+from recurra.run.online import DivergedError, Online, Write, check
 from recurra.run.words import describe_model
 
 DEFAULTS: dict[str, Any] = {
@@ -74,17 +74,18 @@ class Stop:
         self.signal: int | None = None
         self._waits = False
         self._before: dict[int, Any] = {}
+        self._listens = False
 
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Take SIGINT and SIGTERM for as long as the block runs; a second one does what it did before."""
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._came)
+        self._listens = threading.current_thread() is threading.main_thread()
+        for number in (signal.SIGINT, signal.SIGTERM) if self._listens else ():
+            self._before[number] = signal.signal(number, self._came)
         try:
             yield
         finally:
-            self._waits = False
+            self._waits = self._listens = False
             self._let_go()
 
     def _let_go(self) -> None:
@@ -108,6 +109,20 @@ class Stop:
             yield
         finally:
             self._waits = False
+
+    @contextmanager
+    def meanwhile(self, seconds: float, call: Callable[[], object]) -> Iterator[None]:
+        """Call every so many seconds while a line is waited for: it may not come for hours."""
+        if not self._listens:
+            yield
+            return
+        before = signal.signal(signal.SIGALRM, lambda *_: call() if self._waits else None)
+        signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
 
 
 @api.own_random_numbers
@@ -264,7 +279,7 @@ def _along(online: Online, lines: Lines, kept: RunFolder, write: Write, tell: Te
     try:
         with suited(network, 1, recipe.train.threads):
             _rows(online, lines, kept, write, tell, stop)
-    except RunError as error:
+    except DivergedError as error:
         last = "; the last good checkpoint stays" if kept.checkpoint.is_file() else ""
         raise RunError(f"{kept.path}: {error}{last}") from error
     except (DataError, OSError):
@@ -274,38 +289,54 @@ def _along(online: Online, lines: Lines, kept: RunFolder, write: Write, tell: Te
 
 
 def _rows(online: Online, lines: Lines, kept: RunFolder, write: Write, tell: Tell, stop: Stop) -> None:
-    saved = told = time.monotonic()
+    saved, every = online.progress.lines, online.settings.checkpoint_seconds
+    saved_at = told = time.monotonic()
     warned = 0
-    while True:
-        try:
-            with stop.waiting():
-                row = next(lines, None)
-        except KeyboardInterrupt:
-            return
-        if row is None:
-            return
-        if isinstance(row, Fault):
-            if online.recipe.data.bad_lines == "fail":
-                raise DataError(row.said)
-            online.progress.lines += 1
-            online.progress.skipped += 1
-            if online.progress.skipped <= TOLD:
-                more = "; further ones are counted and no longer told" if online.progress.skipped == TOLD else ""
-                tell(f"warning: {row.said} Skipped{more}.")
-        else:
-            online.take(row, write)
-        if (line := online.line_of_metrics()) is not None:
-            _append(kept / "metrics.jsonl", line, online)
-        for warning in online.warnings[warned:]:
-            tell(f"warning: {warning}")
-        warned = len(online.warnings)
-        now = time.monotonic()
-        if online.may_be_saved and now - saved >= online.settings.checkpoint_seconds:
+
+    def save() -> None:
+        nonlocal saved, saved_at
+        if online.may_be_saved and online.progress.lines > saved and time.monotonic() - saved_at >= every:
             online.save(kept.checkpoint)
-            saved = time.monotonic()
-        if now - told >= SECONDS_BETWEEN_WORDS:
-            told = now
-            _tell_how_far(online, tell)
+            saved, saved_at = online.progress.lines, time.monotonic()
+
+    with stop.meanwhile(every, save):
+        while True:
+            try:
+                with stop.waiting():
+                    row = next(lines, None)
+            except KeyboardInterrupt:
+                return
+            if row is None:
+                return
+            if isinstance(row, Fault):
+                _pass_over(row, online, tell)
+            else:
+                online.take(row, write)
+            if (line := online.line_of_metrics()) is not None:
+                _append(kept / "metrics.jsonl", line, online)
+            for warning in online.warnings[warned:]:
+                tell(f"warning: {warning}")
+            warned = len(online.warnings)
+            save()
+            if time.monotonic() - told >= SECONDS_BETWEEN_WORDS:
+                told = time.monotonic()
+                _tell_how_far(online, tell)
+
+
+def _pass_over(fault: Fault, online: Online, tell: Tell) -> None:
+    """Count a line that cannot be read.
+
+    Raises:
+        DataError: That is not what was asked for.
+    """
+    if online.recipe.data.bad_lines == "fail":
+        raise DataError(fault.said)
+    progress = online.progress
+    progress.lines += 1
+    progress.skipped += 1
+    if progress.skipped <= TOLD:
+        more = "; further ones are counted and no longer told" if progress.skipped == TOLD else ""
+        tell(f"warning: {fault.said} Skipped{more}.")
 
 
 def _tell_how_far(online: Online, tell: Tell) -> None:
