@@ -5,7 +5,7 @@
 Parts, all of them if none is named; what is compared is timed in turn in one process:
 
 - compare: one pass over a sequence with its gradient, by BPTT, truncated BPTT, RTRL and SnAp-1, against the number of
-  steps and against the number of units: time, and the most memory that it needs at once.
+  steps and against the number of units: time, and what it keeps in memory.
 - exact: a step of exact RTRL beside the same influence matrix advanced with `torch.func.jacrev` and `jacfwd`.
 - snap: a step of SnAp-1 beside a step of the same layer that does not learn (`recurra.Stream`).
 - memory: the resident set of a process that learns online for a million steps.
@@ -13,7 +13,10 @@ Parts, all of them if none is named; what is compared is timed in turn in one pr
 """
 
 import argparse
+import ctypes
+import gc
 import json
+import multiprocessing
 import os
 import platform
 import statistics
@@ -26,7 +29,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.func import jacfwd, jacrev
-from torch.profiler import ProfilerActivity, profile
 
 from recurra import Recurrent, Stream, learn
 from recurra.cells import CATALOGUE
@@ -68,7 +70,7 @@ def seconds(run: Callable[[], object]) -> float:
 def in_turn(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
     """Seconds a call of each, round by round: in a round each is called for about 20 ms, and the median counts."""
     found: dict[str, list[float]] = {name: [] for name in runs}
-    calls = dict.fromkeys(runs, 3)
+    calls = dict.fromkeys(runs, 1)
     for number in range(rounds + 1):  # the first goes before
         for name, run in runs.items():
             spent = statistics.median(seconds(run) for _ in range(calls[name]))
@@ -101,31 +103,59 @@ class Pass:
         self.window = steps if rule == "bptt" else WINDOW
         self.x, self.weights = torch.randn(steps, 1, INPUTS), torch.randn(steps, 1, units)
 
-    def __call__(self) -> None:
-        """Take it."""
-        self.layer.zero_grad()
+    def __call__(self, look: Callable[[], None] = lambda: None) -> None:
+        """Take it; `look` is called where the most is kept for what is to come."""
+        for p in self.layer.parameters():
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad.zero_()
         state = None
-        for x, weights in zip(self.x.split(self.window), self.weights.split(self.window), strict=True):
-            y, state = self.rule.along(self.layer, x, state)
-            (y * weights).sum().backward()
+        for first in range(0, len(self.x), self.window):
+            y, state = self.rule.along(self.layer, self.x[first : first + self.window], state)
+            loss = (y * self.weights[first : first + self.window]).sum()
+            look()
+            loss.backward()
+            del loss
+            look()
 
-    def peak(self) -> int:
-        """The most bytes that it holds at once: tensors, counted as they come and go, and the influence."""
-        self()  # gradients, and the influence that is kept from pass to pass, are there before
-        held = sum(v.numel() * v.element_size() for v in self.rule.carried().values())
-        self.layer.zero_grad()
-        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-            self()
-        assert profiler.profiler is not None
-        assert profiler.profiler.kineto_results is not None
-        events: list[Any] = profiler.profiler.kineto_results.events()
-        moves = [e for e in events if e.name() == "[memory]"]
-        now = most = 0
-        for move in sorted(moves, key=lambda e: e.start_ns()):
-            now += move.nbytes()
-            most = max(most, now)
-        influence = held if isinstance(self.rule, (learn.RTRL, learn.SnAp)) else 0
-        return most + influence
+
+class Mallinfo(ctypes.Structure):
+    """What glibc's mallinfo2 returns; see its manual page."""
+
+    _fields_ = [(f"count{k}", ctypes.c_size_t) for k in range(4)]
+    _fields_ += [("hblkhd", ctypes.c_size_t), ("usmblks", ctypes.c_size_t), ("fsmblks", ctypes.c_size_t)]
+    _fields_ += [("uordblks", ctypes.c_size_t), ("fordblks", ctypes.c_size_t), ("keepcost", ctypes.c_size_t)]
+
+
+def allocated() -> int:
+    """Bytes that this process has allocated and not given back, PyTorch's and the compiled core's alike."""
+    gc.collect()
+    library = ctypes.CDLL(None)
+    library.mallinfo2.restype = Mallinfo
+    found = library.mallinfo2()
+    return found.uordblks + found.hblkhd
+
+
+def kept(rule: str, cell: str, steps: int, units: int) -> int:
+    """The most bytes that a pass keeps, above parameters, their gradients and the sequence, in a process of its own."""
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+
+    def measure() -> None:
+        torch.set_num_threads(1)
+        for other, size in ((rule, 4), ("tbptt", units)):  # libraries take buffers of their own at first
+            Pass(other, cell, 2 * WINDOW, size)()
+        run = Pass(rule, cell, steps, units)
+        for p in run.layer.parameters():
+            p.grad = torch.zeros_like(p)
+        gc.freeze()  # what is there now need not be looked through again and again
+        before, seen = allocated(), []
+        run(lambda: seen.append(allocated()))
+        sender.send(max(seen) - before)
+
+    child = multiprocessing.get_context("fork").Process(target=measure)
+    child.start()
+    child.join()
+    if child.exitcode:
+        raise RuntimeError(f"memory of {rule}, {cell}: the process ended with status {child.exitcode}")
+    return receiver.recv()
 
 
 def points() -> Iterator[tuple[str, int, int]]:
@@ -135,17 +165,21 @@ def points() -> Iterator[tuple[str, int, int]]:
 
 
 def compare(rounds: int, cells: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Time and memory of each rule at each point."""
+    """Time and memory of each rule at each point; memory first, while no threads are there that a child would miss."""
     found = []
     for cell in cells:
         for axis, steps, units in points():
-            runs = {rule: Pass(rule, cell, steps, units) for rule in RULES}
-            bytes_held = {rule: run.peak() for rule, run in runs.items()}
-            longest = max(seconds(run) for run in runs.values())
-            times = in_turn(runs, rounds if longest < 0.5 else 3)
             for rule in RULES:
                 row = {"cell": cell, "axis": axis, "steps": steps, "units": units, "rule": rule}
-                found.append(row | {"seconds": times[rule], "bytes": bytes_held[rule]})
+                found.append(row | {"bytes": kept(rule, cell, steps, units)})
+    for first in range(0, len(found), len(RULES)):
+        own = found[first : first + len(RULES)]
+        runs = {row["rule"]: Pass(row["rule"], row["cell"], row["steps"], row["units"]) for row in own}
+        for run in runs.values():
+            run()
+        times = in_turn(runs, rounds if max(seconds(run) for run in runs.values()) < 0.3 else 3)
+        for row in own:
+            row["seconds"] = times[row["rule"]]
     return found
 
 
