@@ -32,6 +32,7 @@ from recurra.data import Schema, Sequences
 from recurra.errors import RecipeError, RunError
 from recurra.files import sha256
 from recurra.run import stream
+from recurra.run.figures import number
 from recurra.run.running import Scale, Scores
 from recurra.tasks import TASKS, Predictions
 from recurra.tasks.model import ModelSettings, SequenceModel
@@ -585,6 +586,18 @@ def test_the_finished_run_predicts_and_is_scored(tmp_path: Path) -> None:
     assert run.evaluate(str(path))["metrics"]["rmse"] == pytest.approx(run.summary["stream"]["so_far"]["rmse"])
     with pytest.raises(RunError, match="had no test part"):
         run.evaluate()
+
+
+def test_the_report_shows_the_error_along_the_stream(tmp_path: Path) -> None:
+    go(tmp_path / "run", table(drawn(30)), train__evaluate_every=10)
+    page = (tmp_path / "run" / "report.html").read_text()
+    found = recurra.load(tmp_path / "run").summary["stream"]
+    assert "RMSE along the stream" in page
+    assert "Each of 30 predictions was made before its target was seen." in page
+    for value in (found["so_far"]["rmse"], found["window"]["rmse"], found["plain"]["mean so far"]["rmse"]):
+        assert number(value) in page
+    assert "RMSE, last rows over training: last rows from" in page
+    assert "test part" not in page
 
 
 def test_a_stream_begins_with_the_weights_scales_and_classes_of_a_run(tmp_path: Path) -> None:

@@ -211,6 +211,8 @@ class ReportContent:
         versions: Program -> version.
         warnings: What a person should know.
         finished: When the run ended.
+        along: Where the network learnt from a stream: how many predictions `test` scores, each made before its target
+            was seen. `validation` then scores the last of them, and so do the lines of `history`.
     """
 
     title: str
@@ -244,6 +246,7 @@ class ReportContent:
     versions: Mapping[str, str] = field(default_factory=dict)
     warnings: Sequence[str] = ()
     finished: str = ""
+    along: int = 0
 
 
 @dataclass

@@ -206,9 +206,14 @@ def _sheet(height: int = 250, width: int = WIDTH) -> tuple[Figure, Axes]:
 
 @_drawn
 def curves(
-    lines: Sequence[Line], ylabel: str, alternative: str, bound: float | None = None, log: bool = True
+    lines: Sequence[Line],
+    ylabel: str,
+    alternative: str,
+    bound: float | None = None,
+    log: bool = True,
+    xlabel: str = "updates",
 ) -> tuple[Figure, str]:
-    """Curves over the updates of training.
+    """Curves over the updates of training, or over the rows of a stream.
 
     Args:
         lines: What to draw; values that are not finite are left out.
@@ -216,12 +221,13 @@ def curves(
         alternative: The figure in words.
         bound: Drawn as a dashed line, such as the bound of clipping.
         log: Whether the axis is logarithmic where the values span more than a factor of 30.
+        xlabel: What is counted along it.
     """
     figure, axes = _sheet()
     finite = [_finite(line) for line in lines]
     values = np.concatenate([line.y for line in finite])
     log = log and bool(values.size) and values.min() > 0 and values.max() > 30 * values.min()
-    _label(axes, "updates", ylabel, log)
+    _label(axes, xlabel, ylabel, log)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     if log and values.max() < 1000 * values.min():
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 3)))  # powers of ten alone would leave one or two marks

@@ -381,7 +381,7 @@ class Online:
         progress.recent = [0.0, 0.0, 0.0]
         return {
             "step": progress.updates,
-            "lines": progress.lines,
+            "rows": progress.lines,
             "samples": progress.samples,
             "lr": self.settings.lr,
             "train_loss": loss / len(scores.losses),

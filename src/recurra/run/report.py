@@ -204,6 +204,7 @@ def _report(content: ReportContent) -> dict[str, Any]:
         "class_counts": _class_counts(content.data),
         "recipe": _recipe_groups(content.recipe, content.defaults),
         "baseline_words": BASELINES,
+        "columns": (ALONG, LAST) if content.along else ("test", "validation"),
     }
     if isinstance(content.result, Classified):
         view |= _classes(content.result)
@@ -245,7 +246,7 @@ def _headline(content: ReportContent) -> dict[str, Any]:
         if main in scores
     ]
     return {
-        "label": f"test {_short_label(main)}",
+        "label": f"{_short_label(main)} along the stream" if content.along else f"test {_short_label(main)}",
         "value": _value(main, value),
         "interval": _between(main, interval),
         "sentence": _sentence(content),
@@ -255,6 +256,8 @@ def _headline(content: ReportContent) -> dict[str, Any]:
 
 
 def _sentence(content: ReportContent) -> str:
+    if content.along:
+        return f"Each of {content.along:,} predictions was made before its target was seen."
     result = content.result
     if isinstance(result, Classified):
         several = result.targets.ndim == 2
@@ -299,7 +302,10 @@ def _facts(content: ReportContent) -> list[tuple[str, str]]:
     facts = [
         ("network", content.model),
         ("parameters", f"{content.parameters:,}" if content.parameters else ""),
-        ("sequences seen", f"{content.samples_seen:,}" if content.samples_seen else ""),
+        (
+            "rows learnt from" if content.along else "sequences seen",
+            f"{content.samples_seen:,}" if content.samples_seen else "",
+        ),
         ("training time", _seconds(content.train_seconds) if content.train_seconds else ""),
         ("seed", str(content.seed)),
     ]
@@ -334,8 +340,13 @@ def _score_rows(content: ReportContent) -> list[dict[str, str]]:
     ]
 
 
+ALONG, LAST = "since the start", "last rows"
+"""What the columns of scores are called, of a network that learnt from a stream."""
+
+
 def _training(content: ReportContent) -> list[_Figure]:
     drawn = []
+    part, count_of = (LAST, "rows") if content.along else ("validation", "updates")
     steps = np.array([line["step"] for line in content.history], dtype=float)
     measured = _history_metrics(content.history)
     updates = content.updates
@@ -349,21 +360,24 @@ def _training(content: ReportContent) -> list[_Figure]:
     elif content.history:
         lines.append(Line("training", steps, _column(content.history, "train_loss"), FIRST))
     if "loss" in measured:
-        lines.append(Line("validation", steps, measured["loss"], SECOND))
+        lines.append(Line(part, steps, measured["loss"], SECOND))
     if lines:
         caption = "Loss on what is learnt from: lower is better."
         if lines[0].noisy and len(lines[0].y) > figures.FEW_POINTS:
             caption += " The faint line is each batch, the strong one its moving mean."
-        if "loss" in measured:
+        if "loss" in measured and not content.along:
             caption += " Where validation rises while training falls, the network begins to learn by heart."
-        drawn.append(_Figure(figures.curves(lines, "loss", _words("Loss", lines)), caption))
+        drawn.append(_Figure(figures.curves(lines, "loss", _words("Loss", lines), xlabel=count_of), caption))
     if content.main in measured and content.main != "loss":
         share = 100.0 if _metric(content.main).unit == "share" else 1.0
-        line = Line("validation", steps, share * measured[content.main], SECOND)
-        label = f"validation {_short_label(content.main)}" + (", %" if share == 100 else "")
+        line = Line(part, steps, share * measured[content.main], SECOND)
+        label = f"{_short_label(content.main)}, {part}" if content.along else f"{part} {_short_label(content.main)}"
+        label += ", %" if share == 100 else ""
         better = "higher" if content.higher_is_better else "lower"
-        caption = f"The metric that the run is judged by, on the validation part: {better} is better.{best}"
-        drawn.append(_Figure(figures.curves([line], label, _words(label, [line])), caption))
+        over = "over so many predictions at a time, made before" if content.along else "on the validation part"
+        over += " their targets were seen" if content.along else ""
+        caption = f"The metric that the run is judged by, {over}: {better} is better.{best}"
+        drawn.append(_Figure(figures.curves([line], label, _words(label, [line]), xlabel=count_of), caption))
     norms = np.empty(0) if updates is None else np.asarray(updates.gradient_norm, dtype=float)
     bound = None if updates is None else updates.clip_norm
     if len(norms):
@@ -377,7 +391,8 @@ def _training(content: ReportContent) -> list[_Figure]:
             caption += (
                 f" Dashed: the bound {number(bound)}; above it a gradient is scaled down ({over} of the updates)."
             )
-        drawn.append(_Figure(figures.curves([line], "gradient norm", _words("Gradient norm", [line]), bound), caption))
+        words = _words("Gradient norm", [line])
+        drawn.append(_Figure(figures.curves([line], "gradient norm", words, bound, xlabel=count_of), caption))
     rates = _column(content.history, "lr")
     if len(set(rates[np.isfinite(rates)])) > 1:
         line = Line("learning rate", steps, rates, FIRST)

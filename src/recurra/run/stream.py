@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from functools import reduce
 from pathlib import Path
 from types import FrameType
@@ -23,10 +24,13 @@ from recurra.errors import DataError, RecipeError, RunError
 from recurra.files import sha256, write_text
 from recurra.run import api, checkpoint, folder
 from recurra.run import recipe as recipes
+from recurra.run.content import DataSummary, Part, ReportContent
 from recurra.run.finish import versions
 from recurra.run.folder import RunFolder, remove_partial
 from recurra.run.lines import to_lines
 from recurra.run.online import DivergedError, Online, Write, check
+from recurra.run.present import defaults
+from recurra.run.report import write_report
 from recurra.run.words import describe_model
 
 DEFAULTS: dict[str, Any] = {
@@ -58,6 +62,9 @@ Tell = Callable[[str], None]
 """Takes words for a person."""
 
 SECONDS_BETWEEN_WORDS = 10.0
+
+MOST_POINTS = 1000
+"""Lines of metrics.jsonl that a report draws; of more, some in between are left out."""
 
 TOLD = 10
 """Bad lines that are told of one by one."""
@@ -244,7 +251,7 @@ def outcome(run: api.Run) -> str:
         said += f"\n{metric} {found['window'][metric]:.4f} over the last {found['predictions']:,} predictions"
         said += f", {found['so_far'][metric]:.4f} since the start"
         said += "".join(f"; {name}: {scores[metric]:.4f}" for name, scores in found["plain"].items())
-    return f"{said}\nrun {run.path}"
+    return f"{said}\nreport {run.report}"
 
 
 def _replaced(recipe: str | Path, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -402,4 +409,43 @@ def _finish(online: Online, lines: Lines, kept: RunFolder) -> None:
         "versions": versions(),
         "sha256": sha256(kept / "model.safetensors"),
     }
+    write_report(kept.path, _report(online, kept, summary))
     write_text(kept / "summary.json", json.dumps(summary, ensure_ascii=False, indent=1))
+
+
+def _report(online: Online, kept: RunFolder, summary: Mapping[str, Any]) -> ReportContent:
+    """Everything the report of a stream shows."""
+    recipe, schema, scores, found = online.recipe, online.schema, online.scores, summary["stream"]
+    history = kept.history()
+    every = -(-len(history) // MOST_POINTS)  # a stream may go on for years, and its report is read today
+    rows = found["rows"]
+    return ReportContent(
+        title=recipe.name,
+        description=recipe.description,
+        task=recipe.task,
+        main=online.task.main_metric,
+        higher_is_better=online.task.higher_is_better,
+        data=DataSummary(
+            sources=list(summary["data"]["sources"].values()),
+            parts=[Part("stream", 1, rows, rows, float(rows), rows)],
+            features=schema.features,
+            classes=schema.classes,
+            targets=schema.targets,
+        ),
+        recipe=recipe.model_dump(),
+        defaults=defaults(recipe),
+        command=f"recurra train {kept / 'recipe.toml'} --stream --out FOLDER",
+        seed=recipe.seed,
+        test=found["so_far"],
+        validation=found["window"],
+        baselines=found["plain"],
+        history=[{**line, "step": line["rows"], "validation": line["window"]} for line in history[:: max(1, every)]],
+        model=describe_model(online),
+        parameters=summary["parameters"],
+        samples_seen=summary["samples_seen"],
+        train_seconds=summary["train_seconds"],
+        versions=summary["versions"],
+        warnings=online.warnings,
+        finished=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        along=scores.count,
+    )
