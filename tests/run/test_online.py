@@ -341,6 +341,7 @@ def test_killed_and_gone_on_it_ends_as_the_unbroken_run(rule: str, tmp_path: Pat
         **_keys(RULES[rule]),
         "train__checkpoint_seconds": 0.0,
         "train__evaluate_every": 6,
+        "train__clip_norm": 0.0,
         "train__clip_quantile": 0.5,
     }
     whole = go(tmp_path / "whole", text, **keys)
@@ -570,6 +571,31 @@ def test_a_gradient_that_is_no_number_stops_before_the_weights_move(tmp_path: Pa
     more = {"model__cell": "elman", "model__init": {"U": "identity*1e30"}, "model__normalise": "none"}
     with pytest.raises(RunError, match=r"the norm of the gradient became (nan|inf) at index [1-9] of the stream"):
         go(tmp_path / "run", text, train__checkpoint_seconds=0.0, train__optimizer="sgd", train__lr=1e-300, **more)
+
+
+MEMORY = """
+import sys
+from pathlib import Path
+from recurra.run import stream
+
+def write(row):
+    if row["index"] in (20_000, 199_999):
+        print(int(Path("/proc/self/statm").read_text().split()[1]) * 4096, flush=True)
+
+given = {"model.hidden_size": 4, "data.target": "next", "train.checkpoint_seconds": 5.0, "train.threads": 1}
+stream.train("regress", "-", out=sys.argv[1], settings=given, write=write)
+"""
+
+
+@pytest.mark.exhaustive
+def test_memory_does_not_grow_with_the_stream(tmp_path: Path) -> None:
+    """Over 180,000 rows, with checkpoints and metrics."""
+    rows = [sys.executable, "-m", "recurra", "data", "drifting", "--lines", "200000"]
+    with subprocess.Popen(rows, stdout=subprocess.PIPE) as source:
+        line = [sys.executable, "-c", MEMORY, str(tmp_path / "run")]
+        done = subprocess.run(line, stdin=source.stdout, capture_output=True, text=True, check=True)
+    early, late = map(int, done.stdout.splitlines())
+    assert late - early <= 2 << 20
 
 
 # With other commands, other runs
