@@ -356,6 +356,13 @@ def test_the_model_is_left_as_it_was() -> None:
     assert torch.equal(torch.random.get_rng_state(), drawn_next)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's compiler has its own
+def test_a_compiled_model_is_looked_at_as_it_was_written() -> None:
+    model, x = Model("last"), torch.randn(5, 2, 2)
+    found = gradient_flow(torch.compile(model, backend="eager"), x, seed=3)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(found.median, gradient_flow(model, x, seed=3).median)
+
+
 def test_hooks_are_taken_off_where_a_model_fails() -> None:
     model = Model("last")
     with pytest.raises(RuntimeError):

@@ -245,9 +245,7 @@ def _ends(system: System, entering: Tensor, count: int | None) -> Tensor:
 def _followed(system: System, entering: Tensor, places: Tensor, span: int) -> np.ndarray:
     """Logarithms of norms, (1 + fields, L, n): of the whole gradient and of each field, at each distance from where it
     set out; NaN beyond the row's first step. Norms are kept apart from directions, so that none is ever too small."""
-    t, b = places.unbind(-1)
-    order = torch.argsort(t, descending=True, stable=True)
-    t, b = t[order], b[order]
+    t, b = places.cpu().unbind(-1)
     gradient = entering[t, b]
     scale = torch.zeros(len(t), dtype=torch.float64)
     widths, last = list(system.fields.values()), int(t.max())
