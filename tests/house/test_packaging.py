@@ -20,7 +20,7 @@ CHECKOUT = Path(__file__).parents[2]
 def run(*words: str | Path, cwd: Path, **environment: str) -> str:
     """Run a command that must end well, away from the checkout's own sources; what it printed."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "RECURRA"))}
-    done = subprocess.run(words, cwd=cwd, env={**inherited, **environment}, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(words, cwd=cwd, env={**inherited, **environment}, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -114,7 +114,7 @@ def explain_bptt(
             its cell cannot be written down as a program.
 
     Example:
-        >>> layer = recurra.Recurrent("elman", 3, 4)
+        >>> layer = Recurrent("elman", 3, 4)
         >>> found = explain_bptt(layer, torch.randn(6, 2, 3), torch.randn(6, 2, 4))
         >>> found.net_inputs["h_l0"].shape, found.shares["weight_hh_l0"].shape
         (torch.Size([6, 6, 2, 4]), torch.Size([6, 4, 4]))

@@ -37,7 +37,7 @@ def gradients(
         ValueError: The rule cannot take this layer, or the loss is no scalar.
 
     Example:
-        >>> layer = recurra.Recurrent("lstm", 3, 4)
+        >>> layer = nn.LSTM(3, 4)
         >>> found = gradients(layer, torch.randn(5, 2, 3), lambda y, t: y.square().sum(), "rtrl")
         >>> found["weight_hh_l0"].shape
         torch.Size([16, 4])
