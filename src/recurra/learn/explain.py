@@ -349,10 +349,9 @@ def _loss_of(output: Tensor, y: Any, along: int) -> LossOfStep:
     if tuple(y.shape) != expected:
         raise ValueError(f"y: {expected} is expected, as the output is {tuple(output.shape)}, not {tuple(y.shape)}")
     steps = y.unbind(along)
-    loss = F.cross_entropy if of_classes else F.mse_loss
 
     def loss_of(output_t: Tensor, t: int) -> Tensor:
-        return loss(output_t, steps[t])
+        return F.cross_entropy(output_t, steps[t]) if of_classes else F.mse_loss(output_t, steps[t])
 
     return loss_of
 
