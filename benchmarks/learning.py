@@ -32,6 +32,7 @@ from torch.func import jacfwd, jacrev
 
 from recurra import Recurrent, Stream, learn
 from recurra.cells import CATALOGUE
+from recurra.learn.backward import detached
 from recurra.learn.followed import Followed
 from recurra.version import __version__
 
@@ -49,10 +50,15 @@ def quartiles(values: list[float]) -> tuple[float, float, float]:
     return low, middle, high
 
 
+def number(value: float) -> str:
+    """To three digits, or to whole ones."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def told(values: list[float], scale: float = 1.0) -> str:
-    """A median with its quartiles, to three digits."""
-    low, middle, high = (scale * v for v in quartiles(values))
-    return f"{middle:.3g} ({low:.3g} to {high:.3g})"
+    """A median with its quartiles."""
+    low, middle, high = (number(scale * v) for v in quartiles(values))
+    return f"{middle} ({low} to {high})"
 
 
 def table(head: str, rows: list[str]) -> str:
@@ -113,6 +119,7 @@ class Pass:
             loss = (y * self.weights[first : first + self.window]).sum()
             look()
             loss.backward()
+            state = detached(state)
             del loss
             look()
 
