@@ -8,7 +8,7 @@ the derivative that is derived from the cell's program, not by automatic differe
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -341,7 +341,7 @@ def _leaf_of(module: nn.Module) -> Iterator[list[tuple[Tensor, Tensor]]]:
 def _loss_of(output: Tensor, y: Any, along: int) -> LossOfStep:
     """The loss of each step."""
     if callable(y) and not isinstance(y, Tensor):
-        return y
+        return cast(LossOfStep, y)
     if not isinstance(y, Tensor):
         raise ValueError(f"y: a tensor, or a function (output_t, t), is expected, not {type(y).__name__}")
     of_classes = not y.is_floating_point()
