@@ -117,7 +117,7 @@ def record(
     """
     if not isinstance(model, nn.Module):
         raise AnalysisError(f"model: a torch.nn.Module is expected, not {type(model).__name__}")
-    model = getattr(model, "_orig_mod", model)  # of torch.compile, whose graph takes no notice of hooks
+    model = getattr(model, "_orig_mod", model)  # of torch.compile, whose whole graph a hook breaks
     name, module = _chosen(model, layer)
     called = name or type(module).__name__
     watch = _Watch(module, called, cut=loss is not None)
