@@ -31,11 +31,13 @@ from recurra.cli import main
 from recurra.data import Schema, Sequences
 from recurra.errors import RecipeError, RunError
 from recurra.files import sha256
+from recurra.learn.optimise import make_optimizer
 from recurra.run import stream
 from recurra.run.figures import number
 from recurra.run.running import Scale, Scores
 from recurra.tasks import TASKS, Predictions
 from recurra.tasks.model import ModelSettings, SequenceModel
+from recurra.tasks.regress import RegressTrainSettings
 
 SMALL: dict[str, Any] = {"model.cell": "lstm", "model.hidden_size": 4, "train.threads": 1}
 RULES: dict[str, dict[str, Any]] = {
@@ -250,6 +252,22 @@ def test_classes_and_sets_of_labels(tmp_path: Path) -> None:
     assert np.mean([set(row["prediction"].split(";")) == set(row["target"].split(";")) for row in last]) > 0.6
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_the_quicker_optimiser_takes_the_same_steps(optimizer: Any) -> None:
+    settings = RegressTrainSettings(optimizer=optimizer, weight_decay=0.1)
+    found = []
+    for fused in (False, True):
+        torch.manual_seed(0)
+        parameters = [("weight", torch.nn.Parameter(torch.randn(5, 3))), ("bias", torch.nn.Parameter(torch.randn(5)))]
+        steps = make_optimizer(parameters, settings, fused=fused)
+        for _ in range(20):
+            for _, p in parameters:
+                p.grad = torch.randn_like(p)
+            steps.step()
+        found.append([p.detach() for _, p in parameters])
+    torch.testing.assert_close(found[0], found[1])
+
+
 # Figures that run along
 
 
@@ -351,6 +369,8 @@ def test_killed_and_gone_on_it_ends_as_the_unbroken_run(rule: str, tmp_path: Pat
     again: list[dict[str, Any]] = []
     for index in (10, 19, None):
         told: list[str] = []
+        with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+            file.write('{"step": 7')  # as a power cut may leave it
         done = _done(tmp_path / "run")
         rest = lines[0] + "".join(lines[1 + done :])
         options: dict[str, Any] = {"write": killed_at(index) if index else again.append, "tell": told.append}
@@ -547,6 +567,27 @@ def test_after_its_end_a_stream_goes_on(tmp_path: Path) -> None:
         assert sha256(tmp_path / name / "model.safetensors") == sha256(tmp_path / "whole" / "model.safetensors")
 
 
+@pytest.mark.parametrize(("rule", "updates"), [("rtrl", 10), ("rtrl, every third row", 4), ("tbptt", 3)])
+def test_what_is_under_way_at_the_end_is_learnt(rule: str, updates: int, tmp_path: Path) -> None:
+    go(tmp_path / "run", table(drawn(10)), **_keys(RULES[rule]))
+    assert recurra.load(tmp_path / "run").summary["updates"] == updates
+
+
+def test_weights_that_no_summary_vouches_for_are_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped between the weights and the summary of a later end, a run is one that is not finished."""
+    lines = table(drawn(12)).splitlines(keepends=True)
+    go(tmp_path / "run", "".join(lines[:6]))
+
+    def stopped(*_: Any) -> None:
+        raise KilledError
+
+    monkeypatch.setattr(stream, "write_report", stopped)
+    with pytest.raises(KilledError):
+        stream.resume(tmp_path / "run", io.BytesIO("".join(lines[6:]).encode()), write=lambda _: None)
+    with pytest.raises(RunError, match="is not finished; go on with it: recurra train --stream --resume"):
+        _ = recurra.load(tmp_path / "run").network
+
+
 def test_a_file_that_has_fewer_rows_than_were_learnt_is_another_one(tmp_path: Path) -> None:
     go(tmp_path / "run", table(drawn(9)))
     (tmp_path / "few.csv").write_text(table(drawn(5)))
@@ -563,6 +604,14 @@ def test_a_diverged_loss_stops_and_the_last_good_checkpoint_stays(tmp_path: Path
     kept = load_file(tmp_path / "run" / "checkpoints" / "last.safetensors")
     assert all(bool(v.isfinite().all()) for name, v in kept.items() if name.startswith("model."))
     assert not (tmp_path / "run" / "summary.json").exists()
+
+
+def test_a_prediction_that_is_no_number_is_not_written(tmp_path: Path) -> None:
+    said: list[dict[str, Any]] = []
+    more = {**DIVERGED, "train__lr": 1e300}
+    with pytest.raises(RunError, match="the network's output is no number at index 1 of the stream"):
+        go(tmp_path / "run", "a,y\n1,5\n2,\n", write=said.append, **more)
+    assert len(said) == 1
 
 
 def test_a_gradient_that_is_no_number_stops_before_the_weights_move(tmp_path: Path) -> None:

@@ -108,17 +108,26 @@ class TrainSettings(BaseModel):
         return self
 
 
-def make_optimizer(parameters: Iterable[tuple[str, nn.Parameter]], settings: TrainSettings) -> torch.optim.Optimizer:
-    """The optimiser that the settings name, of named parameters. Decay spares biases and other vectors."""
+def make_optimizer(
+    parameters: Iterable[tuple[str, nn.Parameter]], settings: TrainSettings, fused: bool = False
+) -> torch.optim.Optimizer:
+    """The optimiser that the settings name, of named parameters. Decay spares biases and other vectors.
+
+    Args:
+        parameters: With their names.
+        settings: Which optimiser, and its numbers.
+        fused: Take a step in one operation a parameter, where PyTorch has it for the device: a third of the time for
+            small networks, which counts where a step is taken at every row.
+    """
     parameters = list(parameters)
     groups = [
         {"params": [p for name, p in parameters if is_matrix(name, p)], "weight_decay": settings.weight_decay},
         {"params": [p for name, p in parameters if not is_matrix(name, p)], "weight_decay": 0.0},
     ]
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
+        return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, fused=fused or None)
     kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
-    return kind(groups, lr=settings.lr, betas=settings.betas)
+    return kind(groups, lr=settings.lr, betas=settings.betas, fused=fused or None)
 
 
 def learning_rate(step: int, total: int, settings: TrainSettings) -> float:

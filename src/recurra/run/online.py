@@ -121,7 +121,8 @@ class Online:
         if source is not None:
             self.warnings += self._warm_start(source)
         self.parameters = {name: p for name, p in own.items() if p.requires_grad}
-        self.optimizer = make_optimizer(self.network.named_parameters(), self.settings)
+        fused = self.device.type in ("cpu", "cuda")
+        self.optimizer = make_optimizer(self.network.named_parameters(), self.settings, fused=fused)
         self.scores = Scores(self.task, self.settings.evaluate_every or WINDOW)
         self.progress = Progress()
         self.strands: OrderedDict[str, Strand] = OrderedDict()  # the one that was silent for longest comes first
