@@ -5,6 +5,7 @@ import math
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from recurra.cli import main
 from recurra.data import load_part
 from recurra.data.batches import collate
 from recurra.errors import DataError, RunError
-from recurra.run.inspect import inspect
+from recurra.run.inspect import _own, _with_targets, inspect
 
 TINY = {"train.epochs": 1, "train.batch_size": 8, "model.hidden_size": 4, "train.threads": 1}
 
@@ -224,6 +225,27 @@ def test_numbers_at_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert part.flow.source == "loss"
     assert part.flow.pairs[0] == found.sequences * part.steps or part.flow.pairs[0] == 32 * found.sequences
     assert run.summary["data"]["sequences"]["test"] == found.sequences
+
+
+def test_labels_at_every_step_and_unknown_ones_among_them(tmp_path: Path) -> None:
+    settings = {"train.samples": 8, "model.hidden_size": 4, "train.threads": 1}
+    settings |= {f"data.options.{name}": value for name, value in (("training", 8), ("validation", 4), ("test", 4))}
+    recurra.train("parity", out=tmp_path / "run", settings=settings)
+    found = inspect(tmp_path / "run")
+    (part,) = found.found.parts
+    assert (found.sequences, part.flow.source) == (4, "loss")
+    recipe = recurra.load(tmp_path / "run").recipe.data
+    labelled, source = _own(recurra.load(tmp_path / "run"))[:2]
+    assert source == "the test part"
+    assert recipe.path is None
+    assert labelled.targets is not None
+    unknown = labelled.targets.clone()
+    unknown[::2] = -1
+    some = _with_targets(replace(labelled, targets=unknown))
+    assert some.asked is not None
+    assert torch.equal(some.asked, unknown >= 0)
+    none = _with_targets(replace(labelled, targets=torch.full_like(unknown, -1)))
+    assert (none.targets, none.asked) == (None, None)
 
 
 def test_texts(tmp_path: Path) -> None:

@@ -155,11 +155,14 @@ def _own(run: Run) -> tuple[Sequences, str, list[str]]:
 
 
 def _with_targets(part: Sequences) -> Sequences:
-    """Those whose label the training data have; where none has, all, without labels."""
+    """Those (or the steps) whose label the training data have; where none has, all, without labels."""
     if part.targets is None or part.targets.dtype != torch.int64:
         return part
-    known = (part.targets >= 0).nonzero().flatten()
-    return part.select(known) if len(known) else replace(part, targets=None)
+    known = part.targets >= 0
+    if part.per_step:
+        asked = known if part.asked is None else known & part.asked
+        return replace(part, asked=asked) if asked.any() else replace(part, targets=None, asked=None)
+    return part.select(known.nonzero().flatten()) if known.any() else replace(part, targets=None)
 
 
 def into_report(page: str, section: str) -> str:
