@@ -153,7 +153,9 @@ class Forward(Rule):
         if state is None:
             begun = [tuple(v.detach() for v in fields) for fields in followed.initial(B, inward.detach())]
         else:
-            begun = [tuple(v.unsqueeze(0) if single else v for v in fields) for fields in followed.unpacked(state)]
+            begun = [
+                tuple((v.unsqueeze(0) if single else v).detach() for v in fields) for fields in followed.unpacked(state)
+            ]
         carried = self._carried_for(followed, B, inward, anew=state is None)
         within = None
         if lengths is not None:
