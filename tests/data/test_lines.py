@@ -83,7 +83,9 @@ def test_a_column_that_is_left_is_the_target_and_not_its_own_next_value() -> Non
 )
 def test_separators_and_marks(text: str, expected: list[list[float]]) -> None:
     target = "2" if text[0] == "1" else "y"
-    assert [row.features for row in rows(read(text, target=target))] == expected
+    found = read(text, target=target)
+    assert found.schema.features == (["column_1"] if target == "2" else ["a"])
+    assert [row.features for row in rows(found)] == expected
 
 
 def test_a_point_and_a_comma_are_not_both_marks_of_fractions() -> None:
