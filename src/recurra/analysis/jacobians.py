@@ -18,6 +18,8 @@ from recurra.analysis.system import Direction, System
 MOST_NUMBERS = 1 << 28
 """Of all Jacobians together: 2 GiB in double precision."""
 
+SMALLEST_DRAWN = 1e-12
+
 NUMBERS_AT_ONCE = 1 << 24
 """Of the Jacobians that are held while exponents are summed up."""
 
@@ -146,16 +148,18 @@ class SpanSingularValues(Result):
         return "\n".join(lines)
 
     def plot(self, axes: Any = None) -> Any:
-        """Every singular value against the span, on logarithmic axes; the largest and the median are drawn strong."""
+        """Every singular value against the span, on logarithmic axes; the largest and the median are drawn strong.
+
+        What is smaller than 1e-12 is not drawn.
+        """
         axes = drawn_on(axes)
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
-        with np.errstate(under="ignore"):
-            values = np.exp(self.log_singular)
-        values[values == 0] = np.nan
+        values, middle = np.exp(self.log_singular), np.exp(np.median(self.log_singular, 1))
+        values, middle = (np.where(v < SMALLEST_DRAWN, np.nan, v) for v in (values, middle))
         axes.plot(self.spans, values, color="C0", alpha=0.15, linewidth=0.8)
         axes.plot(self.spans, values[:, 0], color="C0", label="largest")
-        axes.plot(self.spans, np.median(values, 1), color="C1", label="median")
+        axes.plot(self.spans, middle, color="C1", label="median")
         axes.axhline(1.0, color="0.5", linewidth=1, linestyle=(0, (4, 3)))
         axes.set_xlabel("steps multiplied")
         axes.set_ylabel("singular values of the product")
