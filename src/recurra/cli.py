@@ -383,7 +383,7 @@ def data(
         typer.Option("--output-format", metavar="csv|jsonl", help="Print rows so; csv when left out. No end but N."),
     ] = None,
 ) -> None:
-    """Show how a file is read, fetch a data set, or print rows of a made source.
+    """Show how a file is read, fetch a data set, or print rows of one.
 
     What a file, folder or data set looks like to the reader: counts, lengths, classes, first rows. `data fetch NAME`
     downloads a data set. With --lines or --output-format, rows of a source that is drawn from a seed (adding, copy,

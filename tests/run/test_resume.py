@@ -225,7 +225,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(tmp_pat
 
 
 def test_a_gradient_that_is_no_number_stops_the_run_before_the_weights_move(tmp_path: Path) -> None:
-    """States of zero pass an error on through U alone, thirty powers of ten a step: the loss is finite all the while."""
+    """States of zero pass an error on through U alone, thirty powers of ten a step; the loss is finite throughout."""
     x = [np.zeros((9, 2), dtype=np.float32) for _ in range(40)]
     settings = {"model.cell": "elman", "model.init": {"U": "identity*1e30"}, "train.checkpoint_seconds": 0.0}
     with pytest.raises(RunError, match=r"the norm of the gradient became (nan|inf) at update 1\. Try .*model\.init"):
