@@ -469,7 +469,7 @@ def test_each_line_is_answered_at_once_and_an_interrupt_ends_the_stream_well(tmp
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
         said = process.stderr.read()
-    assert "5 rows, 5 learnt from" in said
+    assert "stopped by SIGINT\n5 rows, 5 learnt from" in said
     assert "Traceback" not in said
     (tmp_path / "more.csv").write_text(table(drawn(5)))
     assert len(recurra.load(tmp_path / "run").predict(str(tmp_path / "more.csv")).outputs) == 5

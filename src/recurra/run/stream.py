@@ -312,6 +312,7 @@ def _rows(online: Online, lines: Lines, kept: RunFolder, write: Write, tell: Tel
                 with stop.waiting():
                     row = next(lines, None)
             except KeyboardInterrupt:
+                tell("stopped" if stop.signal is None else f"stopped by {signal.Signals(stop.signal).name}")
                 return
             if row is None:
                 return
