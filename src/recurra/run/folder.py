@@ -101,7 +101,8 @@ class RunFolder:
         """Scores, sizes and versions; RunError where the run is not finished."""
         self.check()
         if not (self / "summary.json").is_file():
-            stream = "--stream " if "stream" in self.schema().settings else ""
+            has_schema = (self / "schema.json").is_file()
+            stream = "--stream " if has_schema and "stream" in self.schema().settings else ""
             raise RunError(f"{self.path}: is not finished; go on with it: recurra train {stream}--resume {self.path}")
         values = self._json("summary.json")
         lacking = [key for key in SUMMARY if key not in values and "seeds" not in values]
