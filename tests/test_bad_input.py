@@ -538,6 +538,30 @@ RECIPES = {
     ),
     "batch_size 0": setting("train.batch_size=0", "train.batch_size: a whole number from 1 is expected, not 0"),
     "lr below 0": setting("train.lr=-0.1", "train.lr: a number above 0 is expected, not -0.1"),
+    "decay of no number": setting(
+        "train.l2=much", "train.l2: a number from 0 or a table of numbers from 0 is expected, not 'much'"
+    ),
+    "decay of a gate that the cell does not have": setting(
+        "train.l2={U_f=1e-4}",
+        "train.l2: unknown parameter 'U_f'; did you mean 'U_z'? Known: U, U_n, U_r, U_z, V, W, W_n, W_r, W_z, b, b_n, "
+        "b_r, b_z, head, output.bias, output.weight, recurrent.bias_l0, recurrent.bias_l0_reverse, recurrent.weight_hh_l0, "
+        "recurrent.weight_hh_l0_reverse, recurrent.weight_ih_l0, recurrent.weight_ih_l0_reverse",
+    ),
+    "decay below 0 of a gate": setting(
+        "train.l1={U=-1}", "train.l1: a number from 0 or a table of numbers from 0 is expected, not {'U': -1}"
+    ),
+    "a quantile of 1": setting(
+        "train.clip_quantile=1", "train.clip_quantile: a number from 0 to below 1 is expected, not 1"
+    ),
+    "a first value times no number": setting(
+        "model.init.U=orthogonal*x",
+        "model.init: cell 'gru': init of 'U': 'orthogonal*x': a number is expected behind the *, such as "
+        "'orthogonal*1.2'",
+    ),
+    "errors followed in two directions": setting(
+        "train.error_norm=1",
+        "train.error_norm: errors are followed in one direction: model.bidirectional is to be false",
+    ),
     "lr infinite": setting("train.lr=inf", "train.lr: a number above 0 is expected, not inf"),
     "dropout 2": setting("model.dropout=2", "model.dropout: a number from 0 to 1 is expected, not 2"),
     "betas of one number": setting(
