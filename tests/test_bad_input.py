@@ -545,7 +545,8 @@ RECIPES = {
         "train.l2={U_f=1e-4}",
         "train.l2: unknown parameter 'U_f'; did you mean 'U_z'? Known: U, U_n, U_r, U_z, V, W, W_n, W_r, W_z, b, b_n, "
         "b_r, b_z, head, output.bias, output.weight, recurrent.bias_l0, recurrent.bias_l0_reverse, "
-        "recurrent.weight_hh_l0, recurrent.weight_hh_l0_reverse, recurrent.weight_ih_l0, recurrent.weight_ih_l0_reverse",
+        "recurrent.weight_hh_l0, recurrent.weight_hh_l0_reverse, recurrent.weight_ih_l0, "
+        "recurrent.weight_ih_l0_reverse",
     ),
     "decay below 0 of a gate": setting(
         "train.l1={U=-1}", "train.l1: a number from 0 or a table of numbers from 0 is expected, not {'U': -1}"

@@ -13,6 +13,7 @@ from torch import Tensor
 import recurra
 from recurra.cells import CATALOGUE
 from recurra.errors import RecipeError
+from recurra.learn import RTRL, Rule, SnAp, TruncatedBPTT
 from recurra.learn.regularise import Hidden, activation_penalty, factors
 from recurra.nn import Recurrent
 from recurra.tasks.model import ModelSettings, SequenceModel
@@ -182,6 +183,27 @@ def test_a_network_keeps_what_its_last_layer_put_out_where_it_is_asked_to() -> N
     stays = m_h != 0
     assert 0 < stays.sum() < stays.numel()
     torch.testing.assert_close(m_h, torch.where(stays, 2 * h, 0.0))
+
+
+@pytest.mark.parametrize("rule", [RTRL(), SnAp(3), TruncatedBPTT(9)], ids=lambda rule: type(rule).__name__)
+@pytest.mark.parametrize("per_step", [True, False])
+def test_rules_that_go_forward_in_time_find_their_gradient_too(rule: Rule, per_step: bool) -> None:
+    """Exact ones find what backpropagation finds (SnAp-3 of three units, a window longer than the sequence)."""
+    torch.manual_seed(2)
+    settings = ModelSettings(cell="lstm", hidden_size=3, bidirectional=False)
+    one = SequenceModel(settings, 2, input_size=3, per_step=per_step).double()
+    one.keep_hidden = True
+    x, lengths = torch.randn(7, 2, 3, dtype=torch.float64), torch.tensor([4, 7])
+
+    def gradients(rule: Rule | None) -> list[Tensor]:
+        one.zero_grad()
+        outputs, _ = one(x, lengths, None, rule)
+        assert one.hidden is not None
+        (0.01 * outputs.square().mean() + activation_penalty(one.hidden, 0.7, 1.3)).backward()
+        return [p.grad.clone() for p in one.parameters() if p.grad is not None]
+
+    for found, expected in zip(gradients(rule), gradients(None), strict=True):
+        torch.testing.assert_close(found, expected)
 
 
 # --- in a run --------------------------------------------------------------------------------------------------------
