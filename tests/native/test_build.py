@@ -124,9 +124,10 @@ def test_code_for_newer_processors_is_never_shared() -> None:
         pytest.skip("Recurra was not built in this folder")
 
     def shared(isa: str) -> set[str]:
-        (file,) = (build / "CMakeFiles" / f"recurrence_{isa}.dir").glob("*.o")
-        lines = run(listing, "--demangle", "--defined-only", file).stdout.splitlines()
-        symbols = (line.split(maxsplit=2)[1:] for line in lines)
+        files = sorted((build / "CMakeFiles" / f"recurrence_{isa}.dir").glob("*.o"))
+        assert {f.name for f in files} == {"recurrence.cpp.o", "influence_kernels.cpp.o"}
+        lines = run(listing, "--demangle", "--defined-only", *files).stdout.splitlines()
+        symbols = (parts[1:] for line in lines if len(parts := line.split(maxsplit=2)) == 3)
         return {name for kind, name in symbols if kind in "WVu" and f"recurra::{isa}::" not in name}
 
     plain = shared("baseline")

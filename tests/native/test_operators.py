@@ -228,8 +228,11 @@ def test_checkpointed(name: str, use_reentrant: bool, memory: str) -> None:
         assert x.grad is not None
         found.append([output, x.grad, *(p.grad for p in ours.parameters() if p.grad is not None)])
     assert len(found[0]) == len(found[1]) == 2 + len(list(ours.parameters()))
+    # Without a gradient, as a reentrant checkpoint runs first, all steps are projected at once, and piece by piece
+    # where they are to be recomputed: a product of other rows, which BLAS may round otherwise.
+    bound = 1e-14 if memory == "recompute" else 0.0
     for a, b in zip(*found, strict=True):
-        assert torch.equal(a, b)
+        torch.testing.assert_close(a, b, rtol=bound, atol=bound)
 
 
 def test_a_traced_graph_has_the_operator_and_its_derivative() -> None:
