@@ -12,6 +12,7 @@
 
 namespace recurra {
 
+constexpr int32_t kPast = 16;  // steps that are carried at once, at the most
 constexpr int32_t kFull = 16;  // numbers that are a whole number of vectors of every instruction set and type
 
 // The numbers of one value of the program, a row of them for each row of the batch.
@@ -129,6 +130,18 @@ struct Plan {
   std::vector<Giving> giving;
 };
 
+// Steps of one row of the batch over which an `own` group's influence is not carried yet, `steps` of them: what lies
+// between its parts, what parameters do at once, what these multiply, and what losses gave. Each is a vector of `width`
+// numbers, the units and zeros behind them.
+struct Past {
+  int32_t steps, width;
+  bool told;                  // whether there was a loss
+  const void* D;              // (steps, rows of the group, rows of the group, width)
+  const void* E;              // (steps, members, rows of the group, width)
+  const void* delta;          // (steps, rows of the group, width)
+  const void* const* inputs;  // of each member, (steps, columns of its site)
+};
+
 // What is compiled for each instruction set.
 struct Place {  // of a row of the batch, while it is worked on
   const Plan* plan;
@@ -145,7 +158,12 @@ struct Carrying {
   // (rows, units).
   void (*carry)(const Place& place, const Group& group, const void* A, const void* const* E, void* J, int64_t stride, int32_t begin,
                 int32_t end, void* scratch);
+  // Carries columns [begin, end), whole units of an `own` group, over the steps of `past` at once, and adds what losses gave
+  // to `sums`. `scratch` has room for kPast * (rows of the group + 1) vectors.
+  void (*settle)(const Group& group, const Past& past, void* J, int64_t stride, int32_t begin, int32_t end,
+                 void* sums, void* scratch);
   void (*collect)(const Group& group, const void* delta, const void* J, int64_t stride, int32_t begin, int32_t end, void* sums);
+  void (*add)(int32_t count, const void* from, void* to);
   void (*back)(const Place& place, const Group& group, const Member& member, const void* E, const void* W, int32_t input,
                const void* delta, void* below);
   void (*give)(const Giving& giving, const Member& member, const void* sums, void* gradient);
@@ -176,6 +194,8 @@ class Influence {
   Plan plan_;
   std::unique_ptr<Held> held_;
   void assemble(int32_t row);
+  void remember(int32_t row);
+  void settle();  // carries the influence over the steps that it was not carried over yet
 };
 
 }  // namespace recurra

@@ -270,6 +270,125 @@ void carry_own(const Place& p, const Group& g, T* J, size_t stride, int begin, i
   }
 }
 
+// Adds M of P rows' old numbers and those of `steps` inputs to M * W vectors of columns: to[m] = sum over k of first[m][k]
+// from[k], and of factors[s][m] v[s].
+template <typename T, int P, int W, bool Told>
+inline void settled(const T* M, const T* lambda, int steps, const T* factors, const T* const* v, T* columns, size_t stride,
+                    T* sums, int c) {
+  constexpr int kLanesOf = kLanes<T>, kUnit = kLanes<T>;  // factors of a unit lie a vector apart, as they were made
+  Vector<T> now[P][W], total[W];
+  for (int w = 0; w < W; ++w) {
+    Vector<T> old[P];
+    for (int k = 0; k < P; ++k) old[k] = load(columns + k * stride + c + w * kLanesOf);
+    for (int i = 0; i < P; ++i) {
+      now[i][w] = spread(M[i * P * kUnit]) * old[0];
+      for (int k = 1; k < P; ++k) now[i][w] += spread(M[(i * P + k) * kUnit]) * old[k];
+    }
+    if (Told) {
+      total[w] = load(sums + c + w * kLanesOf);
+      for (int k = 0; k < P; ++k) total[w] += spread(lambda[k * kUnit]) * old[k];
+    }
+  }
+  for (int s = 0; s < steps; ++s) {
+    const T* const f = factors + size_t(s) * (P + 1) * kUnit;
+    for (int w = 0; w < W; ++w) {
+      const Vector<T> given = load(v[s] + c + w * kLanesOf);
+      for (int i = 0; i < P; ++i) now[i][w] += spread(f[i * kUnit]) * given;
+      if (Told) total[w] += spread(f[P * kUnit]) * given;
+    }
+  }
+  for (int w = 0; w < W; ++w) {
+    for (int i = 0; i < P; ++i) store(columns + i * stride + c + w * kLanesOf, now[i][w]);
+    if (Told) store(sums + c + w * kLanesOf, total[w]);
+  }
+}
+
+// The same steps as `carry_own`, several at once. With J_s = D_s J_(s-1) + e_s v_s,
+//   J_n = M_0 J_0 + sum of M_s e_s v_s, M_s = D_n ... D_(s+1), and
+//   sum of delta_s J_s = D_1' lambda_1 J_0 + sum of lambda_s e_s v_s, lambda_s = delta_s + D_(s+1)' lambda_(s+1):
+// backward in time over these steps, forward over all others (as Schmidhuber 1992 does for dense U), so that J is read and
+// written once. The factors are made for as many units at a time as a vector has numbers.
+template <typename T, int P, bool Told>
+void settle_own(const Group& g, const Past& past, T* J, size_t stride, int begin, int end, T* sums, T* factors) {
+  constexpr int kTogether = kLanes<T>;
+  const int width = past.width, members = int(g.members.size());
+  const T *const D = static_cast<const T*>(past.D), *const E = static_cast<const T*>(past.E);
+  const T* const delta = static_cast<const T*>(past.delta);
+  for (int n = 0; n < members; ++n) {
+    const Member& m = g.members[n];
+    const int first_unit = std::max(0, (begin - m.first) / m.columns);
+    const int last_unit = std::min(m.units, (end - m.first + m.columns - 1) / m.columns);
+    if (first_unit >= last_unit) continue;
+    const T* v[kPast];
+    for (int s = 0; s < past.steps; ++s) v[s] = static_cast<const T*>(past.inputs[n]) + size_t(s) * m.columns;
+    for (int block = first_unit / kTogether * kTogether; block < last_unit; block += kTogether) {
+      Vector<T> M[P][P] = {}, lambda[P] = {};
+      for (int i = 0; i < P; ++i) M[i][i] = spread(T(1));
+      for (int s = past.steps - 1; s >= 0; --s) {
+        const T* const d = D + size_t(s) * P * P * width + block;
+        const T* const e = E + (size_t(s) * members + n) * P * width + block;
+        T* const to = factors + size_t(s) * (P + 1) * kTogether;
+        if (Told) {
+          Vector<T> at_once = {};
+          for (int k = 0; k < P; ++k) {
+            lambda[k] += load(delta + (size_t(s) * P + k) * width + block);
+            at_once += lambda[k] * load(e + k * width);
+          }
+          store(to + P * kTogether, at_once);
+        }
+        Vector<T> between[P][P], next[P][P], before[P];
+        for (int i = 0; i < P; ++i)
+          for (int k = 0; k < P; ++k) between[i][k] = load(d + (i * P + k) * width);
+        for (int i = 0; i < P; ++i) {
+          Vector<T> now = M[i][0] * load(e);
+          for (int k = 1; k < P; ++k) now += M[i][k] * load(e + k * width);
+          store(to + i * kTogether, now);
+          for (int j = 0; j < P; ++j) {
+            next[i][j] = M[i][0] * between[0][j];
+            for (int k = 1; k < P; ++k) next[i][j] += M[i][k] * between[k][j];
+          }
+          before[i] = lambda[0] * between[0][i];
+          for (int k = 1; k < P; ++k) before[i] += lambda[k] * between[k][i];
+        }
+        for (int i = 0; i < P; ++i) {
+          lambda[i] = before[i];
+          for (int j = 0; j < P; ++j) M[i][j] = next[i][j];
+        }
+      }
+      T first[P * P * kTogether], back[P * kTogether];
+      for (int i = 0; i < P; ++i) {
+        store(back + i * kTogether, lambda[i]);
+        for (int k = 0; k < P; ++k) store(first + (i * P + k) * kTogether, M[i][k]);
+      }
+      for (int u = std::max(block, first_unit); u < std::min(block + kTogether, last_unit); ++u) {
+        const int lane = u - block;
+        const size_t column = m.first + size_t(u) * m.columns;
+        int c = 0;
+        for (; c + 4 * kLanes<T> <= m.columns; c += 4 * kLanes<T>)
+          settled<T, P, 4, Told>(first + lane, back + lane, past.steps, factors + lane, v, J + column, stride, sums + column, c);
+        for (; c < m.columns; c += kLanes<T>)
+          settled<T, P, 1, Told>(first + lane, back + lane, past.steps, factors + lane, v, J + column, stride, sums + column, c);
+      }
+    }
+  }
+}
+
+template <typename T, int P>
+void settle_own(const Group& g, const Past& past, T* J, size_t stride, int begin, int end, T* sums, T* factors) {
+  (past.told ? settle_own<T, P, true> : settle_own<T, P, false>)(g, past, J, stride, begin, end, sums, factors);
+}
+
+template <typename T>
+void settle(const Group& g, const Past& past, void* J, int64_t stride, int32_t begin, int32_t end, void* sums, void* scratch) {
+  T *const j = static_cast<T*>(J), *const to = static_cast<T*>(sums), *const factors = static_cast<T*>(scratch);
+  switch (g.rows) {
+    case 1: return settle_own<T, 1>(g, past, j, stride, begin, end, to, factors);
+    case 2: return settle_own<T, 2>(g, past, j, stride, begin, end, to, factors);
+    case 3: return settle_own<T, 3>(g, past, j, stride, begin, end, to, factors);
+    case 4: return settle_own<T, 4>(g, past, j, stride, begin, end, to, factors);
+  }
+}
+
 template <typename T>
 void carry(const Place& p, const Group& g, const void* A, const void* const* E, void* J, int64_t stride, int32_t begin,
            int32_t end, void* scratch) {
@@ -316,6 +435,11 @@ void collect(const Group& g, const void* delta, const void* J, int64_t stride, i
 }
 
 template <typename T>
+void add(int32_t count, const void* from, void* to) {
+  scaled<T>(count, T(1), static_cast<const T*>(from), static_cast<T*>(to), true);
+}
+
+template <typename T>
 void back(const Place& p, const Group& g, const Member& m, const void* E, const void* W, int32_t input, const void* delta,
           void* below) {
   const T* const d = static_cast<const T*>(delta);
@@ -343,7 +467,7 @@ void give(const Giving& v, const Member& m, const void* sums, void* gradient) {
 }
 
 template <typename T>
-constexpr Carrying carrying{net<T>, make<T>, bring<T>, carry<T>, collect<T>, back<T>, give<T>};
+constexpr Carrying carrying{net<T>, make<T>, bring<T>, carry<T>, settle<T>, collect<T>, add<T>, back<T>, give<T>};
 
 }  // namespace
 

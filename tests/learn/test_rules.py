@@ -251,6 +251,56 @@ def test_snap1_and_eprop_are_exact_where_units_go_by_themselves(name: str) -> No
         assert apart(learn.gradients(layer, x, lambda y, t: y.square().sum(), rule), expected) < EXACT
 
 
+@pytest.mark.skipif("native" not in BACKENDS, reason="the core is not built")
+@settings(max_examples=40)
+@given(
+    name=st.sampled_from(["lstm", "lstm_peephole", "gru_reset_after", "elman", "indrnn", "min_gru", "slstm", "leaky"]),
+    rows=st.integers(1, 3),
+    units=st.sampled_from([1, 5, 16, 17, 33]),
+    learnt=st.booleans(),
+    does=st.lists(st.sampled_from([*["step"] * 8, *["loss"] * 3, "wait", "reset", "read", "take", "move"]), max_size=70),
+    number=st.integers(0, 2**31),
+)
+def test_the_core_carries_several_steps_at_once(
+    name: str, rows: int, units: int, learnt: bool, does: list[str], number: int
+) -> None:
+    """Whatever comes between steps, and however seldom: what units keep to themselves is as if carried at every step."""
+    torch.manual_seed(number)
+    if name == "slstm":
+        units *= 4  # heads
+    layer = drawn(Recurrent(name, 3, units, learn_initial_state=learnt))
+    followed, like = Followed(layer), random(rows, 3)
+    both = [learn.SnAp(1, backend=backend)._made(followed, rows, like) for backend in ("native", "eager")]
+    states = [list(followed.initial(rows, like)) for _ in both]
+    totals: list[dict[str, Tensor]] = [{}, {}]
+    with torch.no_grad():
+        for what in ["step", *does, "take"]:
+            x, taken, new = random(rows, 3), torch.rand(rows) < 0.6, torch.rand(rows) < 0.5
+            delta = random(rows, sum(v.shape[-1] for v in states[0][0]))
+            if what == "move":
+                for p in layer.parameters():
+                    p.mul_(0.99)
+            weights = [followed.weights(0)]
+            for k, influences in enumerate(both):
+                if what in ("step", "wait"):
+                    states[k] = influences.advance(weights, x, states[k], taken if what == "wait" else None)
+                elif what == "loss":
+                    influences.collect(delta, wants_below=False)
+                elif what == "reset":
+                    states[k] = [
+                        tuple(torch.where(new.unsqueeze(-1), a, b) for a, b in zip(one, other, strict=True))
+                        for one, other in zip(followed.initial(rows, like), states[k], strict=True)
+                    ]
+                    influences.forget(new)
+                elif what == "read":
+                    influences.restore(influences.tensors())
+                elif what == "take":
+                    for n, gradient in influences.take(weights)[0].items():
+                        totals[k][n] = totals[k].get(n, 0) + gradient
+    for n, gradient in totals[1].items():
+        torch.testing.assert_close(totals[0][n], gradient, rtol=1e-9, atol=1e-9)
+
+
 def test_what_u_lets_through_is_all_that_is_kept() -> None:
     def numbers(name: Any, H: int) -> int:
         return Followed(Recurrent(name, 3, H)).layers()[0].numbers
