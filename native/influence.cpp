@@ -28,6 +28,7 @@ struct Influence::Held {
   size_t number;
   Job job{};
   void* opened = nullptr;
+  bool made = false;  // whether a step was taken
   std::vector<Buffer> states, other, panels;
   Buffer z;
   std::vector<Buffer> squares, vectors, inputs;  // what is made: of one row of the batch at a time
@@ -276,6 +277,7 @@ void Influence::advance(const void* x, void* y, const uint8_t* taken) {
       plan_.arrays[p.parts[k].begun].data = h.states[k].data();
       plan_.arrays[p.parts[k].states].data = h.other[k].data();
     }
+    h.stepping->read_vectors(h.opened);
     h.stepping->run(h.opened);
     const Place place{&p, h.coefficients.data(), h.square_data.data(), h.vector_data.data(), h.input_data.data()};
     for (int32_t row = 0; row < p.rows; ++row) {
@@ -287,6 +289,7 @@ void Influence::advance(const void* x, void* y, const uint8_t* taken) {
         continue;
       }
       assemble(row);
+      h.made = true;
       for (size_t k = 0; k < p.inputs.size(); ++k)
         h.carrying->bring(place, p.inputs[k], static_cast<const char*>(x) + size_t(row) * p.input * h.number, h.input_data[k]);
       if (!h.waiting.empty()) remember(row);
@@ -344,6 +347,7 @@ void Influence::collect(const void* delta, void* below) {
     }
     if (!below) return;
     std::memset(below, 0, size_t(p.rows) * p.input * h.number);
+    if (!h.made) return;  // no step was taken that the error could go back through
     const Place place{&p, h.coefficients.data(), h.square_data.data(), h.vector_data.data(), h.input_data.data()};
     for (int32_t row = 0; row < p.rows; ++row) {
       if (p.rows > 1) assemble(row);  // what was made last is that of the last row

@@ -341,9 +341,8 @@ class Tiles {
       const Slot& slot = job.slots[s];
       pointers_[s] = place;
       if (slot.kind == Kind::number) std::fill_n(place, kChunk + kLanes<T> - 1, T(slot.number));
-      if (slot.kind == Kind::vector)
-        for (int m = 0; m < most_; ++m) std::copy_n(array(slot.array), slot.width, place + size_t(m) * slot.width);
     }
+    read_vectors();
     old_ = pointers_;  // where the old state is put together, if some rows of it are reset
     size_t offset = 0;
     for (int k = 0; k < job.sum_count; ++k) {
@@ -351,6 +350,15 @@ class Tiles {
       offset += job.sums[k].width;
     }
     for (int f = 0; f < job.field_count; ++f) held_.emplace_back(size_t(most_) * job.fields[f].width);
+  }
+
+  // Vectors are held once for each row of a tile: those of a job that is run again may have moved.
+  void read_vectors() {
+    for (int s = 0; s < job_.slot_count; ++s) {
+      const Slot& slot = job_.slots[s];
+      if (slot.kind == Kind::vector)
+        for (int m = 0; m < most_; ++m) std::copy_n(array(slot.array), slot.width, pointers_[s] + size_t(m) * slot.width);
+    }
   }
 
   // One of several threads that share out the columns of the same rows, and what all rows of `whole` lie in.
@@ -706,6 +714,10 @@ void run_opened(void* opened) {
   static_cast<Tiles<T>*>(opened)->run();
 }
 template <typename T>
+void read_vectors(void* opened) {
+  static_cast<Tiles<T>*>(opened)->read_vectors();
+}
+template <typename T>
 bool is_shared(const Job& job) {
   return Tiles<T>::is_shared(job);
 }
@@ -724,7 +736,7 @@ void multiply_rows(int32_t rows, const void* A, int32_t a_stride, const void* pa
                            static_cast<T*>(C), static_cast<const T*>(added), a_stride, c_stride, added_stride, operand});
 }
 template <typename T>
-constexpr Stepping stepping{open<T>, run_opened<T>, is_shared<T>, run_in_team<T>, close<T>, multiply_rows<T>};
+constexpr Stepping stepping{open<T>, read_vectors<T>, run_opened<T>, is_shared<T>, run_in_team<T>, close<T>, multiply_rows<T>};
 
 extern const Carrying carrying_f32, carrying_f64;
 extern const Kernels kernels;

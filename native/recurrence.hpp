@@ -104,6 +104,7 @@ struct Job {
 // For steps taken one at a time (see stream.hpp): nothing is made anew for a step.
 struct Stepping {
   void* (*open)(const Job&, void* sums);  // holds all rows of a job ready; the job, and what it names, must stay where they are
+  void (*read_vectors)(void* opened);  // anew, where they have moved since
   void (*run)(void* opened);
   bool (*is_shared)(const Job&);  // whether a team of threads can share out the units of a program
   void (*run_in_team)(void* opened, int32_t part, int32_t parts, Barrier& barrier);

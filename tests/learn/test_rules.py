@@ -258,13 +258,15 @@ def test_snap1_and_eprop_are_exact_where_units_go_by_themselves(name: str) -> No
     rows=st.integers(1, 3),
     units=st.sampled_from([1, 5, 16, 17, 33]),
     learnt=st.booleans(),
-    does=st.lists(st.sampled_from([*["step"] * 8, *["loss"] * 3, "wait", "reset", "read", "take", "move"]), max_size=70),
+    does=st.lists(
+        st.sampled_from([*["step"] * 8, *["loss"] * 3, "wait", "reset", "read", "take", "move"]), max_size=70
+    ),
     number=st.integers(0, 2**31),
 )
 def test_the_core_carries_several_steps_at_once(
     name: str, rows: int, units: int, learnt: bool, does: list[str], number: int
 ) -> None:
-    """Whatever comes between steps, and however seldom: what units keep to themselves is as if carried at every step."""
+    """Whatever comes between steps, and however seldom: all is as if carried at every step."""
     torch.manual_seed(number)
     if name == "slstm":
         units *= 4  # heads

@@ -27,6 +27,7 @@ class ByAutodiff:
         rows: Rows of the batch.
         widths: The widths of the state's fields.
         like: A tensor of the type and on the device of the parameters.
+        begins: Of parameters that are first states, at which number of the state each begins.
         differentiate: How Jacobians are taken.
     """
 
@@ -37,9 +38,11 @@ class ByAutodiff:
         rows: int,
         widths: Sequence[int],
         like: Tensor,
+        begins: Mapping[str, int] | None = None,
         differentiate: Callable[..., Any] = jacrev,
     ) -> None:
         self.step, self.names, self.rows, self.widths, self.like = step, names, rows, list(widths), like
+        self.begins = begins or {}
         self.kept: dict[str, Tensor] = {}
         self.sums: dict[str, Tensor] = {}
         self._jacobians = vmap(differentiate(self._flat, argnums=(0, 1, 2)), in_dims=(None, 0, 0, None))
@@ -67,20 +70,27 @@ class ByAutodiff:
             new = self.step(every, x, state)
         for name, value in own.items():
             given = at_once[name].flatten(2)
-            J = self.kept.get(name)
-            given = given if J is None else torch.baddbmm(given, D, J)
-            before = torch.zeros_like(given) if J is None else J
-            self.kept[name] = given if taken is None else torch.where(taken.view(-1, 1, 1), given, before)
+            J = self.kept[name] if name in self.kept else self._first(name, given)
+            given = torch.baddbmm(given, D, J)
+            self.kept[name] = given if taken is None else torch.where(taken.view(-1, 1, 1), given, J)
             self.sums.setdefault(name, torch.zeros_like(value))
         if taken is not None:
             new = tuple(torch.where(taken.unsqueeze(-1), a, b) for a, b in zip(new, state, strict=True))
         return [tuple(v.detach() for v in new)]
 
-    def collect(self, delta: Tensor, of: int = -1, wants_below: bool = True) -> Tensor | None:
+    def _first(self, name: str, like: Tensor) -> Tensor:
+        """The influence before the first step, (B, S, parameters): none, or that of a first state on itself."""
+        first = torch.zeros_like(like)
+        if name in self.begins:
+            count = like.shape[-1]
+            first[:, self.begins[name] : self.begins[name] + count] = torch.eye(count).to(like)
+        return first
+
+    def collect(self, delta: Tensor, of: int = -1, wants_below: bool = True, goes_down: bool = True) -> Tensor | None:
         """See `recurra.engine.influence.Stack.collect`."""
         for name, J in self.kept.items():
             self.sums[name] += torch.einsum("bs,bsp->p", delta, J).view_as(self.sums[name])
-        if not wants_below:
+        if not wants_below or not goes_down:
             return None
         assert self._by_x is not None
         return torch.einsum("bs,bsi->bi", delta, self._by_x)
@@ -90,7 +100,7 @@ class ByAutodiff:
         if rows is None:
             self.kept = {}
         else:
-            self.kept = {name: J.masked_fill(rows.view(-1, 1, 1), 0) for name, J in self.kept.items()}
+            self.kept = {n: torch.where(rows.view(-1, 1, 1), self._first(n, J), J) for n, J in self.kept.items()}
 
     def take(self, weights: Sequence[Mapping[str, Tensor]]) -> list[dict[str, Tensor]]:
         """See `recurra.engine.influence.Stack.take`."""

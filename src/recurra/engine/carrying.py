@@ -591,10 +591,10 @@ class Carried:
 
     def take(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What was collected, by parameter; it is zero from now on."""
-        found = self._placed(weights)
-        assert self._plan is not None
+        if self._core is None or self._plan is None:  # no step was taken
+            return {}
         gradients = {name: torch.zeros_like(weights[name], requires_grad=False) for name in self._plan.names}
-        found.give([v.data_ptr() for v in gradients.values()])
+        self._core.give([v.data_ptr() for v in gradients.values()])
         return gradients
 
     def forget(self, rows: Tensor | None = None) -> None:
@@ -673,9 +673,12 @@ class CarriedStack:
             x = new[0]
         return found
 
-    def collect(self, delta: Tensor, of: int = -1, wants_below: bool = True) -> Tensor | None:
+    def collect(self, delta: Tensor, of: int = -1, wants_below: bool = True, goes_down: bool = True) -> Tensor | None:
         """See `recurra.engine.influence.Stack.collect`."""
         below = None
+        if not goes_down:
+            self.own[of].collect(delta)
+            return None
         for m in range(of % len(self.layers), -1, -1):
             own = self.own[m]
             below = self.like.new_empty(self.rows, self.layers[m].input_size) if m or wants_below else None

@@ -405,13 +405,15 @@ class Stack:
                 new = torch.baddbmm(given, linear.jacobian, J)
                 self.upper[m, below, g] = new if taken is None else torch.where(taken.view(-1, 1, 1), new, J)
 
-    def collect(self, delta: Tensor, of: int = -1, wants_below: bool = True) -> Tensor | None:
+    def collect(self, delta: Tensor, of: int = -1, wants_below: bool = True, goes_down: bool = True) -> Tensor | None:
         """Add what a loss gives to the parameters, after the step that it is a loss of.
 
         Args:
             delta: (B, S), the loss's gradient by the new state of a layer.
             of: Which layer that is.
             wants_below: Whether the gradient by x is asked for.
+            goes_down: Whether the step just taken led to that state, so that the error goes back through it; not so
+                where it is the first state.
 
         Returns:
             That gradient, through this step alone, (B, I), or None.
@@ -423,7 +425,7 @@ class Stack:
         for m in range(top, -1, -1):
             if m == top or not self.across:
                 self.own[m].collect(delta)
-            if not wants_below and (m == 0 or self.across):
+            if not goes_down or (not wants_below and (m == 0 or self.across)):
                 return None
             linear, weights = self._last[m]
             given = torch.einsum("bs,bsi->bi", delta, linear.by_input(weights))

@@ -31,6 +31,7 @@ class RankOne:
         first = like.new_zeros(rows, layer.offsets[-1])
         self.kept = [first, *(like.new_zeros(rows, site.width, site.columns) for site in layer.sites)]
         self.sums = [like.new_zeros(site.width, site.columns) for site in layer.sites]
+        self.forget()
 
     def advance(self, linear: Linear, x: Tensor, taken: Tensor | None = None) -> None:
         """Carry the influence over one step (see `recurra.engine.influence.Influence.advance`)."""
@@ -63,11 +64,19 @@ class RankOne:
 
     def forget(self, rows: Tensor | None = None) -> None:
         """Begin anew: with all rows of the batch, or with those where `rows`, (B,), is True."""
+        chosen = torch.ones(self.rows, dtype=torch.bool) if rows is None else rows
         for v in self.kept:
-            if rows is None:
-                v.zero_()
-            else:
-                v.masked_fill_(rows.view(-1, *[1] * (v.dim() - 1)), 0)
+            v.masked_fill_(chosen.to(v.device).view(-1, *[1] * (v.dim() - 1)), 0)
+        state, *parameters = self.kept
+        for site, v in zip(self.layer.sites, parameters, strict=True):
+            if (
+                site.begins is not None
+            ):  # a first state that is learnt is one with itself: signs whose product is, on average
+                first = self.layer.offsets[site.begins]
+                drawn = torch.randint(0, 2, (int(chosen.sum()), site.width), generator=self.generator)
+                signs = (2 * drawn - 1).to(v)
+                state[chosen, first : first + site.width] = signs
+                v[chosen] = signs.unsqueeze(-1)
 
     def take(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What was collected, by parameter; it is zero from now on."""

@@ -247,6 +247,8 @@ class Layer:
             reached = self._whole(site.blocks, site.width, patterns)
             if site.begins is not None:
                 reached[self.offsets[site.begins] : self.offsets[site.begins + 1]] |= np.eye(site.width, dtype=bool)
+                within_units = D * (unit[:, None] == unit)
+                reached |= (within_units @ reached.astype(np.int32)) > 0  # that they go into a step is none by itself
             taken = 1
             while steps is None or taken < steps:
                 further = reached | ((D @ reached.astype(np.int32)) > 0)

@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from recurra.engine.eager import State
 from recurra.learn.followed import Followed
-from recurra.learn.rule import Rule, chosen
+from recurra.learn.rule import Rule, changed, chosen
 
 
 class BPTT(Rule):
@@ -104,20 +105,27 @@ class TruncatedBPTT(Rule):
         T = x.shape[along]
         if lengths is not None:
             lengths = torch.as_tensor(lengths)
-        if state is None:
+        state = detached(state)
+        if state is None or not self._goes_on(followed, state):
             self._before = None
-        before, state = self._before, detached(state)
+        before = self._before
         outputs = []
         for first in range(0, T, self.k1):
             window = x.narrow(along, first, min(self.k1, T - first))
             inside = None if lengths is None else (lengths - first).clamp(0, window.shape[along])
             y, state, before = self._run(layer, window, state, inside, before, along)
             outputs.append(y)
-        self._before = before
+        self._before, self._reached = before, None if state is None else followed.unpacked(detached(state))
         if not outputs:
             return layer(x, state)
         return torch.cat(outputs, along), state
 
+    def _goes_on(self, followed: Followed, state: Any) -> bool:
+        """Whether the state is that with which the last call ended; where it is another, in whatever row, the steps
+        before it do not lead to it, and are left behind."""
+        return self._reached is None or changed(self._reached, followed.unpacked(state)) is None
+
+    _reached: "list[State] | None" = None
     _before: "tuple[Tensor, Any, Tensor | None] | None" = None
 
     def _run(
@@ -163,7 +171,7 @@ class TruncatedBPTT(Rule):
 
     def carry_on(self, layer: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         """See `Rule.carry_on`."""
-        self._before = None
+        self._before, self._reached = None, None
         if "x" in tensors:
             like = next(layer.parameters())
             fields = []

@@ -96,9 +96,37 @@ class Followed:
             return {name: name for name, _ in self.module.named_parameters()}
         suffix = self.module._places[k].suffix
         own = [f"initial_{f.name}" for f in self.form.fields if f"initial_{f.name}{suffix}" in self.module._starts]
-        trained = dict(self.module.named_parameters())
+        trained = {*dict(self.module.named_parameters()), *getattr(self.module, "parametrizations", ())}
         every = [*self.module._places[k].names, *own]
         return {name: name + suffix for name in every if name + suffix in trained}
+
+    def trained(self) -> dict[str, Tensor]:
+        """By the module's names, its parameters, or what a parametrisation makes of them, that a gradient is asked of.
+
+        Where gradients are recorded, a parametrised one can be differentiated further.
+        """
+        weights = [(self.names(k), self.weights(k)) for k in range(self.count)]
+        return {name: found[own] for names, found in weights for own, name in names.items()}
+
+    @property
+    def not_followed(self) -> str | None:
+        """A parameter that learns and is none of the cells' own, nor made into one by a parametrisation; or None."""
+        known = {name for k in range(self.count) for name in self.names(k).values()}
+        for name, parameter in self.module.named_parameters():
+            made = name.split(".")[1] if name.startswith("parametrizations.") else name
+            if parameter.requires_grad and made not in known:
+                return name
+        return None
+
+    def first_states(self) -> dict[str, int]:
+        """Where in the state of the first layer each parameter begins that is its first value, by the cell's names."""
+        found, first = {}, 0
+        for field, width in zip(self.form.fields, self.widths[0], strict=True):
+            for own, name in self.names(0).items():
+                if self.is_own and name == f"initial_{field.name}{self.module._places[0].suffix}":
+                    found[own] = first
+            first += width
+        return found
 
     def weights(self, k: int) -> dict[str, Tensor]:
         """Parameters and constants of layer k by the cell's names."""

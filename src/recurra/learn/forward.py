@@ -6,6 +6,7 @@ influence was gathered with the parameters of earlier steps.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
@@ -22,7 +23,7 @@ from recurra.engine.reach import Layer
 from recurra.engine.trace import TraceError
 from recurra.errors import unknown
 from recurra.learn.followed import Followed
-from recurra.learn.rule import Rule, chosen
+from recurra.learn.rule import Rule, changed, chosen
 from recurra.nn.recurrent import Choice
 
 Stacked = Literal["exact", "by_layer"]
@@ -61,6 +62,7 @@ class Forward(Rule):
         self.choice: Choice | None = None
         self._carried: tuple[Any, ...] | None = None
         self._pending: _Run | None = None
+        self._reached: list[State] | None = None  # the state that the last call of `along` ended with
         self._influences: Any = None
 
     @property
@@ -80,6 +82,12 @@ class Forward(Rule):
             raise ValueError(
                 f"layer: {self.name} follows the cells' own steps, and {beside} is no part of them; "
                 "it is to be left out, or the rule to be bptt or tbptt"
+            )
+        unknown_to_it = followed.not_followed
+        if unknown_to_it is not None:
+            raise ValueError(
+                f"layer: {self.name} follows the parameters of the cells, and {unknown_to_it!r} is none of them; "
+                "parametrisations (torch.nn.utils.parametrize) can be followed, or the rule is to be bptt or tbptt"
             )
 
     def _made(self, followed: Followed, rows: int, like: Tensor) -> Any:
@@ -102,7 +110,7 @@ class Forward(Rule):
                 raise ValueError(f"layer: {followed.form.name!r} has no parameters that are known") from error
             against = "its Jacobians are taken by automatic differentiation, since it is no program"
             self.choice = self._eagerly(f"cell {followed.form.name!r}: {against}")
-            return ByAutodiff(followed.step, names, rows, followed.widths[0], like)
+            return ByAutodiff(followed.step, names, rows, followed.widths[0], like, followed.first_states())
         against = self._why_not_native(layers, across, like)
         if against is None:
             asked = "backend='native' asks for it" if self.backend == "native" else "it can carry every layer"
@@ -156,29 +164,44 @@ class Forward(Rule):
             begun = [
                 tuple((v.unsqueeze(0) if single else v).detach() for v in fields) for fields in followed.unpacked(state)
             ]
-        carried = self._carried_for(followed, B, inward, anew=state is None)
+        carried = self._carried_for(
+            followed, inward.new_empty(B, inward.shape[-1]), begun if state is not None else None
+        )
         within = None
         if lengths is not None:
             within = torch.arange(T).unsqueeze(1) < torch.as_tensor(lengths).cpu()
             within = None if bool(within.all()) else within.to(x.device)
-        parameters = list(layer.parameters())
+        parameters = followed.trained()
         flat = [v for fields in followed.unpacked(final) for v in fields]
+        self._reached = followed.unpacked(final)
         self._pending = _Run(followed, carried, begun, within, first, single, inward.detach())
-        y, *flat = _Along.apply(self._pending, x, y, len(flat), *flat, *parameters)  # type: ignore[misc]
+        y, *flat = _Along.apply(self._pending, x, y, len(flat), list(parameters), *flat, *parameters.values())  # type: ignore[misc]
         fields = len(followed.form.fields)
         states = [tuple(flat[k * fields : (k + 1) * fields]) for k in range(followed.count)]
         return y, followed.packed(states)
 
-    def _carried_for(self, followed: Followed, rows: int, like: Tensor, anew: bool) -> Any:
-        """The influences of earlier calls, or new ones."""
+    def _carried_for(self, followed: Followed, like: Tensor, begun: Sequence[State] | None) -> Any:
+        """The influences of earlier calls, or new ones.
+
+        Args:
+            followed: The layer.
+            like: (B, I).
+            begun: The state with which sequences go on; None where they begin. Rows of it that are not as the last call
+                left them have been set to something else since, or run on without a gradient: they begin anew.
+        """
         pending, self._pending = self._pending, None
-        if pending is not None and not pending.is_done and not anew:
-            pending.advance()  # no loss was made of it
-        key = id(followed.module), rows, like.dtype, like.device
+        if pending is not None and not pending.is_done:
+            if begun is None:
+                self._carried = None  # that run still waits for its gradient, and keeps its influences
+            else:
+                pending.advance()  # no loss was made of it
+        key = id(followed.module), len(like), like.dtype, like.device
         if self._carried is None or self._carried[0] != key:
-            self._carried = key, self._made(followed, rows, like.detach()[0])
-        elif anew:
+            self._carried = key, self._made(followed, len(like), like.detach())
+        elif begun is None:
             self._carried[1].forget()
+        elif self._reached is not None and (moved := changed(self._reached, begun)) is not None:
+            self._carried[1].forget(moved)
         return self._carried[1]
 
     def carried(self) -> dict[str, Tensor]:
@@ -194,8 +217,9 @@ class Forward(Rule):
         kept = _numbered("influence", tensors)
         if kept:
             followed, like = Followed(layer), next(layer.parameters()).detach()
-            x = like.new_empty(1, len(kept[0]), followed.input_sizes[0])
-            self._carried_for(followed, len(kept[0]), x, anew=True).restore(kept)
+            x = like.new_empty(len(kept[0]), followed.input_sizes[0])
+            self._carried_for(followed, x, None).restore(kept)
+        self._reached = None
         self._draw_on(tensors)
 
     def _signs(self) -> dict[str, Tensor]:
@@ -214,6 +238,7 @@ class Forward(Rule):
         self._influences = self._made(followed, self._rows or 1, like)
         self._output: Tensor | None = None
         self._x: Tensor | None = None
+        self._count, self._is_late = 0, False
 
     def _stepped(self, x: Tensor, reset: Tensor | None, taken: Tensor | None) -> Tensor:
         followed = self._begun_with()
@@ -226,7 +251,13 @@ class Forward(Rule):
             weights = [followed.weights(k) for k in range(followed.count)]
             self.state = self._influences.advance(weights, x.detach(), self.state, taken)
         self._output = self.state[-1][0].detach().requires_grad_()
+        self._count += 1
+        self._output.register_hook(partial(self._told, self._count))
         return self._output
+
+    def _told(self, count: int, gradient: Tensor) -> None:
+        """A loss reaches the output of one of the steps."""
+        self._is_late |= count != self._count
 
     def step(self, loss: Tensor | None) -> bool:
         """See `Rule.step`; True after every step."""
@@ -237,6 +268,12 @@ class Forward(Rule):
             raise ValueError("loss: a step comes first, rule(x)")
         self._output.grad = None
         loss.backward()
+        is_late, self._is_late = self._is_late, False
+        if is_late:
+            raise ValueError(
+                f"loss: it is made of an earlier step's output, and {self.name} learns at every step from the last "
+                "one's; a loss of that alone is expected, or the rule to be tbptt, whose windows hold several steps"
+            )
         given = self._output.grad
         if given is not None:
             self._learn(followed, given)
@@ -249,11 +286,21 @@ class Forward(Rule):
         below = self._influences.collect(delta, wants_below=self._x is not None)
         if self._x is not None:
             self._x.backward(below)
-        weights = [followed.weights(k) for k in range(followed.count)]
+        with torch.enable_grad():  # what is not a parameter itself is made of some
+            weights = [followed.weights(k) for k in range(followed.count)]
+            trained = followed.trained()
+        made, gradients = [], []
         for name, gradient in _named(followed, self._influences.take(weights)).items():
-            parameter = followed.module.get_parameter(name)
-            if parameter.requires_grad:
-                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+            tensor = trained.get(name)
+            if tensor is None or not tensor.requires_grad:
+                continue
+            if tensor.is_leaf:
+                tensor.grad = gradient if tensor.grad is None else tensor.grad + gradient
+            else:
+                made.append(tensor)
+                gradients.append(gradient)
+        if made:
+            torch.autograd.backward(made, gradients)
 
     def tensors(self) -> dict[str, Tensor]:
         """See `Rule.tensors`."""
@@ -419,29 +466,53 @@ class _Run:
         weights = [{n: w.detach() for n, w in followed.weights(k).items()} for k in range(followed.count)]
         fields = len(followed.form.fields)
         along = None if given is None else self.inward(given[0])
+        ends = None if given is None else self._ends(given[1:], fields)
         zeros = [torch.zeros_like(v) for v in states[-1][1:]]
+        wants = below is not None
         for t, x in enumerate(self.x):
             taken = None if self.within is None else self.within[t]
             states = influences.advance(weights, x, states, taken)
-            if along is None:
+            if along is None or ends is None:
                 continue
             delta = along[t] if taken is None else torch.where(taken.unsqueeze(-1), along[t], 0)
-            through = influences.collect(torch.cat([delta, *zeros], -1), wants_below=below is not None)
-            if below is not None and through is not None:
-                below[t] = through
-        for k in range(followed.count):  # what is made of the final states
-            last = () if given is None else given[1 + k * fields : 1 + (k + 1) * fields]
-            if len(self.x) and any(bool(v.any()) for v in last):
-                influences.collect(torch.cat([v.unsqueeze(0) if self.single else v for v in last], -1), k, False)
+            errors = {followed.count - 1: torch.cat([delta, *zeros], -1)}
+            last = self._last(t)
+            for k, end in ends.items() if last is None or bool(last.any()) else ():
+                own = end if last is None else torch.where(last.unsqueeze(-1), end, 0)
+                errors[k] = errors[k] + own if k in errors else own
+            for k, error in errors.items():
+                through = influences.collect(error, k, wants)
+                if below is not None and through is not None:
+                    below[t] += through
+        for k, end in (ends or {}).items():  # rows that take no step at all end with the state that they begin with
+            still = None if self.within is None else ~self.within.any(0)
+            if still is not None and len(self.x) and bool(still.any()):
+                influences.collect(torch.where(still.unsqueeze(-1), end, 0), k, False, goes_down=False)
         return influences.take(weights)
+
+    def _ends(self, given: Sequence[Tensor], fields: int) -> dict[int, Tensor]:
+        """By layer the gradient of a loss by its final state, (B, S), where there is one."""
+        found = {}
+        for k in range(self.followed.count):
+            own = given[k * fields : (k + 1) * fields]
+            if any(bool(v.any()) for v in own):
+                found[k] = torch.cat([v.unsqueeze(0) if self.single else v for v in own], -1)
+        return found
+
+    def _last(self, t: int) -> Tensor | None:
+        """Which rows take their last step at t, (B,); None where all do."""
+        if self.within is None:
+            return None if t == len(self.x) - 1 else self.x.new_zeros(self.x.shape[1], dtype=torch.bool)
+        after = self.within[t + 1] if t + 1 < len(self.x) else torch.zeros_like(self.within[t])
+        return self.within[t] & ~after
 
 
 class _Along(torch.autograd.Function):
     """What a layer put out, with a gradient that is found forward in time."""
 
     @staticmethod
-    def forward(ctx: Any, run: _Run, x: Tensor, y: Tensor, count: int, *tensors: Tensor) -> Any:
-        ctx.run, ctx.count = run, count
+    def forward(ctx: Any, run: _Run, x: Tensor, y: Tensor, count: int, names: Sequence[str], *tensors: Tensor) -> Any:
+        ctx.run, ctx.count, ctx.names = run, count, names
         return y, *tensors[:count]
 
     @staticmethod
@@ -449,8 +520,8 @@ class _Along(torch.autograd.Function):
         run: _Run = ctx.run
         below = torch.zeros_like(run.x) if ctx.needs_input_grad[1] else None
         found = _named(run.followed, run.advance(gradients, below))
-        own = [found.get(name) for name, _ in run.followed.module.named_parameters()]
-        return None, None if below is None else run.outward(below), None, None, *[None] * ctx.count, *own
+        own = [found.get(name) for name in ctx.names]
+        return None, None if below is None else run.outward(below), None, None, None, *[None] * ctx.count, *own
 
 
 def _named(followed: Followed, found: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

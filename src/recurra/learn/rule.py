@@ -46,7 +46,8 @@ class Rule(ABC):
             layer: A `Recurrent`, a drop-in, or PyTorch's own.
             x: As the layer takes it.
             state: The final state of the call before, where these sequences go on with those of that call; None where
-                they begin. No gradient passes into it.
+                they begin. No gradient passes into it. Rows that are no longer as that call left them, as where one
+                sequence has ended and another begins, have nothing behind them that a gradient could go back to.
             lengths: (B,) steps of each sequence.
 
         Returns:
@@ -103,7 +104,8 @@ class Rule(ABC):
             taken: (B,), False for rows that take no step now: a stream that has ended or has nothing to say.
 
         Returns:
-            The output of the last layer, (H,) or (B, H), from which a loss can be made.
+            The output of the last layer, (H,) or (B, H), from which a loss can be made; zeros in rows that take no
+            step.
 
         Raises:
             ValueError: The stream has not begun, or sizes do not fit.
@@ -126,6 +128,8 @@ class Rule(ABC):
                     given = None
             flags.append(given)
         output = self._stepped(x if self._rows else x.unsqueeze(0), *flags)
+        if flags[1] is not None:  # as a layer does where a step is masked
+            output = torch.where(flags[1].unsqueeze(-1), output, 0)
         return output if self._rows else output.squeeze(0)
 
     @abstractmethod
@@ -195,6 +199,19 @@ class Rule(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+def changed(before: Sequence[State], now: Sequence[State]) -> Tensor | None:
+    """Rows in which any layer's state is another one, (B,); None where all are the same."""
+    found = None
+    for fields, others in zip(before, now, strict=True):
+        for a, b in zip(fields, others, strict=True):
+            if a.shape != b.shape:
+                return torch.ones(len(b), dtype=torch.bool, device=b.device)
+            if not torch.equal(a, b):
+                rows = (a != b).any(-1)
+                found = rows if found is None else found | rows
+    return found
 
 
 def chosen(rows: Tensor | None, yes: Sequence[State], no: Sequence[State]) -> list[State]:
