@@ -9,12 +9,14 @@ grammar, so that anything it does not know ends the build of the pages instead o
     items     = sum {("," | ";") sum}
     sum       = ["-"] term {("+" | "-") term}
     term      = factor {["⊙" | "⊕" | "/" | "mod"] factor}
-    factor    = FUNCTION factor | "√" group | group | stack | SYMBOL | NUMBER
+    factor    = (FUNCTION factor | "∂" factor | "√" group | group | stack | norm | SYMBOL | NUMBER) ["ᵀ"]
     group     = "(" items ")"
     stack     = "[" factor {["," | ";"] factor} "]" [scripts]
+    norm      = "‖" items "‖" [scripts]
 
 Two factors side by side are a product. A symbol is a letter or a Greek letter's name with primes, subscripts and
-superscripts, `b'_n`, `h_(t-1)`, `U^(l)`. A fraction is what stands on both sides of `/`.
+superscripts, `b'_n`, `h_(t-1)`, `U^(l)`. A fraction is what stands on both sides of `/`. Σ and Π are symbols
+whose scripts are their bounds, `Σ_(t=1)^T`. No norm stands in another.
 """
 
 import re
@@ -31,22 +33,25 @@ FUNCTIONS = {
     "σ": r"\sigma",
     "ReLU": r"\text{ReLU}",
     "norm": r"\text{norm}",
+    "diag": r"\text{diag}",
+    "sign": r"\text{sign}",
     "LSTM": r"\text{LSTM}",
 }
 """Functions with a name of their own; any symbol before a bracket is one too, `f(z_t)`."""
 
-GREEK = {"nu": r"\nu", "γ": r"\gamma", "δ": r"\delta", "θ": r"\theta"}
+GREEK = {"nu": r"\nu", "γ": r"\gamma", "δ": r"\delta", "θ": r"\theta", "λ": r"\lambda", "τ": r"\tau"}
+OVER_STEPS = {"Σ": r"\sum", "Π": r"\prod"}
 WORDS = {"cycle": r"\text{cycle}"}
-RELATIONS = {"=": "=", "≠": r"\neq"}
+RELATIONS = {"=": "=", "≠": r"\neq", "≤": r"\le", ">": ">"}
 PRODUCTS = {"⊙": r"\odot", "⊕": r"\oplus", "mod": r"\bmod"}
 ACCENTS = {"ŷ": r"\hat{y}"}
 
 TOKEN = re.compile(
     r"""\s*(?:
         (?P<number> \d+(?:\.\d+)? )
-      | (?P<symbol> (?:[^\W\d_]+) '* (?: [_^] (?: \w+?(?=[_^]|\b) | \([^()]*\) ) )* )
-      | (?P<scripts> (?: [_^] (?: \w+ | \([^()]*\) ) )+ )
-      | (?P<sign> [=≠+\-⊙⊕/√()\[\],;] )
+      | (?P<symbol> (?:[^\W\d_ᵀ]+) '* (?: [_^] (?: [^\Wᵀ]+?(?=[_^ᵀ]|\b) | \([^()]*\) ) )* )
+      | (?P<scripts> (?: [_^] (?: [^\Wᵀ]+ | \([^()]*\) ) )+ )
+      | (?P<sign> [=≠≤>+\-⊙⊕/√∂‖ᵀ()\[\],;] )
     )""",
     re.VERBOSE,
 )
@@ -86,7 +91,7 @@ class _Reader:
     """Reads one line from left to right, a method for each rule of the grammar; each returns LaTeX."""
 
     def __init__(self, line: str) -> None:
-        self.text, self.at = line, 0
+        self.text, self.at, self.in_norm = line, 0, False
         self.tokens: list[tuple[str, str, int]] = []
         position = 0
         end = len(line.rstrip())
@@ -187,9 +192,16 @@ class _Reader:
     def begins_factor(self) -> bool:
         if self.kind == "symbol":
             return self.next not in RESERVED
-        return self.kind == "number" or self.next in ("√", "(", "[")
+        return self.kind == "number" or self.next in ("√", "∂", "(", "[") or (self.next == "‖" and not self.in_norm)
 
     def factor(self) -> str:
+        text = self.untransposed()
+        if self.next == "ᵀ":
+            self.take()
+            text += r"^{\text{T}}"
+        return text
+
+    def untransposed(self) -> str:
         if not self.begins_factor():
             self.fail("a symbol, a number or a bracket")
         if self.kind == "number":
@@ -197,10 +209,15 @@ class _Reader:
         if self.next == "√":
             self.take()
             return rf"\sqrt{{{_bare(self.group())}}}"
+        if self.next == "∂":
+            self.take()
+            return rf"\partial {self.untransposed()}"
         if self.next == "(":
             return self.group()
         if self.next == "[":
             return self.stack()
+        if self.next == "‖":
+            return self.norm()
         if self.next in FUNCTIONS:
             name = FUNCTIONS[self.take()]
             if not self.begins_factor():
@@ -224,18 +241,29 @@ class _Reader:
         scripts = self.scripts(self.take()) if self.kind == "scripts" else ""
         return f"[ {' '.join(parts)} ]{scripts}"
 
+    def norm(self) -> str:
+        self.take("‖")
+        self.in_norm = True
+        text = self.items()
+        self.in_norm = False
+        self.take("‖")
+        scripts = self.scripts(self.take()) if self.kind == "scripts" else ""
+        return rf"\| {text} \|{scripts}"
+
     def symbol(self, token: str) -> str:
-        found = re.match(r"[^\W\d_]+", token)
+        found = re.match(r"[^\W\d_ᵀ]+", token)
         assert found is not None
         name = found[0]
         rest = token[len(name) :]
         primes = rest[: len(rest) - len(rest.lstrip("'"))]
+        if name in OVER_STEPS and not primes:
+            return OVER_STEPS[name] + self.scripts(rest, bounds=True)
         known = GREEK | WORDS | ACCENTS
         if name not in known and not re.fullmatch(r"[A-Za-z]", name):
             raise FormulaError(f"{self.text!r}: {name!r} is no known function, word or symbol")
         return known.get(name, name) + primes + self.scripts(rest[len(primes) :])
 
-    def scripts(self, text: str) -> str:
+    def scripts(self, text: str, bounds: bool = False) -> str:
         done = {}
         for which, inside, plain in SCRIPT.findall(text):
             if which in done:
@@ -244,10 +272,13 @@ class _Reader:
                 done[which] = plain if len(plain) == 1 or plain.isdecimal() else rf"\text{{{plain}}}"
             else:
                 reader = _Reader(inside)
-                done[which] = reader.sum()
+                done[which] = reader.items()
+                if bounds and reader.next in RELATIONS:
+                    done[which] += f" {RELATIONS[reader.take()]} {reader.sum()}"
                 if reader.next:
                     reader.fail("the end")
-                done[which] = f"({done[which]})" if which == "^" else done[which]
+                if which == "^" and not bounds:
+                    done[which] = f"({done[which]})"
         return "".join(f"{which}{{{inside}}}" for which, inside in sorted(done.items(), reverse=True))
 
 

@@ -272,6 +272,12 @@ CASES = {
     "h_t^(l) = f(W^(l) h_t^(l-1) + b^(l))": "h_{t}^{(l)} = f ( W^{(l)} h_{t}^{(l - 1)} + b^{(l)} )",
     "h_t = [h_t^(1); h_t^(2)] ⊕ a": r"h_{t} = [ h_{t}^{(1)} ; \, h_{t}^{(2)} ] \oplus a",
     "h(a, b) ≠ h(b, a)": r"h ( a, \, b ) \neq h ( b, \, a )",
+    "∂L_t/∂U = (∂h/∂U)ᵀ g": r"\dfrac{\partial L_{t}}{\partial U} = ( \dfrac{\partial h}{\partial U} )^{\text{T}} g",
+    "a = Σ_(t=1)^T Π_(i=k)^(t-1) δ_(t,k) h_tᵀ": r"a = \sum_{t = 1}^{T} \prod_{i = k}^{t - 1} "
+    r"\delta_{t, \, k} h_{t}^{\text{T}}",
+    "‖δ_t‖ ≤ γ ‖a‖^2 ‖w‖_1": r"\| \delta_{t} \| \le \gamma \| a \|^{2} \| w \|_{1}",
+    "g' = c g / ‖g‖ where ‖g‖ > c": r"g' = c \dfrac{g}{\| g \|} \quad \text{where } \| g \| > c",
+    "a = diag(f'(z_k)) Uᵀ b": r"a = \text{diag} ( f' ( z_{k} ) ) U^{\text{T}} b",
 }
 
 
@@ -297,6 +303,10 @@ def test_a_line_in_latex(line: str) -> None:
         ("h_t_s = a", "'_t_s' has two scripts in one place"),
         ("h_(t = a", "'_' is not part of the notation"),
         ("h_(t+) = a", "a symbol, a number or a bracket is expected, but the end is found"),
+        ("h_(t=1) = a", "'t=1': the end is expected, but '=' at character 2 is found"),
+        ("h_t = ‖a", "'‖' is expected, but the end is found"),
+        ("h_t = ‖a (‖b‖) c‖", "a symbol, a number or a bracket is expected, but '‖' at character 11 is found"),
+        ("h_t = ᵀ", "a symbol, a number or a bracket is expected, but 'ᵀ' at character 7 is found"),
     ],
 )
 def test_what_is_not_in_the_notation_ends_the_build(line: str, message: str) -> None:
