@@ -82,6 +82,35 @@ def test_a_linear_network_of_one_factor(factor: float, verdict: str) -> None:
     assert flow.words in str(flow)
 
 
+@pytest.mark.parametrize("scale", [0.4, 2.5])
+def test_d6_an_error_is_a_product_of_factors_within_a_bound(scale: float) -> None:
+    """Eqs 6.45 and 6.46: δ_(t,k) = Π diag(f'(z_i)) Uᵀ δ_(t,t), and its norm is γ^(t-k) of ‖δ_(t,t)‖ at the most."""
+    layer = Recurrent("elman", 3, 4, init={"U": f"orthogonal*{scale}"}, dtype=torch.float64)
+    x, C = 0.3 * torch.randn(9, 1, 3, dtype=torch.float64), torch.randn(9, 4, dtype=torch.float64)
+    U = layer.get_parameter("weight_hh_l0").detach()
+    slopes = 1 - layer(x)[0][:, 0].detach() ** 2  # f'(z_i) of tanh
+    written = recurra.learn.explain_bptt(layer, x, lambda y, t: (y[0] * C[t]).sum())
+    flow = gradient_flow(layer, x, ends=None, loss=lambda returned: (returned[0][:, 0] * C).sum())
+    gamma = max(torch.linalg.matrix_norm(torch.diag(slope) @ U.T, 2).item() for slope in slopes[:-1])
+    ratios: dict[int, list[float]] = {}
+    for t in range(9):
+        begun = slopes[t] * C[t]
+        for k in range(t + 1):
+            delta = begun
+            for i in range(t - 1, k - 1, -1):
+                delta = torch.diag(slopes[i]) @ U.T @ delta
+            torch.testing.assert_close(written.net_inputs["h_l0"][t, k, 0], delta, rtol=1e-11, atol=1e-15)
+            assert delta.norm() <= gamma ** (t - k) * begun.norm() * (1 + 1e-12)
+            at_state = U.T @ written.net_inputs["h_l0"][t, k + 1, 0] if k < t else C[t]  # ∂L_t/∂h_k, by eq. 6.33
+            ratios.setdefault(t - k, []).append((at_state.norm() / C[t].norm()).item())
+    for d, values in ratios.items():
+        assert flow.median[d] == pytest.approx(np.median(values), rel=1e-11)
+    assert flow.bound is not None
+    assert all(max(values) <= flow.bound**d * (1 + 1e-12) for d, values in ratios.items())
+    assert (flow.median[8] > 10) == (scale > 1), "one of the two explodes"
+    assert (flow.median[8] < 0.1) == (scale < 1), "the other one vanishes"
+
+
 def test_the_bound_is_no_forecast() -> None:
     """γ > 1 need not explode: a network that is not normal."""
     flow = gradient_flow(linear(torch.tensor([[0.5, 3.0], [0.0, 0.5]])), torch.zeros(40, 1, 2, dtype=torch.float64))

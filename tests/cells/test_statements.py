@@ -247,6 +247,44 @@ def test_d8_an_irnn_begins_as_a_copy_of_its_state() -> None:
     assert torch.equal(state_jacobian(layer, silence, h), torch.eye(HIDDEN, dtype=torch.float64))
 
 
+@pytest.mark.parametrize(("cell", "U"), [("elman", "orthogonal"), ("elman", "identity"), ("irnn", "identity")])
+def test_d8_first_values_of_u_with_which_an_error_keeps_its_length(cell: str, U: str) -> None:
+    """Where f' is 1, as at rest, 100 steps turn an error and neither lengthen nor shorten it."""
+    torch.manual_seed(1)
+    layer = Recurrent(cell, INPUT, HIDDEN, init={"U": U}, dtype=torch.float64)
+    at_rest = torch.full((HIDDEN,), 1e-100, dtype=torch.float64)  # above zero, where ReLU is on
+    silence = torch.zeros(100, INPUT, dtype=torch.float64)
+    jacobian = state_jacobian(layer, silence, at_rest)
+    same(jacobian @ jacobian.T, torch.eye(HIDDEN, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("cell", "first_values", "least", "most"),
+    [
+        ("irnn", {"b": -100.0}, 0.0, 0.0),
+        ("irnn", {"U": "identity*0.5"}, 0.0, 0.51**30),
+        ("irnn", {"U": "identity*1.5"}, 1.49**30, 1.51**30),
+        ("lstm", {"U": "orthogonal*8"}, 50.0, float("inf")),
+    ],
+    ids=["dead units", "a small U", "a large U", "gates and a large U"],
+)
+def test_d8_neither_rectified_units_nor_gates_are_safe(
+    cell: str, first_values: dict[str, Any], least: float, most: float
+) -> None:
+    """ReLU vanishes as well, and an LSTM explodes as well: the largest factor over 30 steps."""
+    torch.manual_seed(1)
+    layer = Recurrent(cell, INPUT, 16, init=first_values, dtype=torch.float64)
+    begun = tuple(torch.full((1, 16), 0.1, dtype=torch.float64) for _ in layer.form.fields)
+    x = sequences(30)[:, 0]
+
+    def last(*state: Tensor) -> Tensor:
+        return torch.cat([v[0] for v in layer(x, layer.state_type(*state))[1]])
+
+    found: Any = torch.autograd.functional.jacobian(last, begun)
+    whole = torch.cat([v[:, 0] for v in found], -1)
+    assert least <= torch.linalg.matrix_norm(whole, 2) <= most
+
+
 # --- E: gated cells --------------------------------------------------------------------------------------------------
 
 
