@@ -536,6 +536,11 @@ class Own(nn.Module):
         return torch.tanh(self.inner(torch.cat([x, h], -1))) + 0.1 * h.flip(-1)
 
 
+def added_up(x: Tensor, h: Tensor) -> Tensor:
+    """A step without parameters."""
+    return h + x
+
+
 def test_a_module_of_ones_own() -> None:
     layer = drawn(Recurrent(Own(), 3, 4))
     x, C = random(12, 2, 3), random(12, 2, 4)
@@ -587,6 +592,16 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
         "snap needs the program of cell 'sorted_cell': it takes sort of a value",
     ),
     (lambda: learn.RTRL().begin(Recurrent(sorted_cell, 2, 3, 2)), "followed in one layer alone; num_layers is 2"),
+    (lambda: learn.RTRL("by_layer").begin(Recurrent(sorted_cell, 2, 3, 2)), "in one layer alone; num_layers is 2"),
+    (lambda: learn.RTRL().begin(Recurrent(added_up, 3, 3)), "'added_up' has no parameters that are known"),
+    (
+        lambda: learn.EProp().begin(Recurrent(Own(), 3, 4)),
+        "eprop needs the program of cell 'Own': it is a plain function",
+    ),
+    (
+        lambda: learn.explain_bptt(Recurrent(sorted_cell, 2, 3), torch.zeros(4, 1, 2), torch.zeros(4, 1, 3)),
+        "'sorted_cell' cannot be written down as a program: it takes sort of a value",
+    ),
     (lambda: learn.RTRL().begin(nn.Linear(2, 3)), "a Recurrent, an LSTM, GRU or RNN is expected, not Linear"),
     (lambda: learn.RTRL()(torch.zeros(2)), r"rule.begin\(layer\) comes first"),
     (

@@ -89,7 +89,7 @@ class Rule(ABC):
             raise ValueError(f"layer: {future} reads the future, and a stream has none as yet; False is expected")
         self._check(followed)
         self._followed, self._rows = followed, rows
-        like = next(p for p in layer.parameters())
+        like = next(layer.parameters(), torch.empty(0))  # a plain function may have none
         like = like.detach().new_empty(rows or 1, followed.input_sizes[0])
         self.state = followed.initial(rows or 1, like)
         self._begun()
