@@ -20,7 +20,7 @@ NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?:e[+-]\d+)?(?!\w)")
 def test_every_example_runs_and_prints_what_the_page_says() -> None:
     names: dict[str, Any] = {}
     blocks = BLOCK.findall(PAGE)
-    assert len(blocks) == PAGE.count("```python") == 3
+    assert len(blocks) == PAGE.count("```python") == 4
     for code, shown in blocks:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
