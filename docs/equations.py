@@ -34,6 +34,7 @@ OF_EVERY_CELL = (
 
 SECTIONS = {
     "B": "Simple recurrent networks",
+    "D": "Learning",
     "E": "Gated cells",
     "F": "Deep and in two directions",
     "H": "Clocks, grids, shortcuts, linear recurrences and memories",

@@ -20,7 +20,8 @@ from recurra.nn import Recurrent
 
 CHECKOUT = Path(__file__).parents[2]
 DOCS = CHECKOUT / "docs"
-ROWS = [f"{section}{n}" for section, last in (("B", 7), ("E", 8), ("F", 3), ("H", 7)) for n in range(1, last + 1)]
+SECTIONS = {"B": 7, "D": 8, "E": 8, "F": 3, "H": 7}
+ROWS = [f"{section}{n}" for section, last in SECTIONS.items() for n in range(1, last + 1)]
 NOT_BUILT = {"B4", "B5", "B7", "H2", "H3", "H7"}
 MATHML = "{http://www.w3.org/1998/Math/MathML}"
 LINK = re.compile(r'<a href="source/([^"]+)\.html#__codelineno-0-(\d+)"><code>\1:\2</code></a> (\w+)')
@@ -238,9 +239,9 @@ def test_nothing_raw_is_left_in_the_page() -> None:
     visible = re.sub(r"<[^>]+>", "", html)
     for left in ("`", "<!--", "{#", "](", "\\", "**", "|", "::"):
         assert left not in visible, visible[max(0, visible.find(left) - 40) :][:80]
-    in_prose = re.sub(r"<(code|math)\b.*?</\1>", "", html, flags=re.DOTALL)
+    in_prose = re.sub(r"<(code|math)\b.*?</\1>", "", LINK.sub("", html), flags=re.DOTALL)
     in_prose = re.sub(r"<[^>]+>", "", in_prose)
-    assert not re.findall(r"\b(?!test_|gru_|lstm_|min_|linear_)\w*_\(?\w+", in_prose), "a symbol is not set as one"
+    assert not re.findall(r"\b(?!gru_|lstm_|min_|linear_)\w*_\(?\w+", in_prose), "a symbol is not set as one"
 
 
 def test_pages_of_the_files_hold_them_line_by_line() -> None:

@@ -2,7 +2,8 @@
 
 `δ_(t,k) = ∂L_t/∂z_k`, the error of step t's loss at the net input of step k, comes from `δ_(t,k+1)` (eqs 6.29-6.39);
 its outer product with what the parameters multiply at step k, summed over t and k, is the gradient. It is computed with
-the derivative that is derived from the cell's program, not by automatic differentiation, whose gradient it equals.
+the derivative that is derived from the cell's program, not by automatic differentiation, whose gradient it equals. The
+first factor of eq. 6.32, printed as ∂h_k/∂z_t, is ∂h_k/∂z_k, as in eq. 6.33.
 """
 
 from collections.abc import Iterator, Mapping
