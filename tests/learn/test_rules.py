@@ -587,6 +587,11 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: learn.RTRL().begin(Recurrent("lstm", 2, 3, zoneout=0.1)), "zoneout=0.1 is no part"),
     (lambda: learn.RTRL().begin(Recurrent("lstm", 2, 3, 2, skip="residual")), "skip='residual' is no part"),
     (lambda: learn.SnAp().begin(Recurrent("lstm", 2, 3, recurrent_dropout=0.5)), "recurrent_dropout=0.5 is no part"),
+    (lambda: learn.RTRL().begin(Recurrent("lstm", 2, 3), rows=0), "rows: a whole number from 1 on is expected"),
+    (lambda: learn.RTRL().begin(Recurrent("lstm", 2, 3), rows=1.5), "not 1.5"),  # type: ignore[arg-type]
+    (lambda: learn.RTRL().tensors(), "the stream has not begun"),
+    (lambda: stepped(learn.SnAp()).step(torch.ones(3, requires_grad=True)), r"loss: a scalar is expected, not \(3,\)"),
+    (lambda: stepped(learn.TruncatedBPTT(3)).step(torch.tensor(1.0)), "loss: it has no gradient"),
     (
         lambda: learn.SnAp().begin(Recurrent(sorted_cell, 2, 3)),
         "snap needs the program of cell 'sorted_cell': it takes sort of a value",
@@ -634,6 +639,11 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
 ]
 
 
+def stepped(rule: Any) -> Any:
+    rule.begin(Recurrent("gru", 2, 3))(torch.zeros(2))
+    return rule
+
+
 @pytest.mark.parametrize("index", range(len(REFUSED)))
 def test_what_cannot_be_says_which_part_and_why(index: int) -> None:
     call, said = REFUSED[index]
@@ -649,3 +659,38 @@ def test_in_evaluation_dropout_is_no_hindrance() -> None:
     layer.eval()
     expected = learn.gradients(layer, x, lambda y, t: y.sum())
     assert apart(learn.gradients(layer, x, lambda y, t: y.sum(), "rtrl"), expected) < EXACT
+
+
+OF_TYPE: list[tuple[Callable[[], Any], str]] = [
+    (lambda: learn.gradients(Recurrent("gru", 2, 3), torch.zeros(4, 2), added_up, None), "rule: a rule such as RTRL"),  # type: ignore[arg-type]
+    (lambda: learn.gradients(Recurrent("gru", 2, 3), torch.zeros(4, 2), added_up, learn.RTRL), "not the class RTRL"),  # type: ignore[arg-type]
+    (lambda: learn.gradients("gru", torch.zeros(4, 2), added_up), "layer: a Recurrent, an LSTM, GRU or RNN"),  # type: ignore[arg-type]
+    (lambda: learn.gradients(Recurrent("gru", 2, 3), [[0.0]], added_up), "x: a tensor is expected, not list"),  # type: ignore[arg-type]
+    (lambda: stepped(learn.RTRL()).step(0.5), "loss: a tensor made of the last output is expected, or None, not float"),
+]
+
+
+@pytest.mark.parametrize("index", range(len(OF_TYPE)))
+def test_what_is_no_such_thing_is_told(index: int) -> None:
+    run, said = OF_TYPE[index]
+    with pytest.raises(TypeError) as error:
+        run()
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_what_another_layer_kept_is_refused(rule: str) -> None:
+    def kept(*how: Any) -> dict[str, Tensor]:
+        one = RULES[rule]().begin(Recurrent(*how))
+        for _ in range(3 if "tbptt" in rule else 1):  # to the end of a window
+            one.step(one(torch.zeros(how[1])).sum())
+        return one.tensors()
+
+    one = RULES[rule]().begin(Recurrent("lstm", 3, 5))
+    one.restore(kept("lstm", 3, 5))
+    for how in [("lstm", 3, 6), ("gru", 3, 5), ("lstm", 3, 5, 2)]:
+        with pytest.raises(KeyError, match=r"state\.\d\.\d: .* (is expected|kept)"):
+            one.restore(kept(*how))
+    if rule not in ("bptt", "tbptt"):
+        with pytest.raises(KeyError, match=r"influence\.\d"):
+            one.restore(kept("lstm", 20, 5))

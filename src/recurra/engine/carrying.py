@@ -603,15 +603,15 @@ class Carried:
             self._waiting = None
             return
         for g, group in enumerate(self.layer.groups):
-            J = self.like.new_zeros(self.rows, len(group.rows), self._columns(group))
-            self._begin(group, J)
+            J = self._first(group)
             if rows is not None:
                 J = torch.where(rows.view(-1, 1, 1), J, self._influence(g))
             self._write(g, J)
 
-    def _begin(self, group: Group, J: Tensor) -> None:
-        """Set the influence of first states that are learnt on themselves."""
+    def _first(self, group: Group) -> Tensor:
+        """The influence before the first step: none, or that of first states that are learnt on themselves."""
         layer, first = self.layer, 0
+        J = self.like.new_zeros(self.rows, len(group.rows), self._columns(group))
         for k, units in group.members:
             site, columns = layer.sites[k], _columns_of_unit(layer, group, k)
             if site.begins is not None:
@@ -619,6 +619,7 @@ class Carried:
                     row = site.begins if group.own else layer.offsets[site.begins] + unit
                     J[:, group.rows.index(row), first + u * columns] = 1
             first += len(units) * columns
+        return J
 
     def _influence(self, g: int) -> Tensor:
         group = self.layer.groups[g]
@@ -633,7 +634,7 @@ class Carried:
     def tensors(self) -> list[Tensor]:
         """The influence, by group."""
         if self._core is None:
-            return self._waiting or []
+            return self._waiting or [self._first(group) for group in self.layer.groups]
         return [self._influence(g) for g in range(len(self.layer.groups))]
 
     def restore(self, tensors: Sequence[Tensor]) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from recurra.engine.eager import State
 from recurra.learn.followed import Followed
-from recurra.learn.rule import Rule, changed, chosen
+from recurra.learn.rule import Rule, changed, check_loss, chosen
 
 
 class BPTT(Rule):
@@ -41,6 +41,7 @@ class BPTT(Rule):
         """See `Rule.step`; the gradients are whole when `finish` was called."""
         self._begun_with()
         if loss is not None:
+            check_loss(loss)
             self._total = loss if self._total is None else self._total + loss
         return False
 
@@ -205,6 +206,7 @@ class TruncatedBPTT(Rule):
         """See `Rule.step`; True at the end of each window of k1 steps."""
         self._begun_with()
         if loss is not None:
+            check_loss(loss)
             self._total = loss if self._total is None else self._total + loss
         self._count += 1
         return self._end() if self._count >= self.k1 else False

@@ -23,7 +23,7 @@ from recurra.engine.reach import Layer
 from recurra.engine.trace import TraceError
 from recurra.errors import unknown
 from recurra.learn.followed import Followed
-from recurra.learn.rule import Rule, changed, chosen
+from recurra.learn.rule import Rule, changed, check_fit, check_loss, chosen
 from recurra.nn.recurrent import Choice
 
 Stacked = Literal["exact", "by_layer"]
@@ -264,6 +264,7 @@ class Forward(Rule):
         followed = self._begun_with()
         if loss is None:
             return True
+        check_loss(loss)
         if self._output is None:
             raise ValueError("loss: a step comes first, rule(x)")
         self._output.grad = None
@@ -310,6 +311,9 @@ class Forward(Rule):
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """See `Rule.restore`."""
         super().restore(tensors)
+        expected = {f"influence.{n}": v for n, v in enumerate(self._influences.tensors())}
+        if expected:  # it has none before the first step, where no program is known
+            check_fit(tensors, expected, "influence.")
         self._influences.restore(_numbered("influence", tensors))
         self._draw_on(tensors)
 

@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from recurra.learn.followed import Followed
 from recurra.learn.rule import Rule
-from recurra.learn.rules import find
+from recurra.learn.rules import NAMES, find
 
 LossOfStep = Callable[[Tensor, int], Tensor]
 """`loss_fn(output_t, t) -> scalar`: the loss of one step, from 0 on; the loss is their sum (eq. 6.27)."""
@@ -34,6 +35,7 @@ def gradients(
         zero. The parameters' `.grad` stays as it is.
 
     Raises:
+        TypeError: The layer, x or the rule is none.
         ValueError: The rule cannot take this layer, or the loss is no scalar.
 
     Example:
@@ -42,7 +44,16 @@ def gradients(
         >>> found["weight_hh_l0"].shape
         torch.Size([16, 4])
     """
-    rule = find(rule) if isinstance(rule, str) else rule
+    if isinstance(rule, str):
+        rule = find(rule)
+    if not isinstance(rule, Rule):
+        found = f"the class {rule.__name__}" if isinstance(rule, type) else repr(rule)
+        raise TypeError(
+            f"rule: a rule such as RTRL(), or the name of one ({', '.join(NAMES)}), is expected, not {found}"
+        )
+    Followed(layer)
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x: a tensor is expected, not {type(x).__name__}")
     output, _ = rule.along(layer, x, lengths=lengths)
     along = 1 if getattr(layer, "batch_first", False) and x.dim() == 3 else 0
     total = output.new_zeros(())

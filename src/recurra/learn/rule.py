@@ -81,9 +81,13 @@ class Rule(ABC):
             The rule itself.
 
         Raises:
-            ValueError: The rule cannot take this layer; which part of it, and why.
+            ValueError: The rule cannot take this layer; which part of it, and why. Or `rows` is no number from 1 on.
         """
         followed = Followed(layer)
+        if rows is not None and (isinstance(rows, bool) or not isinstance(rows, int) or rows < 1):
+            raise ValueError(
+                f"rows: a whole number from 1 on is expected, or None for one without an axis, not {rows!r}"
+            )
         future = followed.reads_the_future
         if future is not None:
             raise ValueError(f"layer: {future} reads the future, and a stream has none as yet; False is expected")
@@ -153,15 +157,23 @@ class Rule(ABC):
         return False
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that the rest of a stream depends on, for a checkpoint."""
+        """Everything that the rest of a stream depends on, for a checkpoint.
+
+        Raises:
+            ValueError: The stream has not begun.
+        """
+        self._begun_with()
         return {f"state.{k}.{i}": v.detach() for k, fields in enumerate(self.state) for i, v in enumerate(fields)}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on from what `tensors` gave, once the stream has begun anew with a layer of the same sizes.
 
         Raises:
-            KeyError: Something is missing.
+            KeyError: Something is missing, or of another size or layer.
         """
+        self._begun_with()
+        expected = {f"state.{k}.{i}": v for k, fields in enumerate(self.state) for i, v in enumerate(fields)}
+        check_fit(tensors, expected, "state.")
         self.state = [
             tuple(tensors[f"state.{k}.{i}"].to(v) for i, v in enumerate(fields)) for k, fields in enumerate(self.state)
         ]
@@ -199,6 +211,38 @@ class Rule(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+def check_fit(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], prefix: str) -> None:
+    """Refuse tensors of a checkpoint that are those of another rule or layer.
+
+    Raises:
+        KeyError: One is missing, one too many, or of another shape.
+    """
+    for name, v in expected.items():
+        if name not in tensors:
+            raise KeyError(f"{name}: it is missing; this is what another rule or another layer kept")
+        if tensors[name].shape != v.shape:
+            found = tuple(tensors[name].shape)
+            raise KeyError(f"{name}: {tuple(v.shape)} is expected, not {found}; a layer of other sizes kept it")
+    for name in tensors:
+        if name.startswith(prefix) and name not in expected:
+            raise KeyError(f"{name}: there is no place for it; this is what another rule or another layer kept")
+
+
+def check_loss(loss: object) -> None:
+    """Refuse a loss that cannot be learnt from.
+
+    Raises:
+        TypeError: It is no tensor.
+        ValueError: It is no scalar, or has no gradient.
+    """
+    if not isinstance(loss, Tensor):
+        raise TypeError(f"loss: a tensor made of the last output is expected, or None, not {type(loss).__name__}")
+    if loss.dim():
+        raise ValueError(f"loss: a scalar is expected, not {tuple(loss.shape)}; loss.sum() or loss.mean() is one")
+    if not loss.requires_grad:
+        raise ValueError("loss: it has no gradient; one made of the last output is expected, outside torch.no_grad()")
 
 
 def changed(before: Sequence[State], now: Sequence[State]) -> Tensor | None:
