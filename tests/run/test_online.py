@@ -540,6 +540,15 @@ def test_what_was_learnt_is_saved_while_no_line_comes(tmp_path: Path) -> None:
     assert found == [3]
 
 
+def test_a_stream_is_not_starved_by_looks_at_the_clock() -> None:
+    stop, looks = stream.Stop(), []
+    with stop.listening(), stop.meanwhile(1e-6, lambda: looks.append(0)), stop.waiting():
+        until = time.monotonic() + 1
+        while time.monotonic() < until:
+            time.sleep(0.01)
+    assert 2 < len(looks) <= 1 / stream.SHORTEST
+
+
 def test_a_stop_before_the_first_row_leaves_nothing(tmp_path: Path) -> None:
     out, into = os.pipe()
     stop = stream.Stop()

@@ -63,6 +63,9 @@ Tell = Callable[[str], None]
 
 SECONDS_BETWEEN_WORDS = 10.0
 
+SHORTEST = 0.05
+"""Seconds from one look to the next, while a line is waited for, whether a checkpoint is due."""
+
 MOST_POINTS = 1000
 """Lines of metrics.jsonl that a report draws; of more, some in between are left out."""
 
@@ -119,12 +122,16 @@ class Stop:
 
     @contextmanager
     def meanwhile(self, seconds: float, call: Callable[[], object]) -> Iterator[None]:
-        """Call every so many seconds while a line is waited for: it may not come for hours."""
+        """Call every so many seconds while a line is waited for: it may not come for hours.
+
+        Not more often than every `SHORTEST`, or the calls would leave no time for lines.
+        """
         if not self._listens:
             yield
             return
         before = signal.signal(signal.SIGALRM, lambda *_: call() if self._waits else None)
-        signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
+        every = max(seconds, SHORTEST)
+        signal.setitimer(signal.ITIMER_REAL, every, every)
         try:
             yield
         finally:
