@@ -576,6 +576,62 @@ def test_after_its_end_a_stream_goes_on(tmp_path: Path) -> None:
         assert sha256(tmp_path / name / "model.safetensors") == sha256(tmp_path / "whole" / "model.safetensors")
 
 
+WINDOWS: dict[str, dict[str, Any]] = {
+    "tbptt, k1 = k2 = 5": {"learn.rule": "tbptt", "learn.k1": 5, "learn.k2": 5},
+    "tbptt, k1 = 3, k2 = 7": {"learn.rule": "tbptt", "learn.k1": 3, "learn.k2": 7},
+    "tbptt, the first state learnt": {
+        **{"learn.rule": "tbptt", "learn.k1": 3, "learn.k2": 7},
+        **{"model.cell": "gru", "model.learn_initial_state": True},
+    },
+    "rtrl, k1 = 4": {"learn.rule": "rtrl", "learn.k1": 4},
+    "uoro, k1 = 3": {"learn.rule": "uoro", "learn.k1": 3},
+}
+
+
+@pytest.mark.parametrize(
+    ("rule", "kind"),
+    [
+        *((rule, "numbers") for rule in WINDOWS),
+        *(("tbptt, k1 = 3, k2 = 7", kind) for kind in ("labels", "sets of labels", "the next value")),
+    ],
+)
+def test_stopped_within_a_window_it_ends_as_the_unbroken_run(rule: str, kind: str, tmp_path: Path) -> None:
+    """At every place in a window, where there are two streams, targets that are missing, and states that begin anew."""
+    keys = {**_keys(WINDOWS[rule]), "data__reset": "reset", "train__clip_quantile": 0.5, "train__evaluate_every": 4}
+    if "labels" in kind:
+        keys |= {"data__classes": ["a", "b", "c"]} | ({"data__label_separator": "|"} if "sets" in kind else {})
+    text, task = _interleaved(kind)
+    lines = text.splitlines(keepends=True)
+    whole = go(tmp_path / "whole", text, task, **keys)
+    for stop in range(1, 8):
+        folder = tmp_path / f"{stop}"
+        first = go(folder, "".join(lines[: 1 + stop]), task, **keys)
+        assert recurra.load(folder).network is not None
+        rest: list[dict[str, Any]] = []
+        told: list[str] = []
+        stream.resume(folder, io.BytesIO("".join(lines[1 + stop :]).encode()), write=rest.append, tell=told.append)
+        assert f"the stream goes on with row {stop + 1} " in told[0]
+        assert first + rest == whole
+        assert sha256(folder / "model.safetensors") == sha256(tmp_path / "whole" / "model.safetensors"), stop
+        assert (folder / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
+
+
+def _interleaved(kind: str) -> tuple[str, str]:
+    """Seventeen rows of two streams, and the task that they are for."""
+    values, task = drawn(17), "regress"
+    ids = [("a", "b")[i % 3 == 1] for i in range(17)]
+    resets = [int(i == 9) for i in range(17)]
+    if kind == "the next value":
+        rows = [[i, reset, v[0]] for i, reset, v in zip(ids, resets, values, strict=True)]
+        return "id,reset,x\n" + "".join(",".join(map(str, row)) + "\n" for row in rows), task
+    if kind != "numbers":
+        labels = ["a", "b", "c", "a|c", ""] if kind == "sets of labels" else ["a", "b", "c", "b", ""]
+        rows = [[i, r, *v[:2], labels[k * 3 % 5]] for k, (i, r, v) in enumerate(zip(ids, resets, values, strict=True))]
+        return "id,reset,x0,x1,label\n" + "".join(",".join(map(str, row)) + "\n" for row in rows), "classify"
+    values[[2, 3, 7], -1] = math.nan
+    return table(values, id=ids, reset=resets), task
+
+
 @pytest.mark.parametrize(("rule", "updates"), [("rtrl", 10), ("rtrl, every third row", 4), ("tbptt", 3)])
 def test_what_is_under_way_at_the_end_is_learnt(rule: str, updates: int, tmp_path: Path) -> None:
     go(tmp_path / "run", table(drawn(10)), **_keys(RULES[rule]))

@@ -235,7 +235,8 @@ class TruncatedBPTT(Rule):
         """See `Rule.tensors`; a window that is under way is not part of it (`finish` ends it)."""
         found = super().tensors()
         for k, fields in enumerate(self._past_state):
-            found |= {f"past.{k}.{i}": v for i, v in enumerate(fields)}
+            # One that is learnt moves as it is learnt: it is made of the layer's parameters when the stream goes on.
+            found |= {f"past.{k}.{i}": v for i, v in enumerate(fields) if not v.requires_grad}
         for n, step in enumerate(self._past):
             found |= {f"step.{n}.{i}": v for i, v in enumerate(step) if v is not None}
         return found
@@ -243,8 +244,10 @@ class TruncatedBPTT(Rule):
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """See `Rule.restore`."""
         super().restore(tensors)
+        named = [[(f"past.{k}.{i}", v) for i, v in enumerate(fields)] for k, fields in enumerate(self._past_state)]
         self._past_state = [
-            tuple(tensors[f"past.{k}.{i}"].to(v) for i, v in enumerate(fields)) for k, fields in enumerate(self.state)
+            tuple(v if v.requires_grad and name not in tensors else tensors[name].to(v) for name, v in fields)
+            for fields in named
         ]
         self._past = []
         while f"step.{len(self._past)}.0" in tensors:

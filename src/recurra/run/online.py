@@ -21,7 +21,7 @@ from recurra.data.batches import Batch
 from recurra.data.lines import Row
 from recurra.data.sequences import Schema
 from recurra.errors import RecipeError, RunError, unknown
-from recurra.learn import Rule
+from recurra.learn import Rule, TruncatedBPTT
 from recurra.learn.followed import Followed
 from recurra.learn.optimise import REMEMBERED, clip, make_optimizer
 from recurra.learn.regularise import add_decay, factors
@@ -73,11 +73,32 @@ class Strand:
         is_new: Whether its first step is still to come, with a rule that another stream had.
         waiting: Where the next value is predicted: the input whose next value has not come, and whether the state
             began anew before it.
+        begun: What the rule was when the window under way began, if it goes back; empty where the stream began then.
     """
 
     rule: Rule
     is_new: bool = False
     waiting: tuple[list[float], bool] | None = None
+    begun: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass
+class Step:
+    """A step of a window that is gone back through: what it takes to take it again.
+
+    Attributes:
+        strand: The stream that took it.
+        x: (D,), on the scale of its time.
+        reset: Whether the state began anew before it.
+        target: What was true; None where that is not known.
+        scale: (2, K), what targets were shifted and divided by.
+    """
+
+    strand: Strand
+    x: Tensor
+    reset: bool
+    target: np.ndarray | int | None
+    scale: Tensor
 
 
 class Online:
@@ -129,6 +150,7 @@ class Online:
         self._given_up: OrderedDict[str, None] = OrderedDict()
         self._rules = 0
         self._since = self._asked = 0  # rows, and targets among them, since the parameters moved
+        self._window: list[Step] = []  # those, where they are gone back through
         self._norms: list[float] = []
         self._check_rule()
 
@@ -250,9 +272,18 @@ class Online:
         """Take a step: what the network puts out, (outputs,), and what it stands for in the task's own units."""
         reset = reset or strand.is_new
         strand.is_new = False
-        hidden = strand.rule(self._input(features).view(-1), reset=reset or None)
-        raw = self.network.output(self.network.head(hidden))
+        x = self._input(features).view(-1)
+        if isinstance(strand.rule, TruncatedBPTT):
+            self._window.append(Step(strand, x, reset, None, self._target_scale()))
+        raw = self._stepped(strand, x, reset)
         return raw, self._values(raw.detach())
+
+    def _stepped(self, strand: Strand, x: Tensor, reset: bool) -> Tensor:
+        """What the network puts out, (outputs,), after a step with (D,)."""
+        return self.network.output(self.network.head(strand.rule(x, reset=reset or None)))
+
+    def _target_scale(self) -> Tensor:
+        return torch.stack([self.network.target_mean, self.network.target_deviation])
 
     def _values(self, raw: Tensor) -> np.ndarray:
         with torch.no_grad():
@@ -310,10 +341,15 @@ class Online:
         """Learn from a target, or where there is none, only carry on."""
         loss = None
         if target is not None:
+            if not self.schema.classes:  # a number is on the scale of all that came, itself among them
+                self.target_scale.add(target)
+                self.target_scale.fill(self.network.target_mean, self.network.target_deviation)
             loss = self._loss(raw, target)
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise self._diverged(f"the loss became {value}")
+            if self._window:
+                self._window[-1].target, self._window[-1].scale = target, self._target_scale()
             self.progress.samples += 1
             self.progress.recent[0] += value
             self._asked += 1
@@ -324,16 +360,12 @@ class Online:
             self._end_windows()
 
     def _loss(self, raw: Tensor, target: Any) -> Tensor:
-        """What is made small; a number to be predicted is on the scale of all that came, itself among them."""
-        network = self.network
-        if not self.schema.classes:
-            self.target_scale.add(target)
-            self.target_scale.fill(network.target_mean, network.target_deviation)
+        """What is made small."""
         kind = self.dtype if not self.schema.classes else None
         targets = torch.as_tensor(target, dtype=kind, device=self.device)
         shape = (1, 1) if self.schema.classes and not self.schema.multi_label else (1, 1, -1)
         batch = Batch(raw, None, targets.view(shape), torch.zeros(1, dtype=torch.int64))
-        return self.task.loss(network, raw.view(1, 1, -1), batch)
+        return self.task.loss(self.network, raw.view(1, 1, -1), batch)
 
     def _end_windows(self) -> None:
         """End what is under way in every stream, and move the parameters.
@@ -343,9 +375,12 @@ class Online:
         """
         for strand in self.strands.values():
             strand.rule.finish()
+            if isinstance(strand.rule, TruncatedBPTT):
+                strand.begun = strand.rule.tensors()
         if self._asked:
             self._move()
         self._since = self._asked = 0
+        self._window.clear()
 
     def _move(self) -> None:
         add_decay(self.parameters, self.l1, self.l2)
@@ -366,11 +401,6 @@ class Online:
             f"{what} at index {self.progress.lines} of the stream. Try a lower train.lr (now {self.settings.lr:g}) or "
             f"train.clip_norm (now {bound}), or another model.cell"
         )
-
-    @property
-    def may_be_saved(self) -> bool:
-        """Whether no window is under way, of which a checkpoint would know nothing."""
-        return self._since == 0
 
     def line_of_metrics(self) -> dict[str, Any] | None:
         """A line of metrics.jsonl, where one is due."""
@@ -394,12 +424,15 @@ class Online:
     # --- checkpoints ------------------------------------------------------------------------------------------------
 
     def end(self) -> None:
-        """End what is under way: the stream ends here, for now."""
+        """Learn from the window under way, though it is not whole, for weights that are taken away.
+
+        A stream that goes on does so from the window as it was: `save` comes first.
+        """
         if self._since:
             self._end_windows()
 
     def save(self, path: Path) -> None:
-        """Write the checkpoint."""
+        """Write the checkpoint. Of a window under way it holds the gradients so far, or all that they are made of."""
         named: dict[str, Tensor] = {
             **checkpoint.with_prefix("model", self.network.state_dict()),
             **checkpoint.with_prefix("optimizer", checkpoint.optimizer_tensors(self.optimizer)),
@@ -410,12 +443,17 @@ class Online:
         }
         strands = []
         for k, (name, strand) in enumerate(self.strands.items()):
-            named |= checkpoint.with_prefix(f"strand.{k}", strand.rule.tensors())
+            goes_back = isinstance(strand.rule, TruncatedBPTT)
+            named |= checkpoint.with_prefix(f"strand.{k}", strand.begun if goes_back else strand.rule.tensors())
             strands.append({"id": name, "is_new": strand.is_new, "waiting": strand.waiting})
+        if self._since:
+            named |= {f"gradient.{name}": p.grad for name, p in self.parameters.items() if p.grad is not None}
+            named |= checkpoint.with_prefix("window", self._window_tensors())
         facts = {
             "progress": asdict(self.progress),
             "strands": strands,
             "rules": self._rules,
+            "since": [self._since, self._asked],
             "scales": [self.input_scale.how, self.target_scale.how],
         }
         # Copied, since a rule may keep one tensor in several places, which no file of tensors can say.
@@ -444,11 +482,55 @@ class Online:
         self.progress = Progress(**facts["progress"])
         self.strands.clear()
         for k, said in enumerate(facts["strands"]):
-            rule = self._rule()
-            rule.restore(checkpoint.under_prefix(f"strand.{k}", tensors))
-            waiting = said["waiting"]
-            self.strands[said["id"]] = Strand(rule, said["is_new"], None if waiting is None else tuple(waiting))
+            rule, kept = self._rule(), checkpoint.under_prefix(f"strand.{k}", tensors)
+            if kept:
+                rule.restore(kept)
+            waiting = None if said["waiting"] is None else tuple(said["waiting"])
+            begun = kept if isinstance(rule, TruncatedBPTT) else {}
+            self.strands[said["id"]] = Strand(rule, said["is_new"], waiting, begun)
         self._rules = facts["rules"]
+        for name, gradient in checkpoint.under_prefix("gradient", tensors).items():
+            self.parameters[name].grad = gradient.to(self.device)
+        self._take_again(checkpoint.under_prefix("window", tensors))
+        self._since, self._asked = facts["since"]
+
+    def _window_tensors(self) -> dict[str, Tensor]:
+        """The steps of the window under way, where they are gone back through."""
+        if not self._window:
+            return {}
+        places = {id(strand): k for k, strand in enumerate(self.strands.values())}
+        width = len(self.schema.classes) if self.schema.multi_label else len(self.schema.targets)
+        unknown = np.zeros(width) if width else 0  # stands where there is no target
+        targets = [unknown if step.target is None else step.target for step in self._window]
+        return {
+            "strand": torch.tensor([places[id(step.strand)] for step in self._window]),
+            "x": torch.stack([step.x for step in self._window]),
+            "reset": torch.tensor([step.reset for step in self._window]),
+            "asked": torch.tensor([step.target is not None for step in self._window]),
+            "target": torch.from_numpy(np.stack(targets)),
+            "scale": torch.stack([step.scale for step in self._window]),
+        }
+
+    def _take_again(self, kept: Mapping[str, Tensor]) -> None:
+        """Take the steps of the window under way, with the parameters that have not moved since it began."""
+        if not kept:
+            return
+        network, strands, now = self.network, list(self.strands.values()), self._target_scale()
+        scale = (network.target_mean, network.target_deviation)
+        for n, k in enumerate(kept["strand"].tolist()):
+            target = kept["target"][n].numpy()
+            if not kept["asked"][n]:
+                target = None
+            elif self.schema.multi_label:
+                target = target.astype(bool)
+            step = Step(strands[k], kept["x"][n].to(self.device), bool(kept["reset"][n]), target, kept["scale"][n])
+            for own, value in zip(scale, step.scale, strict=True):
+                own.copy_(value)
+            raw = self._stepped(step.strand, step.x, step.reset)
+            step.strand.rule.step(None if step.target is None else self._loss(raw, step.target))
+            self._window.append(step)
+        for own, value in zip(scale, now, strict=True):
+            own.copy_(value)
 
 
 def check(recipe: Recipe) -> None:

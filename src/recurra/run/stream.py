@@ -233,7 +233,8 @@ def resume(
     given = source if source is not None else recipe.data.path or "-"
     with kept.locked(), ExitStack() as stack:
         if begun:
-            online.restore(kept.checkpoint)
+            with suited(online.network, 1, recipe.train.threads):
+                online.restore(kept.checkpoint)
         _cut(kept / "metrics.jsonl", online.progress.metrics_size)
         done = online.progress.lines
         tell(f"{kept.path}: {done:,} rows are learnt; the stream goes on with row {done + 1:,} (index {done})")
@@ -309,7 +310,7 @@ def _rows(online: Online, lines: Lines, kept: RunFolder, write: Write, tell: Tel
 
     def save() -> None:
         nonlocal saved, saved_at
-        if online.may_be_saved and online.progress.lines > saved and time.monotonic() - saved_at >= every:
+        if online.progress.lines > saved and time.monotonic() - saved_at >= every:
             online.save(kept.checkpoint)
             saved, saved_at = online.progress.lines, time.monotonic()
 
@@ -382,8 +383,8 @@ def _cut(path: Path, size: int) -> None:
 
 def _finish(online: Online, lines: Lines, kept: RunFolder) -> None:
     """Write the checkpoint, from which the stream can go on, the weights, and last the summary."""
-    online.end()
     online.save(kept.checkpoint)
+    online.end()
     recipe, progress, scores = online.recipe, online.progress, online.scores
     (kept / "summary.json").unlink(missing_ok=True)  # it vouches for the weights of an earlier end
     weights = {name: v.cpu() for name, v in online.network.state_dict().items()}
