@@ -169,6 +169,38 @@ def test_carried_state_survives_a_stop(tmp_path: Path) -> None:
         assert torch.equal(value, broken[0][name]), name
 
 
+CARRIED: dict[str, dict[str, Any]] = {
+    "rtrl": {"learn.rule": "rtrl"},
+    "rtrl, k1 = 3": {"learn.rule": "rtrl", "learn.k1": 3},
+    "tbptt, k1 = 7, k2 = 12": {"learn.rule": "tbptt", "learn.k1": 7, "learn.k2": 12},
+    "uoro": {"learn.rule": "uoro"},
+    "uoro, k1 = 3": {"learn.rule": "uoro", "learn.k1": 3},
+}
+
+
+@pytest.mark.parametrize("rule", CARRIED)
+def test_what_a_rule_carries_survives_a_stop(rule: str, tmp_path: Path) -> None:
+    """Stopped within an epoch, the state and all that the rule keeps with it going on from sequence to sequence."""
+    generator = np.random.default_rng(4)
+    x = [generator.normal(size=(n, 2)).astype(np.float32) for n in (9, 1, 15, 8, 20, 7, 5, 16)]
+    y = [["up" if v > 0 else "down" for v in np.cumsum(a[:, 0])] for a in x]
+    settings: dict[str, Any] = {
+        **{"learn.carry_state": True, "train.batch_size": 1, "train.shuffle": False, "train.epochs": 3},
+        **{"model.cell": "gru", "model.hidden_size": 4, "train.checkpoint_seconds": 0.0},
+        **{"data.per_step": True, "data.validation_fraction": 0.0, "data.test_fraction": 0.0, **CARRIED[rule]},
+    }
+    recurra.train("classify", (x, y), out=tmp_path / "whole", settings=settings)
+    for after in (3, 12):
+        folder = tmp_path / f"{after}"
+        with pytest.raises(KeyboardInterrupt):
+            recurra.train("classify", (x, y), out=folder, settings=settings, listener=Stop(after))
+        recurra.resume(folder, (x, y))
+        whole, broken = (weights_and_figures(path) for path in (tmp_path / "whole", folder))
+        assert whole[1] == broken[1]
+        for name, value in whole[0].items():
+            assert torch.equal(value, broken[0][name]), name
+
+
 def test_changed_data_are_refused(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         recurra.train(
