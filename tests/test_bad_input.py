@@ -774,7 +774,19 @@ RUNS = {
     ),
     "from an unfinished run": Case(
         "train classify --from unfinished --data good.csv --out new",
-        "unfinished: is not finished; go on with it: recurra train --resume unfinished",
+        "unfinished: is not finished, and has no checkpoint whose weights could be taken; go on with it: recurra train "
+        "--resume unfinished",
+        spoil=remove("unfinished/checkpoints/last.safetensors"),
+    ),
+    "from an unfinished run whose checkpoint is damaged": Case(
+        "train classify --from unfinished --data good.csv --out new",
+        "unfinished/checkpoints/last.safetensors: is damaged or cut short",
+        spoil=cut("unfinished/checkpoints/last.safetensors"),
+    ),
+    "from an unfinished run whose checkpoint is strange": Case(
+        "train classify --from unfinished --data good.csv --out new",
+        "unfinished/checkpoints/last.safetensors: is damaged",
+        spoil=edit("unfinished/checkpoints/last.safetensors", "progress", "progresz"),
     ),
     "from a run with another network": Case(
         "train classify --from run --data good.csv --out new --set model.cell=gru",

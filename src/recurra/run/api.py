@@ -99,13 +99,52 @@ class Run:
             raise unreadable(path, error) from error
         if found != promised:
             raise RunError(f"{path}: is not the file that the run wrote (its SHA-256 is not that in summary.json)")
-        weights, _ = checkpoint.read(path)
+        return self._filled(checkpoint.read(path)[0], path)
+
+    @cached_property
+    def so_far(self) -> "tuple[SequenceModel, str]":
+        """The network as far as the run has come, and what a person should know of it.
+
+        Where no finished one is there, that of the checkpoint: the best weights so far where it holds any, else its
+        last. So too where a stream has gone on behind the end that the finished one is of.
+
+        Raises:
+            RunError: There is no checkpoint either, or it is damaged.
+        """
+        path, is_finished = self.folder.checkpoint, (self.folder / "summary.json").is_file()
+        if not path.is_file():
+            if is_finished:
+                return self.network, ""
+            raise RunError(
+                f"{self.path}: is not finished, and has no checkpoint whose weights could be taken; go on with it: "
+                f"{self.folder.go_on}"
+            )
+        try:
+            done = checkpoint.facts(path)["progress"]
+            step = done["step"] if "step" in done else done["updates"]
+            if is_finished and self.summary.get("updates", step) >= step:
+                return self.network, ""
+            tensors, _ = checkpoint.read(path)
+            weights, which = checkpoint.under_prefix("best", tensors), "best weights so far"
+            if weights:
+                step = done["best_step"]
+            else:
+                weights = checkpoint.under_prefix("model", tensors) | checkpoint.under_prefix("mean", tensors)
+                which = "weights of its last checkpoint"
+        except KeyError as error:
+            raise RunError(f"{path}: is damaged") from error
+        said = "has gone on since its end" if is_finished else "is not finished"
+        return self._filled(weights, path), f"{self.path} {said}: taken are the {which}, after {step:,} updates"
+
+    def _filled(self, weights: Mapping[str, torch.Tensor], path: Path) -> SequenceModel:
+        """The network with weights that were read from `path`."""
         outputs = len(self.schema.classes) or len(self.schema.targets)
         try:
             network = build(self.recipe.model, self.schema, outputs, per_step=self.schema.per_step)
         except RecipeError as error:
             raise RunError(f"{self.folder / 'recipe.toml'}: {error}") from error
-        network.to(weights["output.weight"].dtype)
+        if (weight := weights.get("output.weight")) is not None:
+            network.to(weight.dtype)
         checkpoint.fill(network, weights, path)
         return network.eval()
 
@@ -223,7 +262,8 @@ def train(
         out: The run folder; `runs/NAME` when left out.
         settings: Dotted keys of the recipe and their values: `{"train.lr": 1e-3, "model.cell": "gru"}`.
         seed: The run's seed.
-        from_run: Begin with the weights (and vocabulary) of that run.
+        from_run: Begin with the weights (and vocabulary) of that run; of one that is not finished, with those of its
+            checkpoint.
         input_format: How the data are laid out; found from the content when left out.
         force: Overwrite a run that stands in the folder.
         listener: What is told how training goes.
@@ -349,14 +389,13 @@ def settled(
     changes = dict(settings or {})
     if from_run is not None:
         source = Run(from_run)
-        source.folder.summary()  # raises before anything is read where that run is not finished
         given = [key for key in changes if key.startswith("model.")]
         if given:
             raise RecipeError(
                 f"{given[0]}: the network is that of {source.path}, so no model.* can be set beside --from"
             )
         changes["from_run"] = str(source.path.resolve())
-        both_ways = source.network.recurrent.bidirectional  # decided there, where the recipe left it open
+        both_ways = source.so_far[0].recurrent.bidirectional  # decided there, where the recipe left it open
         changes["model"] = {**source.recipe.model.model_dump(exclude_none=True), "bidirectional": both_ways}
     if seed is not None:
         changes["seed"] = seed
@@ -521,7 +560,8 @@ def warm_start(network: SequenceModel, schema: Schema, source: Run) -> list[str]
             f"--from {source.path}: that run reads {', '.join(old.features)}, the new data have them in another order; "
             "data.features puts them in that one"
         )
-    weights = source.network.state_dict()
+    learnt, said = source.so_far
+    weights = learnt.state_dict()
     by_output = ("output.weight", "output.bias", "target_mean", "target_deviation")
     own = network.state_dict()
     for name, value in weights.items():
@@ -537,4 +577,5 @@ def warm_start(network: SequenceModel, schema: Schema, source: Run) -> list[str]
         for label in shared:
             own[name][rows_new.index(label)].copy_(weights[name][rows_old.index(label)])
     fresh = [name for name in rows_new if name not in rows_old]
-    return [f"new in this run, so learnt from nothing: {', '.join(fresh)}"] if fresh else []
+    notes = [said] if said else []
+    return notes + ([f"new in this run, so learnt from nothing: {', '.join(fresh)}"] if fresh else [])

@@ -36,6 +36,21 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise RunError(f"{path}: is damaged or cut short") from error
 
 
+def facts(path: Path) -> dict[str, Any]:
+    """The facts of a file that `write` made, without its tensors.
+
+    Raises:
+        RunError: As `read`.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return json.loads((file.metadata() or {}).get("facts", "{}"))
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise RunError(f"{path}: is damaged or cut short") from error
+
+
 def fill(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
     """Put weights that were read from `path` into a network.
 

@@ -3,7 +3,7 @@
 recipe.toml         the recipe, complete
 schema.json         what the data mean: classes, features or vocabulary, reading options
 metrics.jsonl       a line an evaluation
-checkpoints/        the last state of an unfinished run
+checkpoints/        the last state of an unfinished run, and one that has shown to be good
 model.safetensors   the weights
 summary.json        scores, sizes, versions, and the weights' SHA-256
 test_predictions.csv, report.html
@@ -12,6 +12,7 @@ test_predictions.csv, report.html
 import fcntl
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,6 +54,11 @@ class RunFolder:
     def checkpoint(self) -> Path:
         """The last checkpoint."""
         return self.path / "checkpoints" / "last.safetensors"
+
+    @property
+    def good(self) -> Path:
+        """The last one before it that has shown to be good; see `recurra.run.diverged`."""
+        return self.path / "checkpoints" / "good.safetensors"
 
     def check(self) -> None:
         """Raise RunError where the folder is no run, or one of a later version."""
@@ -101,14 +107,19 @@ class RunFolder:
         """Scores, sizes and versions; RunError where the run is not finished."""
         self.check()
         if not (self / "summary.json").is_file():
-            has_schema = (self / "schema.json").is_file()
-            stream = "--stream " if has_schema and "stream" in self.schema().settings else ""
-            raise RunError(f"{self.path}: is not finished; go on with it: recurra train {stream}--resume {self.path}")
+            raise RunError(f"{self.path}: is not finished; go on with it: {self.go_on}")
         values = self._json("summary.json")
         lacking = [key for key in SUMMARY if key not in values and "seeds" not in values]
         if lacking:
             raise RunError(f"{self / 'summary.json'}: is damaged: {lacking[0]!r} is missing")
         return values
+
+    @property
+    def go_on(self) -> str:
+        """The command that goes on with the run."""
+        has_schema = (self / "schema.json").is_file()
+        stream = "--stream " if has_schema and "stream" in self.schema().settings else ""
+        return f"recurra train {stream}--resume {shlex.quote(str(self.path))}"
 
     def history(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; none before the first evaluation."""
