@@ -1206,9 +1206,10 @@ def test_a_run_that_is_stopped_says_how_to_go_on(
 def test_a_loss_that_is_no_number(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wild = ["--set", "train.optimizer=sgd", "--set", "train.lr=1e30", "--set", "train.clip_norm=0"]
     assert main(["train", "sine", "--out", "new", *wild]) == 2
-    said = capsys.readouterr().err.splitlines()[-1]
-    pattern = r"error: new: the loss became (nan|inf) at update \d+\. Try a lower train\.lr .* or train\.clip_norm .*"
+    said, command = capsys.readouterr().err.splitlines()[-2:]
+    pattern = r"error: new: the loss became (nan|inf) at update \d+\. Try a lower train\.lr .* or train\.clip_norm .*:"
     assert re.fullmatch(pattern, said)
+    assert command == "recurra train new/recipe.toml --set train.lr=1e+29 --out new-2"
 
 
 def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:

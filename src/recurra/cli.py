@@ -556,10 +556,11 @@ def _say(text: str, err: bool = False) -> None:
     if not (sys.stderr if err else sys.stdout).isatty():
         typer.echo(text, err=err)
         return
-    shown = Text(text)
-    shown.highlight_regex(r"^error:", "bold red")
-    shown.highlight_regex(r"^warning:", "bold yellow")
-    Console(stderr=err).print(shown)
+    for line in text.split("\n"):
+        shown = Text(line)
+        shown.highlight_regex(r"^error:", "bold red")
+        shown.highlight_regex(r"^warning:", "bold yellow")
+        Console(stderr=err).print(shown, soft_wrap=line.startswith("recurra "))  # a command is there to be copied
 
 
 def _warn(warnings: Sequence[str]) -> None:

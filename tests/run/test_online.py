@@ -7,6 +7,8 @@ import math
 import multiprocessing
 import os
 import random
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -664,11 +666,60 @@ DIVERGED = {"train__optimizer": "sgd", "train__lr": 1e30, "train__clip_norm": 0.
 
 
 def test_a_diverged_loss_stops_and_the_last_good_checkpoint_stays(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"at index \d+ of the stream\. Try a lower train\.lr .*checkpoint stays"):
+    """The rows before it are learnt well; behind one that is far from all others the weights are huge, then none."""
+    values = drawn(40)
+    values[30, -1] = 1e9
+    source, run = tmp_path / "rows.csv", tmp_path / "run"
+    source.write_text(table(values))
+    given = {**SMALL, "model.cell": "elman", "model.options": {"activation": "relu"}, "train.clip_norm": 0.0}
+    given |= {"train.optimizer": "sgd", "train.normalise_targets": False, "train.checkpoint_seconds": 0.0}
+    with pytest.raises(RunError) as said:
+        stream.train("regress", str(source), out=run, settings=given, write=lambda _: None)
+    path = run / "checkpoints" / "last.safetensors"
+    kept = load_file(path)
+    assert all(float(v.abs().max()) < 10 for name, v in kept.items() if name.startswith("model."))
+    assert not (run / "summary.json").exists()
+    message, command = str(said.value).splitlines()
+    assert re.search(r" at index 3\d of the stream; the last good", message)
+    assert message.endswith(
+        f"; the last good checkpoint stays, that of row {_done(run)}. Try a lower train.lr (now 0.003) or "
+        "train.clip_norm (now none), or another model.cell:"
+    )
+    assert 20 < _done(run) <= 30
+    assert main([*shlex.split(command)[1:], "--set", "train.clip_norm=1"]) == 0
+    then = recurra.load(f"{run}-2").summary
+    assert then["recipe"]["train"]["lr"] == 0.0003
+    assert then["stream"]["rows"] == 40
+    assert f"{run} is not finished: taken are the weights of its last checkpoint" in then["warnings"][0]
+    with pytest.raises(RunError) as again:
+        stream.resume(run, str(source), write=lambda _: None)
+    assert str(again.value).splitlines()[0] == message
+    for name, value in load_file(path).items():
+        assert torch.equal(value, kept[name]), name
+
+
+def test_where_no_checkpoint_was_good_none_stays(tmp_path: Path) -> None:
+    with pytest.raises(
+        RunError, match=r"at index \d+ of the stream; no checkpoint was good, and none stays\. Try"
+    ) as said:
         go(tmp_path / "run", table(drawn(30)), model__cell="elman", model__options={"activation": "relu"}, **DIVERGED)
-    kept = load_file(tmp_path / "run" / "checkpoints" / "last.safetensors")
-    assert all(bool(v.isfinite().all()) for name, v in kept.items() if name.startswith("model."))
-    assert not (tmp_path / "run" / "summary.json").exists()
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
+    assert "--from" not in str(said.value)
+
+
+def test_a_stream_that_went_on_behind_its_end_gives_its_newer_weights(tmp_path: Path) -> None:
+    lines = table(drawn(20)).splitlines(keepends=True)
+    go(tmp_path / "run", "".join(lines[:11]), train__checkpoint_seconds=0.0)
+    assert recurra.load(tmp_path / "run").so_far[1] == ""
+    with pytest.raises(KilledError):
+        stream.resume(tmp_path / "run", io.BytesIO("".join(lines[11:]).encode()), write=killed_at(15))
+    network, said = recurra.load(tmp_path / "run").so_far
+    assert said.endswith(
+        "run has gone on since its end: taken are the weights of its last checkpoint, after 15 updates"
+    )
+    go(tmp_path / "whole", "".join(lines[:16]))
+    for name, value in weights(tmp_path / "whole").items():
+        assert torch.equal(network.state_dict()[name], value), name
 
 
 def test_a_prediction_that_is_no_number_is_not_written(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ import json
 import multiprocessing
 import os
 import random
+import re
+import shlex
 import signal
 import time
 import tomllib
@@ -16,8 +18,10 @@ import torch
 from safetensors.torch import load_file
 
 import recurra
+from recurra.cli import main
 from recurra.errors import RunError
 from recurra.files import replacing, sha256
+from recurra.run import checkpoint, training
 from recurra.run.folder import RunFolder
 
 SETTINGS: dict[str, Any] = {
@@ -241,7 +245,7 @@ def test_a_finished_run_is_left_as_it_is(unbroken: Path) -> None:
     assert {p: p.stat().st_mtime_ns for p in unbroken.rglob("*") if p.is_file()} == before
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(tmp_path: Path) -> None:
+def test_a_loss_that_is_no_number_stops_the_run_and_no_checkpoint_that_was_not_good_stays(tmp_path: Path) -> None:
     settings = {
         "train.optimizer": "sgd",
         "train.lr": 1e30,
@@ -251,9 +255,113 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(tmp_pat
         "model.cell": "elman",
         "model.options": {"activation": "relu"},
     }
-    with pytest.raises(RunError, match=r"the loss became (nan|inf) at update \d+; the last good checkpoint stays"):
+    said = r"the loss became (nan|inf) at update \d+; no checkpoint was good, and none stays\. Try a lower train\.lr"
+    with pytest.raises(RunError, match=said):
         recurra.train("classify", make_data(), out=tmp_path / "run", settings=settings)
-    load_file(tmp_path / "run" / "checkpoints" / "last.safetensors")
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
+
+
+DIVERGES: dict[str, Any] = {
+    "train.optimizer": "sgd",
+    "train.lr": 0.02,
+    "train.schedule": "constant",
+    "train.clip_norm": 0.0,
+    "train.epochs": 6,
+    "train.checkpoint_seconds": 0.0,
+    "train.shuffle": False,
+    "model.cell": "elman",
+    "model.options": {"activation": "relu"},
+    "model.hidden_size": 5,
+}
+
+
+def explodes_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the learning rate absurd from an update on: the losses behind it are huge first, and then no numbers."""
+    monkeypatch.setattr(training, "learning_rate", lambda at, _, settings: settings.lr if at < step else 1e3)
+
+
+def table(path: Path) -> str:
+    """The data as a file, of sequences of one length."""
+    rows = [(y, *x[:2].ravel().tolist()) for x, y in zip(*make_data(), strict=True)]
+    path.write_text("label," + ",".join("abcdef") + "\n" + "".join(",".join(map(str, row)) + "\n" for row in rows))
+    return str(path)
+
+
+@pytest.mark.parametrize("validation", [0.0, 0.1])
+def test_after_a_divergence_the_checkpoint_is_good_and_the_command_told_begins_with_it(
+    validation: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {**DIVERGES, "data.validation_fraction": validation}
+    source, run = table(tmp_path / "rows.csv"), tmp_path / "a run"
+    recurra.train("classify", source, out=tmp_path / "whole", settings=settings)
+    with monkeypatch.context() as patch:
+        explodes_at(24, patch)
+        with pytest.raises(RunError) as first:
+            recurra.train("classify", source, out=run, settings=settings)
+        kept = load_file(run / "checkpoints" / "last.safetensors")
+        with pytest.raises(RunError) as second:
+            recurra.resume(run)
+    assert str(first.value) == str(second.value)
+    again = load_file(run / "checkpoints" / "last.safetensors")
+    for name, value in kept.items():
+        assert torch.equal(again[name], value), name
+        assert not name.startswith(("model.", "best.")) or float(value.abs().max()) < 10, name
+    found = re.fullmatch(
+        r".*: the (loss|norm of the gradient) became (nan|inf) at update \d+; the last good checkpoint stays, that of "
+        r"update (\d+)\. Try a lower train\.lr \(now 0\.02\).*:\n(recurra train .*)",
+        str(first.value),
+    )
+    assert found is not None, first.value
+    step, command = int(found[3]), shlex.split(found[4])
+    assert 20 <= step <= 24
+    assert command[-4:] == ["--set", "train.lr=0.002", "--out", f"{run}-2"]
+    assert main(command[1:]) == 0
+    if not validation:
+        assert f"{run} is not finished: taken are the weights of its last checkpoint, after {step} updates" in (
+            capsys.readouterr().err.replace("\n", " ")
+        )
+    summary = recurra.load(f"{run}-2").summary
+    assert (summary["recipe"]["train"]["lr"], summary["recipe"]["from_run"]) == (0.002, str(run))
+    recurra.resume(run)  # as it was before its checkpoint, whole
+    assert sha256(run / "model.safetensors") == sha256(tmp_path / "whole" / "model.safetensors")
+    assert not list((run / "checkpoints").iterdir())
+
+
+def test_data_that_are_no_file_are_told_of_as_a_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    explodes_at(24, monkeypatch)
+    with pytest.raises(RunError) as said:
+        recurra.train("classify", make_data(), out=tmp_path / "run", settings=DIVERGES)
+    monkeypatch.undo()
+    call = str(said.value).splitlines()[1]
+    done = eval(call, {"recurra": recurra, "data": make_data()})
+    assert done.path == tmp_path / "run-2"
+    assert done.summary["recipe"]["train"]["lr"] == 0.002
+
+
+@pytest.mark.parametrize(
+    ("more", "prefix", "said"),
+    [
+        ({}, "best", "the best weights so far"),
+        ({"data.validation_fraction": 0.0}, "model", "the weights of its last checkpoint"),
+        ({"data.validation_fraction": 0.0, "train.average": 0.9}, "mean", "the weights of its last checkpoint"),
+    ],
+)
+def test_a_run_that_was_stopped_gives_its_weights_to_another(
+    more: dict[str, Any], prefix: str, said: str, tmp_path: Path
+) -> None:
+    plain = {"train.checkpoint_seconds": 0.0, "train.early_stopping": None, "train.average": 0.0}
+    with pytest.raises(KeyboardInterrupt):
+        recurra.train(
+            "classify", make_data(), out=tmp_path / "run", settings={**SETTINGS, **plain, **more}, listener=Stop(20)
+        )
+    tensors, facts = checkpoint.read(tmp_path / "run" / "checkpoints" / "last.safetensors")
+    kept, step = checkpoint.under_prefix(prefix, tensors), facts["progress"]["best_step"] or 19
+    assert kept
+    still = {"train.epochs": 1, "train.lr": 1e-30, "train.optimizer": "sgd"}
+    done = recurra.train("classify", make_data(), out=tmp_path / "then", from_run=tmp_path / "run", settings=still)
+    assert f"{tmp_path / 'run'} is not finished: taken are {said}, after {step} updates" in done.summary["warnings"]
+    for name, value in kept.items():
+        assert torch.equal(done.network.state_dict()[name], value), name
 
 
 def test_a_gradient_that_is_no_number_stops_the_run_before_the_weights_move(tmp_path: Path) -> None:

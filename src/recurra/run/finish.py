@@ -58,7 +58,8 @@ def finish(training: Training) -> dict[str, Any]:
         summary["test"] |= {f"{name}_first_{first}": value for name, value in task.scores(few).items()}
     write_report(folder.path, report_content(training, summary, test))
     write_text(folder / "summary.json", json.dumps(summary, ensure_ascii=False, indent=1))
-    folder.checkpoint.unlink(missing_ok=True)  # nothing is left to go on with
+    for path in (folder.checkpoint, folder.good):
+        path.unlink(missing_ok=True)  # nothing is left to go on with
     return summary
 
 

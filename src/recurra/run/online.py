@@ -26,6 +26,7 @@ from recurra.learn.followed import Followed
 from recurra.learn.optimise import REMEMBERED, clip, make_optimizer
 from recurra.learn.regularise import add_decay, factors
 from recurra.run import api, checkpoint
+from recurra.run.diverged import is_good
 from recurra.run.recipe import Recipe
 from recurra.run.running import Scale, Scores
 from recurra.run.training import make_fabric, memory_told, rule_refused
@@ -47,7 +48,16 @@ Write = Callable[[dict[str, Any]], None]
 
 
 class DivergedError(RunError):
-    """A number is none, and nothing can be learnt any more."""
+    """A number is none, and nothing can be learnt any more.
+
+    Args:
+        what: Which number, and where in the stream.
+        hint: What to try beside a lower learning rate.
+    """
+
+    def __init__(self, what: str, hint: str) -> None:
+        super().__init__(f"{what}. Try a lower train.lr{hint}")
+        self.what, self.hint = what, hint
 
 
 @dataclass
@@ -152,6 +162,8 @@ class Online:
         self._since = self._asked = 0  # rows, and targets among them, since the parameters moved
         self._window: list[Step] = []  # those, where they are gone back through
         self._norms: list[float] = []
+        self._before: np.ndarray = np.zeros(0)  # losses before the last checkpoint
+        self._scored = 0  # and how many there had been
         self._check_rule()
 
     def _weigh_classes(self) -> None:
@@ -397,10 +409,8 @@ class Online:
 
     def _diverged(self, what: str) -> DivergedError:
         bound = f"{self.settings.clip_norm:g}" if self.settings.clip_norm else "none"
-        return DivergedError(
-            f"{what} at index {self.progress.lines} of the stream. Try a lower train.lr (now {self.settings.lr:g}) or "
-            f"train.clip_norm (now {bound}), or another model.cell"
-        )
+        hint = f" or train.clip_norm (now {bound}), or another model.cell"
+        return DivergedError(f"{what} at index {self.progress.lines} of the stream", hint)
 
     def line_of_metrics(self) -> dict[str, Any] | None:
         """A line of metrics.jsonl, where one is due."""
@@ -459,6 +469,15 @@ class Online:
         # Copied, since a rule may keep one tensor in several places, which no file of tensors can say.
         checkpoint.write(path, {name: v.detach().clone() for name, v in named.items()}, facts)
 
+        self._is_saved()
+
+    def _is_saved(self) -> None:
+        self._before, self._scored = self.scores.recent_losses(), self.scores.count
+
+    def was_good(self) -> bool:
+        """Whether the last checkpoint was, as far as the losses behind it say."""
+        return is_good(self._before, self.scores.recent_losses(self.scores.count - self._scored))
+
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint.
 
@@ -493,6 +512,7 @@ class Online:
             self.parameters[name].grad = gradient.to(self.device)
         self._take_again(checkpoint.under_prefix("window", tensors))
         self._since, self._asked = facts["since"]
+        self._is_saved()
 
     def _window_tensors(self) -> dict[str, Tensor]:
         """The steps of the window under way, where they are gone back through."""

@@ -136,6 +136,11 @@ class Scores:
         """The mean loss of the last `window` predictions."""
         return float(self.losses[: self.count].mean()) if self.count else None
 
+    def recent_losses(self, count: int | None = None) -> np.ndarray:
+        """The last `count` losses, as far as they are kept; all that are, where None."""
+        n = self.kept if count is None else min(count, self.kept)
+        return self.losses[(self.count - n + np.arange(n)) % len(self.losses)]
+
     def window(self) -> Metrics:
         """The task's scores over the last `window` predictions."""
         n = self.kept

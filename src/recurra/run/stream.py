@@ -22,7 +22,7 @@ from recurra.data.lines import Fault, Lines, open_lines
 from recurra.engine.threads import suited
 from recurra.errors import DataError, RecipeError, RunError
 from recurra.files import sha256, write_text
-from recurra.run import api, checkpoint, folder
+from recurra.run import api, checkpoint, diverged, folder
 from recurra.run import recipe as recipes
 from recurra.run.content import DataSummary, Part, ReportContent
 from recurra.run.finish import versions
@@ -195,7 +195,7 @@ def train(
         schema = {"format_version": folder.FORMAT, "fingerprint": "", **lines.schema.model_dump()}
         files = {"recipe.toml": made.to_toml(), "schema.json": json.dumps(schema, ensure_ascii=False, indent=1)}
         kept = folder.create(path, files, force)
-        with kept.locked():
+        with kept.locked(), _divergence_told(kept, online, given):
             _along(online, lines, kept, write, tell, stop)
     return api.Run(path)
 
@@ -244,7 +244,8 @@ def resume(
                 passed = lines.skip(done)
                 if passed < done:
                     raise DataError(f"{lines.name}: has {passed:,} rows, of which {done:,} are learnt already.")
-        _along(online, lines, kept, write, tell, stop)
+        with _divergence_told(kept, online, given):
+            _along(online, lines, kept, write, tell, stop)
     return api.Run(path)
 
 
@@ -276,12 +277,26 @@ def _replaced(recipe: str | Path, settings: Mapping[str, Any]) -> dict[str, Any]
     return found
 
 
+@contextmanager
+def _divergence_told(kept: RunFolder, online: Online, source: str | BinaryIO) -> Iterator[None]:
+    """Tell of a number that is none.
+
+    Raises:
+        RunError: What it was, which checkpoint stays, and how to go on.
+    """
+    try:
+        yield
+    except DivergedError as error:
+        named = source if isinstance(source, str) else "-"
+        raise diverged.told(kept, online.recipe, error.what, online.was_good(), error.hint, named) from error
+
+
 def _along(online: Online, lines: Lines, kept: RunFolder, write: Write, tell: Tell, stop: Stop) -> None:
     """Learn line by line until the stream ends or is stopped; then write what a finished run has.
 
     Raises:
         DataError: A line cannot be read. What was learnt before it is kept.
-        RunError: A number is none; the last checkpoint stays.
+        DivergedError: A number is none.
         OSError: A prediction cannot be written. What was learnt is kept.
     """
     remove_partial(kept.path)
@@ -294,9 +309,6 @@ def _along(online: Online, lines: Lines, kept: RunFolder, write: Write, tell: Te
     try:
         with suited(network, 1, recipe.train.threads):
             _rows(online, lines, kept, write, tell, stop)
-    except DivergedError as error:
-        last = "; the last good checkpoint stays" if kept.checkpoint.is_file() else ""
-        raise RunError(f"{kept.path}: {error}{last}") from error
     except (DataError, OSError):
         _finish(online, lines, kept)
         raise
@@ -311,7 +323,7 @@ def _rows(online: Online, lines: Lines, kept: RunFolder, write: Write, tell: Tel
     def save() -> None:
         nonlocal saved, saved_at
         if online.progress.lines > saved and time.monotonic() - saved_at >= every:
-            online.save(kept.checkpoint)
+            _save(online, kept)
             saved, saved_at = online.progress.lines, time.monotonic()
 
     with stop.meanwhile(every, save):
@@ -381,9 +393,14 @@ def _cut(path: Path, size: int) -> None:
         os.truncate(path, size)
 
 
+def _save(online: Online, kept: RunFolder) -> None:
+    diverged.keep(kept, online.was_good())
+    online.save(kept.checkpoint)
+
+
 def _finish(online: Online, lines: Lines, kept: RunFolder) -> None:
     """Write the checkpoint, from which the stream can go on, the weights, and last the summary."""
-    online.save(kept.checkpoint)
+    _save(online, kept)
     online.end()
     recipe, progress, scores = online.recipe, online.progress, online.scores
     (kept / "summary.json").unlink(missing_ok=True)  # it vouches for the weights of an earlier end

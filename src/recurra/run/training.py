@@ -26,7 +26,7 @@ from recurra.learn.backward import detached
 from recurra.learn.error_norm import error_norm
 from recurra.learn.optimise import clip, learning_rate, make_optimizer
 from recurra.learn.regularise import activation_penalty, add_decay, factors
-from recurra.run import checkpoint
+from recurra.run import checkpoint, diverged
 from recurra.run.folder import RunFolder, remove_partial
 from recurra.run.lines import to_lines
 from recurra.run.recipe import Recipe
@@ -134,7 +134,7 @@ class Training:
         self.best: dict[str, Tensor] = {}
         self.mean_weights: dict[str, Tensor] = {}
         self.total = total_updates(self.settings, len(parts.train))
-        self._saved_at = time.monotonic()
+        self._saved_at, self._saved_step = time.monotonic(), 0
 
     def _rule(self) -> Rule:
         """The learning rule.
@@ -183,7 +183,7 @@ class Training:
         """Train from the last checkpoint, or from the start, to the end; then hold the weights that are to be kept.
 
         Raises:
-            RunError: The loss is no longer a number; the last good checkpoint stays.
+            RunError: The loss is no longer a number; of the checkpoints the last good one stays.
         """
         with suited(self.network, self.settings.batch_size, self.settings.threads), memory_told(self.recipe):
             self._run()
@@ -321,11 +321,12 @@ class Training:
 
     def _diverged(self, what: str, hint: str) -> RunError:
         """The error for a number that is none, which no update may be made of."""
-        kept = "; the last good checkpoint stays" if self.folder.checkpoint.is_file() else ""
-        return RunError(
-            f"{self.folder.path}: {what} at update {self.progress.step + 1}{kept}. "
-            f"Try a lower train.lr (now {self.settings.lr:g}){hint}"
-        )
+        what = f"{what} at update {self.progress.step + 1}"
+        return diverged.told(self.folder, self.recipe, what, self._was_good(), hint)
+
+    def _was_good(self) -> bool:
+        """Whether the last checkpoint was, as far as the losses behind it say."""
+        return diverged.is_good(self.losses[: self._saved_step], self.losses[self._saved_step :])
 
     def _loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """The task's loss, with the penalties on activations."""
@@ -465,8 +466,9 @@ class Training:
         if self.state is not None:
             tensors |= {f"state.{i}": field for i, field in enumerate(self.state)}
             tensors |= checkpoint.with_prefix("rule", self.rule.carried())
+        diverged.keep(self.folder, self._was_good())
         checkpoint.write(self.folder.checkpoint, tensors, {"progress": asdict(self.progress)})
-        self._saved_at = time.monotonic()
+        self._saved_at, self._saved_step = time.monotonic(), self.progress.step
 
     def _restore(self) -> None:
         """Go back to the last checkpoint.
@@ -496,6 +498,7 @@ class Training:
         if "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"], self.fabric.device)
         self.progress = Progress(**facts["progress"])
+        self._saved_step = self.progress.step
 
 
 def rule_refused(error: ValueError) -> RecipeError:
