@@ -1,7 +1,8 @@
 """Tensors and facts in one safetensors file, written whole or not at all. Nothing is unpickled."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,29 +27,29 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         RunError: The file is missing, cut short, or no such file.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {}).get("facts", "{}"))
-            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
-    except OSError as error:
-        raise unreadable(path, error) from error
-    except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RunError(f"{path}: is damaged or cut short") from error
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, _facts(file)  # noqa: SIM118
 
 
 def facts(path: Path) -> dict[str, Any]:
-    """The facts of a file that `write` made, without its tensors.
+    """The facts alone; raises as `read` does."""
+    with _opened(path) as file:
+        return _facts(file)
 
-    Raises:
-        RunError: As `read`.
-    """
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
-            return json.loads((file.metadata() or {}).get("facts", "{}"))
+            yield file
     except OSError as error:
         raise unreadable(path, error) from error
     except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise RunError(f"{path}: is damaged or cut short") from error
+
+
+def _facts(file: Any) -> dict[str, Any]:
+    return json.loads((file.metadata() or {}).get("facts", "{}"))
 
 
 def fill(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
