@@ -590,6 +590,8 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: learn.RTRL().begin(Recurrent("lstm", 2, 3), rows=0), "rows: a whole number from 1 on is expected"),
     (lambda: learn.RTRL().begin(Recurrent("lstm", 2, 3), rows=1.5), "not 1.5"),  # type: ignore[arg-type]
     (lambda: learn.RTRL().tensors(), "the stream has not begun"),
+    (lambda: within_a_window(learn.TruncatedBPTT(3, 5)).tensors(), "a window is under way, 2 of 3 steps"),
+    (lambda: within_a_window(learn.BPTT()).tensors(), "losses are still to be gone back through"),
     (lambda: stepped(learn.SnAp()).step(torch.ones(3, requires_grad=True)), r"loss: a scalar is expected, not \(3,\)"),
     (lambda: stepped(learn.TruncatedBPTT(3)).step(torch.tensor(1.0)), "loss: it has no gradient"),
     (
@@ -639,6 +641,13 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
 ]
 
 
+def within_a_window(rule: Any) -> Any:
+    rule.begin(Recurrent("gru", 2, 3))
+    for _ in range(2):
+        rule.step(rule(torch.zeros(2)).sum())
+    return rule
+
+
 def stepped(rule: Any) -> Any:
     rule.begin(Recurrent("gru", 2, 3))(torch.zeros(2))
     return rule
@@ -684,6 +693,7 @@ def test_what_another_layer_kept_is_refused(rule: str) -> None:
         one = RULES[rule]().begin(Recurrent(*how))
         for _ in range(3 if "tbptt" in rule else 1):  # to the end of a window
             one.step(one(torch.zeros(how[1])).sum())
+        one.finish()
         return one.tensors()
 
     one = RULES[rule]().begin(Recurrent("lstm", 3, 5))

@@ -45,6 +45,16 @@ class BPTT(Rule):
             self._total = loss if self._total is None else self._total + loss
         return False
 
+    def tensors(self) -> dict[str, Tensor]:
+        """See `Rule.tensors`.
+
+        Raises:
+            ValueError: Steps are still to be gone back through.
+        """
+        if self._total is not None:
+            raise ValueError("losses are still to be gone back through: tensors are taken after finish()")
+        return super().tensors()
+
     def finish(self) -> bool:
         """Go back through all steps since the beginning, or since the last call."""
         total, self._total = self._total, None
@@ -232,8 +242,17 @@ class TruncatedBPTT(Rule):
         return True
 
     def tensors(self) -> dict[str, Tensor]:
-        """See `Rule.tensors`; a window that is under way is not part of it (`finish` ends it)."""
+        """See `Rule.tensors`.
+
+        Raises:
+            ValueError: A window is under way, whose losses no tensor holds.
+        """
         found = super().tensors()
+        if self._count:
+            raise ValueError(
+                f"a window is under way, {self._count} of {self.k1} steps, and its losses cannot be kept: tensors are "
+                "taken where step() returned True, or after finish()"
+            )
         for k, fields in enumerate(self._past_state):
             # One that is learnt moves as it is learnt: it is made of the layer's parameters when the stream goes on.
             found |= {f"past.{k}.{i}": v for i, v in enumerate(fields) if not v.requires_grad}
