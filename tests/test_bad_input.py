@@ -497,10 +497,29 @@ RECIPES = {
     "a word for a whole number": setting(
         "train.epochs=ten", "train.epochs: a whole number from 1 is expected, not 'ten'"
     ),
+    "true for a number": setting("train.lr=true", "train.lr: a number above 0 is expected, not 'true'"),
+    "true within a table of numbers": setting(
+        "'train.l2={U=true}'",
+        "train.l2: a number from 0 or a table of numbers from 0 is expected, not {'U': 'true'}",
+    ),
+    "true for a number of a made source": setting(
+        "data.name=adding --set data.options.length=true",
+        "data.options.length: a whole number from 2 is expected, not 'true'",
+    ),
+    "a table that is no TOML": setting(
+        "'train.l2={V=.1}'",
+        "train.l2: {V=.1} is not TOML (invalid value); a value is written as in { U = 0.1, W = "
+        '"orthogonal" }, [64, 32] or "a text": texts in quotes, 0.1 rather than .1, no key twice',
+    ),
     "half an epoch": setting("train.epochs=1.5", "train.epochs: a whole number from 1 is expected, not 1.5"),
     "hidden_size 0": setting(
         "model.hidden_size=0",
         "model.hidden_size: a whole number from 1 or a list of whole numbers from 1 is expected, not 0",
+    ),
+    "more memory than there is for an influence": setting(
+        "model.hidden_size=100000000000 --set learn.rule=rtrl",
+        "the memory does not suffice; lower model.hidden_size (now 100000000000) or train.batch_size (now 64), "
+        "or take learn.rule = snap1 or tbptt",
     ),
     "widths for other layers": setting(
         "model.hidden_size=[3,4]",

@@ -48,6 +48,39 @@ def choices(schema: Schema) -> list[str]:
     return [word for kind in kinds for word in kind.get("enum", [kind["const"]] if "const" in kind else [])]
 
 
+def spelt(values: Mapping[str, Any], schemas: Mapping[str, Schema], within: str = "") -> dict[str, Any]:
+    """Tables in which true and false are words where a key takes no truth value: pydantic would take them for 1 and 0.
+
+    >>> spelt({"train": {"lr": True}, "fast": True}, {"train.lr": {"type": "number"}, "fast": {"type": "boolean"}})
+    {'train': {'lr': 'true'}, 'fast': True}
+    """
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        key = f"{within}{name}"
+        if key in schemas:
+            found[name] = _spelt(value, schemas[key])
+        else:
+            found[name] = spelt(value, schemas, f"{key}.") if isinstance(value, Mapping) else value
+    return found
+
+
+def _spelt(value: Any, schema: Schema) -> Any:
+    if isinstance(value, bool):
+        return value if _takes_truths(schema) else str(value).lower()
+    if isinstance(value, Mapping):
+        kinds = [
+            kind["additionalProperties"] for kind in schema.get("anyOf", [schema]) if "additionalProperties" in kind
+        ]
+        return {k: _spelt(v, kinds[0]) if kinds and isinstance(kinds[0], Mapping) else v for k, v in value.items()}
+    return value
+
+
+def _takes_truths(schema: Schema) -> bool:
+    if "anyOf" in schema:
+        return any(map(_takes_truths, schema["anyOf"]))
+    return schema.get("type") == "boolean" or not schema.keys() & {"type", "enum", "const", "$ref"}
+
+
 def told(
     error: ValidationError,
     values: Mapping[str, Any],

@@ -92,6 +92,7 @@ def parse(
     if not isinstance(task, str) or task not in TASKS:
         said = unknown("task", str(task), TASKS) if task is not None else f"is missing; known: {', '.join(TASKS)}"
         raise RecipeError(_placed("task", said, source, given))
+    values = faults.spelt(values, _schemas(task))
     try:
         made = _model(task).model_validate(values)
     except ValidationError as error:
@@ -115,11 +116,12 @@ def _options(data: DataSettings, source: str, given: Mapping[str, Any] | None) -
             said = f"data.name is {data.name or 'not set'}; only these sources have options: {having}"
             raise RecipeError(_placed("data.options", said, source, given))
         return {}
+    fields, schemas = kind.model_fields, kind.model_json_schema()["properties"]
+    options = faults.spelt(data.options, schemas)
     try:
-        return kind.model_validate(data.options).model_dump()
+        return kind.model_validate(options).model_dump()
     except ValidationError as error:
-        fields, schemas = kind.model_fields, kind.model_json_schema()["properties"]
-        key, said = faults.told(error, data.options, fields, schemas, {})
+        key, said = faults.told(error, options, fields, schemas, {})
         raise RecipeError(_placed(f"data.options.{key}", said, source, given)) from error
 
 
@@ -182,7 +184,14 @@ def assignment(text: str) -> tuple[str, Any]:
         return key.strip(), None
     try:
         return key.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except tomllib.TOMLDecodeError as error:
+        if value.strip()[0] in "{[\"'":  # no word, but what was to be a table, a list or a quoted text
+            said = re.sub(r" \(at .*\)$", "", str(error))
+            example = '{ U = 0.1, W = "orthogonal" }, [64, 32] or "a text"'
+            raise RecipeError(
+                f"{key.strip()}: {value.strip()} is not TOML ({said[:1].lower()}{said[1:]}); a value is written as in "
+                f"{example}: texts in quotes, 0.1 rather than .1, no key twice"
+            ) from error
         return key.strip(), value.strip()
 
 

@@ -522,10 +522,15 @@ def memory_told(recipe: Recipe) -> Iterator[None]:
         if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "allocate memory" not in str(error):
             raise
         size, batch = recipe.model.hidden_size, recipe.train.batch_size
-        raise RunError(
-            f"the memory does not suffice; lower model.hidden_size (now {size}), train.batch_size (now {batch}) or "
-            "data.max_length"
-        ) from error
+        less = f"lower model.hidden_size (now {size})"
+        if recipe.learn.rule in ("bptt", "tbptt"):
+            hint = f"{less}, train.batch_size (now {batch}) or data.max_length"
+        else:  # an influence is carried for each row, and does not grow with the steps
+            other = (
+                "or take learn.rule = snap1 or tbptt" if recipe.learn.rule != "snap1" else "or take learn.rule = tbptt"
+            )
+            hint = f"{less} or train.batch_size (now {batch}), {other}"
+        raise RunError(f"the memory does not suffice; {hint}") from error
 
 
 def total_updates(settings: TrainSettings, sequences: int) -> int:
