@@ -1,5 +1,6 @@
 """Gradient flow: against steps taken by hand, linear networks, and whole models differentiated by autograd."""
 
+import json
 import math
 from collections.abc import Callable
 from typing import Any
@@ -136,6 +137,21 @@ def test_dead_units_pass_nothing() -> None:
     assert flow.memory == 1
     assert flow.words == "The gradient falls to nothing within one step: this layer learns nothing from earlier steps."
     assert flow.factor == 0
+
+
+@pytest.mark.parametrize("bound", [True, False])
+def test_a_loss_that_reads_only_the_first_step_taken_says_nothing_of_the_rest(bound: bool) -> None:
+    layer = nn.LSTM(3, 8, batch_first=True, bidirectional=True)
+    recording = record(layer, torch.randn(4, 50, 3), loss=lambda returned: returned[0][:, -1].sin().sum())
+    flow = gradient_flow(recording, direction="backward", bound=bound)
+    assert flow.words == "The loss reads only the first step that this direction takes, so nothing goes back."
+    assert (flow.steps, flow.span, flow.verdict, flow.factor, flow.memory) == (50, 0, None, None, None)
+    assert "in the mean" not in str(flow)
+    assert ("at the most" in str(flow)) == bound
+    told = json.loads(flow.to_json(), parse_constant=pytest.fail)
+    assert (told["verdict"], told["factor"], told["steps"]) == (None, None, 50)
+    other = gradient_flow(recording, direction="forward")
+    assert (other.span, other.verdict) == (49, "vanishes")
 
 
 def test_e8_open_forget_gates_pass_on_what_a_simple_network_loses() -> None:

@@ -19,7 +19,7 @@ from recurra.cli import main
 from recurra.data import load_part
 from recurra.data.batches import collate
 from recurra.errors import DataError, RunError
-from recurra.run.inspect import _own, _with_targets, inspect
+from recurra.run.inspect import _furthest, _own, _reach, _with_targets, inspect
 
 TINY = {"train.epochs": 1, "train.batch_size": 8, "model.hidden_size": 4, "train.threads": 1}
 
@@ -248,6 +248,33 @@ def test_labels_at_every_step_and_unknown_ones_among_them(tmp_path: Path) -> Non
     assert (none.targets, none.asked) == (None, None)
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_of_a_gradient_that_goes_nowhere_words_stand_in_a_figures_place(
+    tmp_path: Path, command: Callable[..., tuple[int, str, str]]
+) -> None:
+    (tmp_path / "rows.csv").write_text(table(steps=1))
+    run = tmp_path / "run"
+    recurra.train("classify", tmp_path / "rows.csv", out=run, settings=TINY)
+    status, out, _ = command(str(run))
+    assert status == 0
+    assert re.search(r"^recurrent, forward +– +– ", out, re.MULTILINE)
+    report = Page((run / "report.html").read_text())
+    assert "recurrent, backward: A sequence of one step has no way back." in report.words
+    page = (run / "inspect.html").read_text()
+    assert '<p class="value">–</p>' in page
+    assert "Norm of the gradient" not in Page(page).words
+    assert json.loads((run / "inspect.json").read_text())["inspection"]["parts"][0]["flow"]["factor"] is None
+
+
+def test_the_headline_is_about_a_part_whose_gradient_goes_back() -> None:
+    found = recurra.analysis.inspect(
+        torch.nn.LSTM(2, 3, bidirectional=True), torch.randn(9, 2, 2), loss=lambda returned: returned[0][0].sum()
+    )
+    assert [part.flow.span for part in found.parts] == [0, 8]
+    assert _furthest(found.parts) is found.parts[1]
+    assert _reach(found.parts[0]) == "–"
+
+
 def test_texts(tmp_path: Path) -> None:
     texts = [f"a {'lovely' if i % 2 else 'dreadful'} film {'very ' * (i % 4)}long" for i in range(40)]
     labels = ["good" if i % 2 else "bad" for i in range(40)]
@@ -255,7 +282,7 @@ def test_texts(tmp_path: Path) -> None:
     found = inspect(tmp_path / "texts", (texts, labels), sequences=7)
     assert found.found.capacity is not None
     assert found.found.capacity.inputs == 100
-    assert all(math.isfinite(part.flow.factor) for part in found.found.parts)
+    assert all(part.flow.factor is not None and math.isfinite(part.flow.factor) for part in found.found.parts)
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------

@@ -121,6 +121,8 @@ def test_a_single_step_has_no_way_back() -> None:
     (part,) = inspected.parts
     assert part.lyapunov is None
     assert part.flow.words == "A sequence of one step has no way back."
+    assert (part.flow.verdict, part.flow.factor) == (None, None)
+    assert "multiplies" not in str(part.flow)
     assert part.flow.bound == 0
 
 

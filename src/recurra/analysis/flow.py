@@ -33,6 +33,7 @@ class GradientFlow(Result):
         name: Which layer and direction.
         cell: Its cell.
         source: What the gradients are those of: the "loss" given, or "random" ones at the output.
+        steps: Steps of the longest row.
         pairs: (L,) gradients measured at each distance.
         mean: (L,) mean of ‖δ_(t,k)‖ / ‖δ_(t,t)‖ at the distances t - k = 0, 1, …
         median: (L,) its median.
@@ -42,12 +43,14 @@ class GradientFlow(Result):
         fields: For each state field, (L,) the median of its part's norm over ‖δ_(t,t)‖.
         bound: γ of eq. 6.46, the largest norm of a factor ∂s_t/∂s_(t-1): ‖δ_(t,k)‖ <= γ^(t-k) ‖δ_(t,t)‖. None where it
             was not asked for.
-        factor: The mean factor: by so much a gradient is multiplied at a step, in the geometric mean.
+        factor: The mean factor: by so much a gradient is multiplied at a step, in the geometric mean. None where none
+            goes back a step.
     """
 
     name: str
     cell: str
     source: Literal["loss", "random"]
+    steps: int
     pairs: np.ndarray
     mean: np.ndarray
     median: np.ndarray
@@ -56,7 +59,7 @@ class GradientFlow(Result):
     size: np.ndarray
     fields: dict[str, np.ndarray] = field(repr=False)
     bound: float | None
-    factor: float
+    factor: float | None
 
     @property
     def span(self) -> int:
@@ -70,8 +73,10 @@ class GradientFlow(Result):
         return int(gone[0]) if len(gone) else None
 
     @property
-    def verdict(self) -> Literal["explodes", "vanishes", "holds"]:
-        """What becomes of the gradient over the distances measured."""
+    def verdict(self) -> Literal["explodes", "vanishes", "holds"] | None:
+        """What becomes of the gradient over the distances measured; None where it goes back no step."""
+        if not self.span:
+            return None
         grown = np.flatnonzero(self.median >= GROWN)
         if len(grown) and (self.memory is None or grown[0] < self.memory):
             return "explodes"
@@ -80,6 +85,10 @@ class GradientFlow(Result):
     @property
     def words(self) -> str:
         """The verdict in a sentence or two."""
+        if not self.span and self.steps == 1:
+            return "A sequence of one step has no way back."
+        if not self.span:
+            return "The loss reads only the first step that this direction takes, so nothing goes back."
         if self.verdict == "explodes":
             at = int(np.flatnonzero(self.median >= GROWN)[0])
             return (
@@ -94,8 +103,6 @@ class GradientFlow(Result):
                 f"The gradient falls to {share} within {_steps(self.memory)}: this layer cannot learn dependencies "
                 "much longer than that."
             )
-        if not self.span:
-            return "A sequence of one step has no way back."
         return (
             f"The gradient reaches back over all {_steps(self.span)} measured: there it is still "
             f"{_share(self.median[-1])} of what it was."
@@ -107,8 +114,12 @@ class GradientFlow(Result):
 
     def __str__(self) -> str:
         lines = [f"gradient flow of {self.name} ({self.cell}), {self.source} gradients", f"  {self.words}"]
-        bound = "" if self.bound is None else f"; at the most {number(self.bound)} (γ of eq. 6.46)"
-        lines.append(f"  a step multiplies it by {number(self.factor)} in the mean{bound}")
+        factor = "" if self.factor is None else f"{number(self.factor)} in the mean"
+        bound = "" if self.bound is None or self.steps == 1 else f"at the most {number(self.bound)} (γ of eq. 6.46)"
+        if factor or bound:
+            lines.append(f"  a step multiplies it by {'; '.join(part for part in (factor, bound) if part)}")
+        if not self.span:
+            return "\n".join(lines)
         shown = sorted({d for d in (1, 2, 5, 10, 20, 50, 100, 200, 500, self.span) if 0 < d <= self.span})
         lines += [f"  {'steps back':>12}  {'median':>9}  {'10 % to 90 %':>22}"]
         lines += [
@@ -202,6 +213,7 @@ def gradient_flow(
         name=system.name,
         cell=system.form.name,
         source="random" if system.gradient is None else "loss",
+        steps=system.steps,
         pairs=there.sum(1),
         mean=np.nanmean(sizes, 1),
         median=median,
@@ -210,7 +222,7 @@ def gradient_flow(
         size=_quantiles(np.exp(logs[0]), (0.5,))[0],
         fields={name: _quantiles(np.exp(v), (0.5,))[0] for name, v in by_field.items()},
         bound=largest_factor(system) if bound else None,
-        factor=math.exp(total / steps) if steps else 1.0,
+        factor=math.exp(total / steps) if steps else None,
     )
 
 

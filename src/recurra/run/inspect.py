@@ -13,7 +13,7 @@ import torch
 from markupsafe import Markup
 from rich.table import Table
 
-from recurra.analysis import Inspection, MemoryCapacity, Part
+from recurra.analysis import GradientFlow, Inspection, MemoryCapacity, Part
 from recurra.analysis import inspect as inspected
 from recurra.data import load_part, load_parts
 from recurra.data.batches import collate
@@ -218,7 +218,8 @@ def _view(told: Inspected) -> dict[str, Any]:
         "parts": [
             {"title": _titled(part, found), "figures": drawn} for part, drawn in zip(found.parts, figures, strict=True)
         ],
-        "flows": [drawn[0] for drawn in figures],
+        "flows": [drawn[0] for part, drawn in zip(found.parts, figures, strict=True) if part.flow.span],
+        "nowhere": [f"{part.name}: {part.flow.words}" for part in found.parts if not part.flow.span],
         "capacity": None if found.capacity is None else _capacity_figures(found.capacity),
         "command": f"recurra inspect {run.path}",
         "versions": versions(),
@@ -228,12 +229,21 @@ def _view(told: Inspected) -> dict[str, Any]:
 def _furthest(parts: list[Part]) -> Part:
     """The part that the headline is about: one whose gradient explodes, else that whose gradient reaches furthest."""
     explodes = [part for part in parts if part.flow.verdict == "explodes"]
-    return next(iter(explodes), max(parts, key=lambda part: part.flow.memory or part.flow.span + 1))
+    return next(iter(explodes), max(parts, key=lambda part: _distance(part.flow)))
+
+
+def _distance(flow: GradientFlow) -> int:
+    """How far a gradient goes back that does not explode; beyond all that was measured where it holds."""
+    if flow.memory is not None:
+        return flow.memory
+    return flow.span + 1 if flow.span else 0
 
 
 def _reach(part: Part) -> str:
     """How far its gradient reaches, as a headline."""
     flow = part.flow
+    if flow.verdict is None:
+        return "–"
     if flow.verdict == "explodes":
         return "explodes"
     steps = flow.span if flow.memory is None else flow.memory
@@ -252,7 +262,7 @@ def _row(part: Part) -> dict[str, str]:
     return {
         "name": part.name,
         "reach": _reach(part),
-        "factor": number(part.flow.factor, 3),
+        "factor": "–" if part.flow.factor is None else number(part.flow.factor, 3),
         "bound": "–" if part.flow.bound is None else number(part.flow.bound, 3),
         "norm": number(float(np.nanmedian(part.jacobians.norm)), 3),
         "radius": number(float(np.nanmedian(part.jacobians.radius)), 3),
@@ -284,8 +294,8 @@ def _flow_figure(part: Part) -> dict[str, Any]:
 
 def _figures(part: Part) -> list[dict[str, Any]]:
     """Of one layer and direction."""
-    drawn = [_flow_figure(part)]
-    if len(part.flow.fields) > 1:
+    drawn = [_flow_figure(part)] if part.flow.span else []
+    if part.flow.span and len(part.flow.fields) > 1:
         drawn.append(
             _figure(
                 part.flow.plot_fields,
