@@ -446,7 +446,8 @@ X = torch.zeros(4, 2, 2)
         (lambda: gradient_flow(Two(), X), r"spare: the model does not call this layer .* another one: twice"),
         (lambda: gradient_flow(Two(), X, layer="twcie"), r"unknown recurrent layer 'twcie'; did you mean 'twice'"),
         (lambda: gradient_flow(Two(), X, layer="twice"), r"call 2 of it does not go on with the state that call 1"),
-        (lambda: gradient_flow(nn.GRU(2, 3), X, depth=1), r"depth: GRU has 1 layers, so from -1 to 0, not 1"),
+        (lambda: gradient_flow(nn.GRU(2, 3), X, depth=1), r"GRU has 1 layer, so a whole number from -1 to 0 .* not 1"),
+        (lambda: gradient_flow(nn.GRU(2, 3), X, depth=0.5), r"depth: .* from -1 to 0 is expected, not 0.5"),  # type: ignore
         (lambda: gradient_flow(nn.GRU(2, 3), X, direction="backward"), r"GRU runs forward only, not backward"),
         (
             lambda: gradient_flow(nn.GRU(2, 3), X, direction="bakward"),  # type: ignore[arg-type]
@@ -459,6 +460,30 @@ X = torch.zeros(4, 2, 2)
         (lambda: gradient_flow(nn.GRU(2, 3), X, loss=lambda r: r[0]), r"scalar is expected, .* tensor \(4, 2, 3\)"),
         (lambda: gradient_flow(nn.GRU(2, 3), X, loss=lambda r: 1.0), r"scalar .* returned float"),  # type: ignore
         (lambda: gradient_flow(nn.GRU(2, 3), X, loss=lambda r: X.sum()), r"loss: it does not depend on what GRU"),
+        (lambda: gradient_flow(nn.GRU(2, 3), X, seed="x"), r"seed: a whole number from 0"),  # type: ignore[arg-type]
+        (lambda: gradient_flow(record(nn.GRU(2, 3), X).system(), X), r"x: the model was run already"),
+        (
+            lambda: gradient_flow(nn.GRU(2, 3), X, lenghts=[2, 2]),  # type: ignore[call-arg]
+            r"^gradient_flow: unknown argument 'lenghts'; did you mean 'lengths'\? Known: bound, depth",
+        ),
+        (
+            lambda: gradient_flow(record(nn.GRU(2, 3), X), spna=3),  # type: ignore[call-arg]
+            r"^gradient_flow: unknown argument 'spna'; did you mean 'span'",
+        ),
+        (
+            lambda: gradient_flow(Two(), X, layer=nn.GRU(2, 3)),
+            r"layer: this GRU is no recurrent layer of the model, which has 'spare', 'twice'",
+        ),
+        (lambda: gradient_flow(Two(), X, layer=3), r"layer: the name of a layer, or the layer itself"),  # type: ignore
+        (
+            lambda: gradient_flow(nn.GRU(2, 3), X, loss=3),  # type: ignore[arg-type]
+            r"loss: a function from what the model returns to a scalar is expected, not int",
+        ),
+        (
+            lambda: gradient_flow(nn.GRU(2, 3), X, options=[1]),  # type: ignore[arg-type]
+            r"options: a table of arguments by their names is expected, not \[1\]",
+        ),
+        (lambda: gradient_flow(nn.GRU(2, 3), X, options={1: 2}), r"options: a table"),  # type: ignore[dict-item]
         (
             lambda: gradient_flow(nn.GRU(2, 3), X, lengths=[2, 2], loss=lambda r: r[0][3].sum()),
             r"no gradient of the loss enters the steps that are examined",
@@ -472,8 +497,64 @@ X = torch.zeros(4, 2, 2)
     ],
 )
 def test_what_cannot_be_examined_is_told(call: Callable[[], Any], text: str) -> None:
-    with pytest.raises(ValueError, match=text):
+    with pytest.raises(AnalysisError, match=text):
         call()
+
+
+def test_a_layer_may_be_named_by_itself() -> None:
+    model, x = Model("last"), torch.randn(5, 2, 2)
+    expected = gradient_flow(model, x, layer="rnn")
+    np.testing.assert_array_equal(gradient_flow(model, x, layer=model.rnn).median, expected.median)
+
+
+def spoilt(value: float, t: int = 2, b: int = 1) -> Tensor:
+    x = torch.randn(4, 3, 2)
+    x[t, b, 0] = value
+    return x
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_not_finite_is_told_with_its_place(value: float) -> None:
+    text = f"GRU: its input is {value} at step 2 of sequence 1 \\(both from 0\\), where finite numbers are expected"
+    with pytest.raises(AnalysisError, match=text):
+        gradient_flow(nn.GRU(2, 3), spoilt(value))
+    gradient_flow(nn.GRU(2, 3), spoilt(value), lengths=[4, 2, 4])  # behind its end
+    layer = nn.GRU(2, 3)
+    with torch.no_grad():
+        layer.get_parameter("weight_hh_l0")[1, 2] = value
+    with pytest.raises(AnalysisError, match=f"GRU: its weight_hh_l0 holds {value}, where finite numbers are expected"):
+        record(layer, X)
+
+
+def test_a_state_that_grows_beyond_all_numbers_is_told() -> None:
+    layer = Recurrent("irnn", 2, 3)
+    with torch.no_grad():
+        layer.get_parameter("weight_hh_l0").fill_(1e30)
+    with pytest.raises(AnalysisError, match=r"Recurrent: its state is inf at step \d+ of sequence 0"):
+        gradient_flow(layer, torch.rand(30, 2, 2))
+
+
+def test_a_loss_that_is_not_finite_is_told() -> None:
+    layer, x = nn.GRU(2, 3), torch.randn(4, 2, 2)
+    with pytest.raises(AnalysisError, match="loss: it is nan, where a finite number is expected"):
+        gradient_flow(layer, x, loss=lambda returned: math.nan * returned[0].sum())
+    text = r"loss: its gradient by the state of GRU is nan at step 3 of sequence 0 \(both from 0\)"
+    with pytest.raises(AnalysisError, match=text):
+        gradient_flow(layer, x, loss=lambda returned: (returned[0][-1] * 0).sum().sqrt())
+
+
+def test_where_no_derivative_can_be_taken_that_is_told() -> None:
+    layer, x = nn.GRU(2, 3), torch.randn(4, 2, 2)
+    recording = record(layer, x)
+    for call in (
+        lambda: gradient_flow(layer, x),
+        lambda: gradient_flow(layer, x, loss=lambda returned: returned[0].sum()),
+        lambda: gradient_flow(recording),
+    ):
+        with torch.inference_mode(), pytest.raises(AnalysisError, match=r"^torch\.inference_mode: no derivative"):
+            call()
+    with torch.no_grad():
+        assert gradient_flow(layer, x, loss=lambda returned: returned[0].sum()).span == 3
 
 
 def test_errors_are_the_houses() -> None:

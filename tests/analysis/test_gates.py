@@ -7,7 +7,7 @@ from by_hand import drawn, states_along
 from torch import Tensor, nn
 
 import recurra
-from recurra.analysis import Gates, gates
+from recurra.analysis import AnalysisError, Gates, gates
 from recurra.cells import CATALOGUE
 from recurra.math import sigmoid, tanh
 from recurra.nn import Recurrent
@@ -150,6 +150,14 @@ def by_methods(z, s):
     """Functions as methods of the values."""
     f = z.f.sigmoid()
     return f * s.h + (1 - f) * z.g.tanh()
+
+
+def test_a_name_that_is_none_is_told() -> None:
+    found = gates(nn.LSTM(3, 4), torch.randn(5, 2, 3))
+    assert "f" in found
+    assert "q" not in found
+    with pytest.raises(AnalysisError, match=r"unknown gate or unit 'F'; did you mean 'f'\? Known: c, f, g, i, o"):
+        found["F"]
 
 
 def test_what_has_no_name_has_a_number() -> None:

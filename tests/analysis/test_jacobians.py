@@ -152,7 +152,7 @@ def test_rows_that_end_early_have_fewer_products() -> None:
     found = state_jacobians(layer, x, options={"lengths": [8, 3, 5]})
     assert found.products(4).shape == (2 + 0 + 1, 4)
     assert found.products(4, most=2).shape == (2, 4)
-    with pytest.raises(AnalysisError, match="span: from 1 to the 8 steps there are is expected, not 9"):
+    with pytest.raises(AnalysisError, match="span: a whole number from 1 to 8 is expected, not 9"):
         found.products(9)
 
 
@@ -251,6 +251,27 @@ X = torch.zeros(4, 2, 2)
         (lambda: state_jacobians(nn.GRU(2, 3), X, steps=[4]), "steps: whole numbers from 0 to 3 are expected, not 4"),
         (lambda: state_jacobians(nn.GRU(2, 3), X, steps=[0.5]), "steps: whole numbers"),  # type: ignore[list-item]
         (lambda: state_jacobians(nn.GRU(2, 3), X, steps=[]), "steps: at least one is expected"),
+        (
+            lambda: state_jacobians(nn.GRU(2, 3), X, steps=3),  # type: ignore[arg-type]
+            "steps: whole numbers from 0 to 3 are expected, in a list, not 3",
+        ),
+        (
+            lambda: state_jacobians(nn.GRU(2, 3), X).over_spans([0]),
+            "spans: whole numbers from 1 to 4 are expected, not 0",
+        ),
+        (
+            lambda: state_jacobians(nn.GRU(2, 3), X).over_spans(0),  # type: ignore[arg-type]
+            "spans: whole numbers from 1 to 4 are expected, in a list, not 0",
+        ),
+        (
+            lambda: state_jacobians(nn.GRU(2, 3), X).over_spans("a"),  # type: ignore[arg-type]
+            "spans: whole numbers from 1 to 4 are expected, not 'a'",
+        ),
+        (lambda: state_jacobians(nn.GRU(2, 3), X).over_spans([]), "spans: at least one is expected"),
+        (
+            lambda: lyapunov_exponents(nn.GRU(2, 3), X, seed=0.5),  # type: ignore[arg-type]
+            "seed: a whole number from 0 to 18446744073709551615 is expected, not 0.5",
+        ),
         (
             lambda: state_jacobians(nn.LSTM(2, 1024), torch.zeros(40, 2, 2)),
             r"40 steps of 2 sequences with 2048 units would take 2.5 GiB; give fewer sequences, or steps=",

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from recurra.analysis.gates import at_end, listened
 from recurra.analysis.record import How, Recording, recorded
-from recurra.analysis.result import AnalysisError, Result, drawn_on, number
+from recurra.analysis.result import AnalysisError, Result, check_seed, check_whole, drawn_on, number, whole_numbers
 from recurra.analysis.system import Given, System, unrolled
 from recurra.nn import Recurrent
 
@@ -150,12 +150,14 @@ def memory_capacity(
         True
     """
     for name, value in (("steps", steps), ("lags", lags), ("rows", rows)):
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise AnalysisError(f"{name}: a whole number above 0 is expected, not {value!r}")
+        if value is not None:
+            check_whole(name, value)
+    check_seed(seed)
     if at is None:
         at = sorted({int(v) for v in np.geomspace(1, steps, 11).round()})
-    if not at or sorted(set(at)) != list(at) or at[0] < 1 or at[-1] > steps:
-        raise AnalysisError(f"at: rising numbers of steps from 1 to {steps} are expected, not {at}")
+    at = whole_numbers("at", at, 1, steps)
+    if sorted(set(at)) != at:
+        raise AnalysisError(f"at: rising numbers of steps are expected, not {at}")
     recording = _of_layer(model, x, how)
     layer, system = recording.layer, recording.system(depth)
     if system.direction == "backward":
@@ -202,7 +204,7 @@ def _of_layer(model: nn.Module | Recording, x: Any, how: How) -> Recording:
     """The recording; of one step of zeros where a layer comes without inputs."""
     if x is None and isinstance(model, (Recurrent, nn.RNNBase)):
         x = next(model.parameters(), torch.zeros(())).new_zeros(1, 1, model.input_size)
-    return recorded(model, x, how)
+    return recorded(model, x, how, memory_capacity)
 
 
 def _moments(given: Given) -> tuple[Tensor, Tensor]:

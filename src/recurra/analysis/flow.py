@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from recurra.analysis.record import How, Recording, chosen
-from recurra.analysis.result import AnalysisError, Result, drawn_on, number
+from recurra.analysis.result import AnalysisError, Result, check_seed, check_whole, drawn_on, number
 from recurra.analysis.system import Direction, System
 
 GONE = 0.01
@@ -194,10 +194,11 @@ def gradient_flow(
         >>> flow.verdict, flow.memory < 20
         ('vanishes', True)
     """
-    for name, value in (("ends", ends), ("span", span)):
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise AnalysisError(f"{name}: a whole number above 0 is expected, not {value!r}")
-    system = chosen(model, x, depth, direction, how)
+    if ends is not None:
+        check_whole("ends", ends)
+    check_whole("span", span)
+    check_seed(seed)
+    system = chosen(model, x, depth, direction, how, gradient_flow)
     entering = _random(system, seed) if system.gradient is None else system.gradient
     places = _ends(system, entering, ends)
     logs = _followed(system, entering, places, span)

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from recurra.analysis.record import How, Recording, chosen
-from recurra.analysis.result import Result, drawn_on
+from recurra.analysis.result import AnalysisError, Result, drawn_on
 from recurra.analysis.system import Direction, System
 from recurra.engine.program import Graph
 from recurra.engine.trace import Step, TraceError, trace
+from recurra.errors import unknown
 
 LOW, HIGH = 0.1, 0.9
 """Where a gate counts as shut and as open (Karpathy, Johnson & Fei-Fei 2015); a tanh unit beyond ±0.9 is saturated."""
@@ -112,8 +113,14 @@ class Gates(Result):
         """Those that are gates."""
         return [each for each in self.activities if each.kind == "gate"]
 
+    def __contains__(self, name: str) -> bool:
+        return any(each.name == name for each in self.activities)
+
     def __getitem__(self, name: str) -> Activity:
-        return next(each for each in self.activities if each.name == name)
+        found = {each.name: each for each in self.activities}
+        if name not in found:
+            raise AnalysisError(unknown("gate or unit", str(name), found))
+        return found[name]
 
     def __str__(self) -> str:
         lines = [f"gates of {self.name} ({self.cell})", *(f"  {each}" for each in self.activities)]
@@ -174,7 +181,7 @@ def gates(
         >>> print(gates(nn.LSTM(3, 8), torch.zeros(20, 2, 3))["f"].kind)
         gate
     """
-    system = chosen(model, x, depth, direction, how)
+    system = chosen(model, x, depth, direction, how, gates)
     t, b = system.taken.nonzero(as_tuple=True)
     heard = listened(system, system.x[t, b], tuple(v[t, b] for v in system.old))
     place = t.cpu().numpy()

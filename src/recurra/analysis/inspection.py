@@ -147,7 +147,7 @@ def inspect(
         >>> found.parts[0].flow.verdict
         'vanishes'
     """
-    recording = recorded(model, x, how)
+    recording = recorded(model, x, how, inspect)
     parts = []
     for system in recording.systems:
         few, units = _few_rows(system), sum(system.fields.values())

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from recurra.analysis.record import How, Recording, chosen
-from recurra.analysis.result import AnalysisError, Result, drawn_on, number
+from recurra.analysis.result import AnalysisError, Result, check_seed, check_whole, drawn_on, number, whole_numbers
 from recurra.analysis.system import Direction, System
 
 MOST_NUMBERS = 1 << 28
@@ -80,8 +80,9 @@ class StateJacobians(Result):
         """
         if len(self.steps) > 1 and (np.diff(self.steps) != 1).any():
             raise AnalysisError("products: steps one after another are expected; leave out steps=, or give a range")
-        if not 1 <= span <= len(self.steps):
-            raise AnalysisError(f"span: from 1 to the {len(self.steps)} steps there are is expected, not {span}")
+        check_whole("span", span, 1, len(self.steps))
+        if most is not None:
+            check_whole("most", most)
         count = len(self.steps) // span
         whole = self.matrices[: count * span].reshape(count, span, *self.matrices.shape[1:])
         there = np.argwhere(~np.isnan(whole[:, -1, :, 0, 0]))
@@ -91,10 +92,15 @@ class StateJacobians(Result):
         return log_singular_values(torch.from_numpy(factors).transpose(0, 1), settled).numpy()
 
     def over_spans(self, spans: Sequence[int] | None = None) -> "SpanSingularValues":
-        """Singular values of products over spans of steps: 1, 2, 4, … where none are given."""
+        """Singular values of products over spans of steps: 1, 2, 4, … where none are given.
+
+        Raises:
+            AnalysisError: The steps are not in a row, or a span is no number of them.
+        """
         factors = min(128, max(16, NUMBERS_OF_A_SPAN // self.singular.shape[-1] ** 2))
         if spans is None:
             spans = [1 << k for k in range(min(factors, len(self.steps)).bit_length())]
+        spans = whole_numbers("spans", spans, 1, len(self.steps))
         found = [self.products(span, most=max(2, factors // span), settled=ENOUGH) for span in spans]
         there = [i for i, values in enumerate(found) if len(values)]
         middle = [np.median(found[i], 0) for i in there]
@@ -196,13 +202,8 @@ def state_jacobians(
         >>> found.matrices.shape, found.singular.shape, found.radius.shape
         ((20, 2, 8, 8), (20, 2, 8), (20, 2))
     """
-    system = chosen(model, x, depth, direction, how)
-    at = list(range(system.steps)) if steps is None else list(steps)
-    for step in at:
-        if not isinstance(step, (int, np.integer)) or not 0 <= step < system.steps:
-            raise AnalysisError(f"steps: whole numbers from 0 to {system.steps - 1} are expected, not {step!r}")
-    if not at:
-        raise AnalysisError("steps: at least one is expected")
+    system = chosen(model, x, depth, direction, how, state_jacobians)
+    at = whole_numbers("steps", range(system.steps) if steps is None else steps, 0, system.steps - 1)
     B, S = system.x.shape[1], sum(system.fields.values())
     if len(at) * B * S * S > MOST_NUMBERS:
         raise AnalysisError(
@@ -358,14 +359,13 @@ def lyapunov_exponents(
     Raises:
         AnalysisError: The model cannot be examined (see `record`), or no sequence is longer than `skip`.
     """
-    system = chosen(model, x, depth, direction, how)
+    check_seed(seed)
+    system = chosen(model, x, depth, direction, how, lyapunov_exponents)
     S, T = sum(system.fields.values()), system.steps
     count = S if count is None else count
-    if not isinstance(count, int) or not 1 <= count <= S:
-        raise AnalysisError(f"count: a whole number from 1 to {S} is expected, not {count!r}")
+    check_whole("count", count, 1, S)
     skip = max(1, T // 10) if skip is None else skip
-    if not isinstance(skip, int) or skip < 0:
-        raise AnalysisError(f"skip: a whole number from 0 is expected, not {skip!r}")
+    check_whole("skip", skip, 0)
     long = (system.lengths > skip).nonzero().flatten()
     if not len(long):
         raise AnalysisError(f"skip: no sequence has more than {skip} steps; the longest has {T}")

@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from torch.utils._pytree import tree_map
 
 from recurra.analysis.result import AnalysisError
-from recurra.analysis.system import Direction, Given, System, unrolled
+from recurra.analysis.system import Direction, Given, System, check_derivatives_are_taken, unrolled
 from recurra.cells.form import Cell
 from recurra.errors import unknown
 from recurra.nn import Recurrent
@@ -30,7 +30,7 @@ class How(TypedDict, total=False):
     """Further arguments of every analysis, as `record` has them."""
 
     options: Mapping[str, Any] | None
-    layer: str | None
+    layer: str | nn.Module | None
     lengths: Any
     loss: Callable[[Any], Tensor] | None
 
@@ -62,9 +62,10 @@ class Recording:
             AnalysisError: There is no such layer or direction.
         """
         layers = self.layer.num_layers
-        if not -layers <= depth < layers:
+        if not isinstance(depth, int) or not -layers <= depth < layers:
             raise AnalysisError(
-                f"depth: {self.name} has {layers} layers, so from {-layers} to {layers - 1}, not {depth}"
+                f"depth: {self.name} has {layers} layer{'s' * (layers > 1)}, so a whole number from {-layers} to "
+                f"{layers - 1} is expected, not {depth!r}"
             )
         found = [s for s in self.systems if s.depth == depth % layers]
         there = {s.direction: s for s in found}
@@ -82,7 +83,7 @@ def record(
     x: Any,
     *,
     options: Mapping[str, Any] | None = None,
-    layer: str | None = None,
+    layer: str | nn.Module | None = None,
     lengths: Any = None,
     loss: Callable[[Any], Tensor] | None = None,
 ) -> Recording:
@@ -97,7 +98,7 @@ def record(
         model: A module that is, or somewhere has, a recurrent layer.
         x: What the model is called with: a tensor, a `PackedSequence`, or a tuple of arguments.
         options: Named arguments that it is called with besides, such as `{"lengths": [3, 5]}`.
-        layer: The layer's name, as `model.named_modules()` has it; the first one when left out.
+        layer: The layer's name, as `model.named_modules()` has it, or the layer itself; the first one when left out.
         lengths: (B,) steps of each sequence that are to be examined, where the layer itself is not told which steps are
             padding.
         loss: From what the model returns to a scalar. The gradients that are examined are then those of this loss;
@@ -108,7 +109,8 @@ def record(
 
     Raises:
         AnalysisError: The model has no such layer, does not call it, or calls it in a way that is no recurrence; or the
-            loss is no scalar, or does not depend on what the layer puts out.
+            loss is no scalar, or does not depend on what the layer puts out; or a number that goes in or comes out is
+            not finite.
 
     Example:
         >>> recording = record(nn.LSTM(3, 4, bidirectional=True), torch.zeros(7, 2, 3))
@@ -117,9 +119,19 @@ def record(
     """
     if not isinstance(model, nn.Module):
         raise AnalysisError(f"model: a torch.nn.Module is expected, not {type(model).__name__}")
+    if options is not None and not (isinstance(options, Mapping) and all(isinstance(key, str) for key in options)):
+        raise AnalysisError(f"options: a table of arguments by their names is expected, not {options!r}")
+    if loss is not None and not callable(loss):
+        raise AnalysisError(
+            f"loss: a function from what the model returns to a scalar is expected, not {type(loss).__name__}"
+        )
+    check_derivatives_are_taken()
     model = getattr(model, "_orig_mod", model)  # of torch.compile, whose whole graph a hook breaks
     name, module = _chosen(model, layer)
     called = name or type(module).__name__
+    for parameter, values in module.named_parameters():
+        if (found := _not_finite(values)) is not None:
+            raise AnalysisError(f"{called}: its {parameter} holds {found}, where finite numbers are expected")
     watch = _Watch(module, called, cut=loss is not None)
     with _as_in_use(model), watch.watching(), torch.set_grad_enabled(loss is not None):
         # A PackedSequence is a tuple too, and one argument.
@@ -134,7 +146,15 @@ def record(
     with torch.random.fork_rng(range(torch.cuda.device_count())):  # a layer draws its first weights
         twin = _twin(module)
     given = watch.given(twin, lengths)
-    return Recording(called, twin, given, unrolled(twin, given, called))
+    _check_finite(f"{called}: its input", given.x, given.mask & given.counted)
+    systems = unrolled(twin, given, called)
+    for system in systems:
+        _check_finite(f"{system.name}: its state", system.joined(system.new), system.taken, system.places)
+        if system.gradient is not None:
+            _check_finite(
+                f"loss: its gradient by the state of {system.name}", system.gradient, system.taken, system.places
+            )
+    return Recording(called, twin, given, systems)
 
 
 def recurrent_layers(model: nn.Module) -> dict[str, nn.Module]:
@@ -148,7 +168,7 @@ def recurrent_layers(model: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-def _chosen(model: nn.Module, name: str | None) -> tuple[str, nn.Module]:
+def _chosen(model: nn.Module, layer: str | nn.Module | None) -> tuple[str, nn.Module]:
     found = recurrent_layers(model)
     if not found:
         raise AnalysisError(
@@ -156,11 +176,45 @@ def _chosen(model: nn.Module, name: str | None) -> tuple[str, nn.Module]:
             "torch.nn.RNN, LSTM, GRU or one of their cells), and there is none; a step of your own, f(x_t, state), "
             "becomes one by recurra.Recurrent(f, input_size, hidden_size)"
         )
-    if name is None:
+    if layer is None:
         return next(iter(found.items()))
-    if name not in found:
-        raise AnalysisError("layer: " + unknown("recurrent layer", name, found))
-    return name, found[name]
+    if isinstance(layer, nn.Module):
+        own = getattr(layer, "_orig_mod", layer)
+        for name, module in found.items():
+            if module is own:
+                return name, module
+        known = ", ".join(repr(name) for name in found)
+        raise AnalysisError(f"layer: this {type(own).__name__} is no recurrent layer of the model, which has {known}")
+    if not isinstance(layer, str):
+        raise AnalysisError(f"layer: the name of a layer, or the layer itself, is expected, not {layer!r}")
+    if layer not in found:
+        raise AnalysisError("layer: " + unknown("recurrent layer", layer, found))
+    return layer, found[layer]
+
+
+def _not_finite(values: Tensor) -> float | None:
+    """The first number that is not finite."""
+    wrong = values.detach()[~values.isfinite()]
+    return float(wrong[0]) if len(wrong) else None
+
+
+def _check_finite(what: str, values: Tensor, there: Tensor, places: Tensor | None = None) -> None:
+    """Raise AnalysisError where one of the numbers (T, B, width) is not finite at a step that is there.
+
+    Args:
+        what: What they are, in words.
+        values: The numbers.
+        there: (T, B), True where they count.
+        places: (T, B, 2) the step and sequence that each is of, where that is not its own place.
+    """
+    wrong = (~values.isfinite().all(-1) & there).nonzero()
+    if len(wrong):
+        t, b = wrong[0].tolist()
+        step, sequence = (t, b) if places is None else places[t, b].tolist()
+        raise AnalysisError(
+            f"{what} is {_not_finite(values[t, b])} at step {step} of sequence {sequence} (both from 0), where finite "
+            "numbers are expected"
+        )
 
 
 @contextmanager
@@ -288,6 +342,8 @@ class _Watch:
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             found = f"a tensor {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             raise AnalysisError(f"loss: a function that returns a scalar is expected, but it returned {found}")
+        if not loss.isfinite().all():
+            raise AnalysisError(f"loss: it is {loss.item()}, where a finite number is expected")
         leaves = [v for call in self.calls for v in _tensors((call.output, call.final))]
         found = torch.autograd.grad(loss, leaves, allow_unused=True) if loss.requires_grad else [None] * len(leaves)
         if not any(g is not None and g.any() for g in found):
@@ -307,17 +363,26 @@ class _Watch:
         self.of_output = torch.cat(outputs)
 
     def given(self, twin: Recurrent, lengths: Any) -> Given:
-        """All calls as one, of the twin's type."""
+        """All calls as one, of the twin's type.
+
+        Raises:
+            AnalysisError: The lengths do not fit.
+        """
         x = torch.cat([call.x for call in self.calls])
         T, B = x.shape[:2]
         dtype = next((p.dtype for p in twin.parameters()), x.dtype)
-        everything = torch.ones(T, B, dtype=torch.bool, device=x.device)
+        counted = torch.ones(T, B, dtype=torch.bool, device=x.device)
+        if lengths is not None:
+            try:
+                counted = within_lengths(lengths, T, B, x.device)
+            except ValueError as error:
+                raise AnalysisError(str(error)) from error
         return Given(
             x=x.to(dtype),
             state=self.calls[0].state,
             mask=torch.cat([call.mask for call in self.calls]),
             reset=torch.cat([call.reset for call in self.calls]),
-            counted=everything if lengths is None else within_lengths(lengths, T, B, x.device),
+            counted=counted,
             of_output=None if self.of_output is None else self.of_output.to(dtype),
             of_states=self.of_states,
         )
@@ -381,28 +446,52 @@ def _padded(packed: PackedSequence) -> Tensor:
     return pad_packed_sequence(packed)[0]
 
 
-def chosen(model: nn.Module | Recording | System, x: Any, depth: int, direction: Direction | None, how: How) -> System:
+def chosen(
+    model: nn.Module | Recording | System,
+    x: Any,
+    depth: int,
+    direction: Direction | None,
+    how: How,
+    analysis: Callable[..., Any],
+) -> System:
     """The layer and direction that an analysis is asked for.
 
     Raises:
-        AnalysisError: See `record`; or there is nothing to run a module on.
+        AnalysisError: See `recorded`.
     """
     if isinstance(model, System):
+        _check_arguments(x, how, analysis, is_run=True)
         return model
-    return recorded(model, x, how).system(depth, direction)
+    return recorded(model, x, how, analysis).system(depth, direction)
 
 
-def recorded(model: nn.Module | Recording, x: Any, how: How) -> Recording:
+def recorded(model: nn.Module | Recording, x: Any, how: How, analysis: Callable[..., Any]) -> Recording:
     """A recording, made where there is none yet.
 
+    Args:
+        model: What the analysis was given.
+        x: Likewise.
+        how: Its further arguments.
+        analysis: The analysis.
+
     Raises:
-        AnalysisError: See `record`; or there is nothing to run a module on.
+        AnalysisError: See `record`; or there is nothing to run a module on, or no such argument.
     """
+    _check_arguments(x, how, analysis, is_run=isinstance(model, Recording))
     if isinstance(model, Recording):
-        if x is not None or how:
-            given = "x" if x is not None else next(iter(how))
-            raise AnalysisError(f"{given}: the model was run already; it is an argument of record")
         return model
     if x is None:
         raise AnalysisError("x: what the model is called with is missing")
     return record(model, x, **how)
+
+
+def _check_arguments(x: Any, how: How, analysis: Callable[..., Any], is_run: bool) -> None:
+    """Raise AnalysisError where an argument is none of the analysis, or comes after the model was run."""
+    for name in how:
+        if name not in How.__annotations__:
+            own = [p.name for p in inspect.signature(analysis).parameters.values() if p.kind is p.KEYWORD_ONLY]
+            known = unknown("argument", name, [*own, *How.__annotations__])
+            raise AnalysisError(f"{analysis.__name__}: {known}")
+    if is_run and (x is not None or how):
+        given = "x" if x is not None else next(iter(how))
+        raise AnalysisError(f"{given}: the model was run already; it is an argument of record")

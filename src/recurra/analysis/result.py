@@ -15,6 +15,44 @@ class AnalysisError(RecurraError, ValueError):
     """A model, a layer or a batch that cannot be examined as asked."""
 
 
+def check_whole(name: str, value: Any, least: int = 1, most: int | None = None) -> None:
+    """Raise AnalysisError where an argument is no whole number within its bounds."""
+    if _is_whole(value, least, most):
+        return
+    bounds = "above 0" if (least, most) == (1, None) else f"from {least}" + ("" if most is None else f" to {most}")
+    raise AnalysisError(f"{name}: a whole number {bounds} is expected, not {value!r}")
+
+
+def whole_numbers(name: str, values: Any, least: int, most: int) -> list[int]:
+    """An argument that is a list of whole numbers within bounds.
+
+    Raises:
+        AnalysisError: It is none, or an empty one.
+    """
+    expected = f"{name}: whole numbers from {least} to {most} are expected, "
+    try:
+        found = list(values)
+    except TypeError as error:
+        raise AnalysisError(f"{expected}in a list, not {values!r}") from error
+    for value in found:
+        if not _is_whole(value, least, most):
+            raise AnalysisError(f"{expected}not {value!r}")
+    if not found:
+        raise AnalysisError(f"{name}: at least one is expected")
+    return found
+
+
+def check_seed(seed: Any) -> None:
+    """Raise AnalysisError where a seed is none that PyTorch takes."""
+    check_whole("seed", seed, 0, 2**64 - 1)
+
+
+def _is_whole(value: Any, least: int, most: int | None) -> bool:
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+        return False
+    return bool(least <= value) and (most is None or bool(value <= most))
+
+
 class Result(ABC):
     """The numbers that an analysis found, as arrays of NumPy."""
 

@@ -23,6 +23,14 @@ ROWS_AT_ONCE = 4096
 """Steps whose derivatives are taken together: enough to fill a processor, few enough for its memory."""
 
 
+def check_derivatives_are_taken() -> None:
+    """Raise AnalysisError inside of torch.inference_mode, in which no gradient can be asked for."""
+    if torch.is_inference_mode_enabled():
+        raise AnalysisError(
+            "torch.inference_mode: no derivative can be taken inside of it; torch.no_grad in its place does no harm"
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class System:
     """One layer and direction along one batch.
@@ -103,7 +111,11 @@ class System:
 
         Returns:
             The fields of the old state that hold values of units, which ask for gradients; and the new state, (N, S).
+
+        Raises:
+            AnalysisError: PyTorch is told to take no derivatives.
         """
+        check_derivatives_are_taken()
         leaves = [v.detach().requires_grad_(not f.is_bookkeeping) for f, v in zip(self.form.fields, old, strict=True)]
         with torch.enable_grad():
             new = self.joined(self.advance(x, tuple(leaves)))
