@@ -1,5 +1,6 @@
 """`recurra inspect`: what it prints and writes, on a run's own data and others, and what it refuses."""
 
+import io
 import json
 import math
 import re
@@ -19,6 +20,7 @@ from recurra.cli import main
 from recurra.data import load_part
 from recurra.data.batches import collate
 from recurra.errors import DataError, RunError
+from recurra.run import stream
 from recurra.run.inspect import _furthest, _own, _reach, _with_targets, inspect
 
 TINY = {"train.epochs": 1, "train.batch_size": 8, "model.hidden_size": 4, "train.threads": 1}
@@ -339,6 +341,28 @@ def test_data_from_python_are_asked_for(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="its data were given from Python, and are not kept; --data names some"):
         inspect(tmp_path / "run")
     assert inspect(tmp_path / "run", (x, y)).sequences == 30
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_of_a_stream_no_row_is_kept(named: bool, tmp_path: Path) -> None:
+    text = "a,y\n" + "".join(f"{i % 5},{i % 3}\n" for i in range(20))
+    (tmp_path / "rows.csv").write_text(text)
+    source = str(tmp_path / "rows.csv") if named else io.BytesIO(text.encode())
+    settings = {"model.hidden_size": 3, "train.threads": 1}
+    run = stream.train("regress", source, out=tmp_path / "run", settings=settings, write=lambda _: None)
+    name = run.summary["data"]["sources"]["train"]
+    said = re.escape(f"it learnt from a stream ({name}), and keeps none of its rows; --data names some")
+    with pytest.raises(RunError, match=said):
+        inspect(tmp_path / "run")
+    assert inspect(tmp_path / "run", tmp_path / "rows.csv").has_loss
+
+
+def test_a_stream_that_its_recipe_names_is_no_data_set(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("a,y\n" + "".join(f"{i % 5},{i % 3}\n" for i in range(20)))
+    settings = {"model.hidden_size": 3, "train.threads": 1, "data.path": str(tmp_path / "rows.csv")}
+    stream.train("regress", out=tmp_path / "run", settings=settings, write=lambda _: None)
+    with pytest.raises(RunError, match=r"it learnt from a stream \(.*rows.csv\)"):
+        inspect(tmp_path / "run")
 
 
 def test_a_function_as_a_cell(tmp_path: Path) -> None:

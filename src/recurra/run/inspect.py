@@ -143,6 +143,9 @@ def inspect(
 def _own(run: Run) -> tuple[Sequences, str, list[str]]:
     """The run's own test part, else its validation part, else what it was trained on; and which that is."""
     recipe = run.recipe
+    if "stream" in run.schema.settings:
+        stream = run.summary["data"]["sources"]["train"]
+        raise RunError(f"{run.path}: it learnt from a stream ({stream}), and keeps none of its rows; --data names some")
     if recipe.data.path is None and recipe.data.name is None:
         raise RunError(f"{run.path}: its data were given from Python, and are not kept; --data names some")
     parts = load_parts(None, recipe.task, recipe.data, seed=recipe.seed, vocabulary=run.schema.vocabulary or None)
