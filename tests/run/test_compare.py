@@ -1,6 +1,7 @@
 """Comparisons of made run folders whose answers are known."""
 
 import csv
+import io
 import json
 import math
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from scipy import stats
 from scipy.optimize import minimize_scalar
 
 from recurra.errors import RunError
+from recurra.run import stream
 from recurra.run.compare import compare, paired_share_interval, share_interval, welch_interval
 from recurra.tasks.scores import mean_interval, regress_scores
 
@@ -269,6 +271,75 @@ class TestSeeds:
         [difference] = compare([first, other]).differences
         assert (difference.interval, difference.method) == (None, "no interval: a single seed")
         assert "no interval: a single seed" in compare([first, other]).to_text(100)
+
+
+def along(folder: Path, rmse: float, rows: int = 100, targets: int = 90, plain: float = 1.5, **summary: Any) -> Path:
+    """A run that learnt from a stream."""
+    told = {"rows": rows, "so_far": {"rmse": rmse, "mae": rmse / 2}, "plain": {"mean so far": {"rmse": plain}}}
+    return write_run(folder, None, {}, task="regress", **{"stream": told, "samples_seen": targets, **summary})
+
+
+class TestStreams:
+    def test_scores_along_the_stream_are_compared(self, tmp_path: Path) -> None:
+        first, other = along(tmp_path / "x", 0.75), along(tmp_path / "y", 0.5, recipe={"model": {"cell": "lstm"}})
+        found = compare([first, other])
+        assert [run.value for run in found.runs] == [0.75, 0.5]
+        assert found.runs[1].test == {"rmse": 0.5, "mae": 0.25}
+        [difference] = found.differences
+        assert (difference.value, difference.interval, difference.paired) == (-0.25, None, False)
+        assert difference.method.startswith("no interval: a stream is one sequence")
+        assert found.recipe == {"model.cell": [None, "lstm"]}
+        text = found.to_text(120)
+        assert text.startswith("rmse along the stream, over 90 targets (lower is better)")
+        assert "no interval" in text
+        assert json.loads(found.to_json())["targets"] == 90
+
+    def test_other_targets_are_told(self, tmp_path: Path) -> None:
+        found = compare([along(tmp_path / "x", 0.75), along(tmp_path / "y", 0.5, plain=1.25)])
+        assert found.differences[0].method == "no interval: not the same stream, its targets were others"
+
+    def test_runs_as_they_are_made(self, tmp_path: Path) -> None:
+        text = "a,kind\n" + "".join(f"{i % 7},{'odd' if i % 2 else 'even'}\n" for i in range(40))
+        options = {"data.classes": ["even", "odd"], "model.hidden_size": 3, "train.threads": 1}
+        runs = [
+            stream.train(
+                "classify",
+                io.BytesIO(text.encode()),
+                out=tmp_path / cell,
+                settings={**options, "model.cell": cell},
+                write=lambda _: None,
+            )
+            for cell in ("gru", "elman")
+        ]
+        found = compare([run.path for run in runs])
+        assert [run.value for run in found.runs] == [run.summary["stream"]["so_far"]["accuracy"] for run in runs]
+        assert (found.metric, found.targets) == ("accuracy", 40)
+        assert found.recipe == {"model.cell": ["gru", "elman"]}
+
+    @pytest.mark.parametrize(
+        ("other", "message"),
+        [
+            ({"rows": 120}, r"y: its stream had 120 rows, that of .*x 100; scores along streams can be compared over"),
+            ({"targets": 9}, r"y: its stream had 9 targets, that of .*x 90; scores along"),
+            ({"stream": []}, r"summary\.json: is damaged: 'stream' or 'samples_seen' is missing"),
+            ({"samples_seen": None}, r"summary\.json: is damaged: 'stream' or 'samples_seen' is missing"),
+            ({"stream": {"rows": 1, "so_far": {}}}, r"is damaged: 'plain' of 'stream' is missing"),
+            ({"stream": {"rows": 1, "so_far": {"rmse": "low"}, "plain": {}}}, r"a score in 'stream' is not a number"),
+            ({"stream": {"rows": 100, "so_far": {}, "plain": {}}}, r"y: it has no rmse to compare; no target came"),
+        ],
+    )
+    def test_what_cannot_be_compared_is_told(self, tmp_path: Path, other: dict[str, Any], message: str) -> None:
+        runs = [along(tmp_path / "x", 0.75), along(tmp_path / "y", 0.5, **other)]
+        with pytest.raises(RunError, match=message) as caught:
+            compare(runs)
+        assert len(str(caught.value).splitlines()) <= 2
+
+    def test_a_stream_and_a_test_part_are_two_things(self, tmp_path: Path) -> None:
+        one = along(tmp_path / "x", 0.75)
+        other = regressed(tmp_path / "y", np.ones((30, 4)), np.zeros((30, 4)))
+        for runs in ([one, other], [other, one]):
+            with pytest.raises(RunError, match=r"x: it learnt from a stream, and .*y did not; a score along a stream"):
+                compare(runs)
 
 
 class TestOutput:

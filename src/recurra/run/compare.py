@@ -1,4 +1,8 @@
-"""Runs compared: scores, differences with their 95 % intervals, and what differs in the recipes."""
+"""Runs compared: scores, differences with their 95 % intervals, and what differs in the recipes.
+
+Runs that learnt from a stream have no test part: their score is that of all predictions, each made before its target
+was seen.
+"""
 
 import io
 import json
@@ -41,9 +45,9 @@ class ComparedRun:
     Attributes:
         name: What it is called in the table.
         folder: Where it is.
-        value: The metric on the test part; the mean over seeds.
-        interval: Its 95 % interval; over seeds that of the mean.
-        test: Every metric on the test part.
+        value: The metric on the test part, or along the stream; the mean over seeds.
+        interval: Its 95 % interval; over seeds that of the mean; None along a stream.
+        test: Every metric on the test part, or along the stream.
         seeds: The seeds, one for a single run.
         deviation: Standard deviation over seeds.
         parameters: How many the network has.
@@ -89,6 +93,7 @@ class Comparison:
         runs: In the order given.
         differences: For each run after the first.
         recipe: Each setting that is not the same in all of them -> its values in their order.
+        targets: Runs along a stream: how many targets each was scored on; else None.
     """
 
     task: str
@@ -97,6 +102,7 @@ class Comparison:
     runs: list[ComparedRun]
     differences: list[Difference]
     recipe: dict[str, list[Any]] = field(default_factory=dict)
+    targets: int | None = None
 
     def to_json(self) -> str:
         """The comparison as JSON."""
@@ -107,7 +113,8 @@ class Comparison:
         out = io.StringIO()
         console = Console(file=out, width=width or shutil.get_terminal_size((110, 24)).columns, highlight=False)
         better = "higher" if self.higher_is_better else "lower"
-        console.print(Text(f"test {self.metric} ({better} is better)"))
+        along = f"{self.metric} along the stream, over {self.targets:,} targets" if self.targets else ""
+        console.print(Text(f"{along or f'test {self.metric}'} ({better} is better)"))
         for table in self._scores(console):
             console.print(table)
         for line in self._words():
@@ -181,7 +188,7 @@ def compare(folders: Sequence[str | os.PathLike[str]], seed: int = 0) -> Compari
 
     Raises:
         RunError: Fewer than two folders, a folder that is no finished run, a file that is missing or damaged, runs
-            of different tasks, or runs without a test part.
+            of different tasks, runs without a test part, or along streams of different lengths.
     """
     if len(folders) < 2:
         raise RunError(f"two or more run folders are expected, not {len(folders)}")
@@ -193,6 +200,7 @@ def compare(folders: Sequence[str | os.PathLike[str]], seed: int = 0) -> Compari
                 f"{other.path}: its task is {other.task}, that of {first.path} is {first.task}; "
                 "only runs of one task can be compared"
             )
+        _check_streams(first, other)
     names = [source.path.resolve().name for source in sources]
     if len(set(names)) < len(names):
         names = [str(source.path) for source in sources]
@@ -203,7 +211,26 @@ def compare(folders: Sequence[str | os.PathLike[str]], seed: int = 0) -> Compari
         runs=[source.described(name) for source, name in zip(sources, names, strict=True)],
         differences=[difference(first, other, seed) for other in sources[1:]],
         recipe=_differing([source.recipe for source in sources]),
+        targets=None if first.stream is None else first.stream.targets,
     )
+
+
+def _check_streams(first: "_Source", other: "_Source") -> None:
+    """Raise RunError where one of two runs learnt from a stream, or where their streams are not of one length."""
+    if (first.stream is None) != (other.stream is None):
+        along, apart = (other, first) if first.stream is None else (first, other)
+        raise RunError(
+            f"{along.path}: it learnt from a stream, and {apart.path} did not; a score along a stream is no test score"
+        )
+    if first.stream is None or other.stream is None:
+        return
+    mine, theirs = first.stream, other.stream
+    for kind, count, expected in (("rows", theirs.rows, mine.rows), ("targets", theirs.targets, mine.targets)):
+        if count != expected:
+            raise RunError(
+                f"{other.path}: its stream had {count:,} {kind}, that of {first.path} {expected:,}; scores along "
+                "streams can be compared over as many only"
+            )
 
 
 # Reading
@@ -223,10 +250,14 @@ class _Source:
             self.runs = [path / name for name in self.summary["runs"]]
         self.several = "seeds" in self.summary
         self.summaries = [_summary(run) for run in self.runs] if self.several else [self.summary]
+        self.stream = _stream(path, self.summary)
+        if self.stream is not None and self.metric not in self.stream.scores:
+            raise RunError(f"{path}: it has no {self.metric} to compare; no target came along its stream")
         for run, summary in zip(self.runs, self.summaries, strict=True):
-            if self.metric not in summary["test"]:
+            if self.stream is None and self.metric not in summary["test"]:
                 raise RunError(f"{run}: it has no test {self.metric} to compare; its data had no test part")
-        self.values = np.array([summary["test"][self.metric] for summary in self.summaries])
+        scores = [summary["test"] if self.stream is None else self.stream.scores for summary in self.summaries]
+        self.values = np.array([each[self.metric] for each in scores])
         self.seeds = [summary["seed"] for summary in self.summaries]
 
     def described(self, name: str) -> ComparedRun:
@@ -237,7 +268,7 @@ class _Source:
             folder=str(self.path),
             value=float(self.values.mean()),
             interval=mean_interval(self.values) if self.several else interval and (interval[0], interval[1]),
-            test=dict(self.summary["test"]),
+            test=dict(self.summary["test"] if self.stream is None else self.stream.scores),
             seeds=self.seeds,
             deviation=float(self.values.std(ddof=1)) if len(self.values) > 1 else None,
             parameters=self.summaries[0]["parameters"],
@@ -259,6 +290,42 @@ def _summary(path: Path) -> dict[str, Any]:
     if not all(isinstance(v, (int, float)) for v in summary["test"].values()):
         raise RunError(f"{place}: is damaged: a score in 'test' is not a number")
     return summary
+
+
+@dataclass
+class _Stream:
+    """What a run found along its stream.
+
+    Attributes:
+        rows: How many rows came.
+        targets: How many of them had a target, which its prediction was scored on.
+        scores: Of all these predictions.
+        plain: Of who learns nothing, by name; the same for the same targets.
+    """
+
+    rows: int
+    targets: int
+    scores: dict[str, float]
+    plain: dict[str, Any]
+
+
+def _stream(path: Path, summary: Mapping[str, Any]) -> _Stream | None:
+    """What a run found along its stream; None where it learnt from sequences.
+
+    Raises:
+        RunError: It is damaged.
+    """
+    if "stream" not in summary:
+        return None
+    place, told = path / "summary.json", summary["stream"]
+    if not isinstance(told, dict) or not isinstance(summary.get("samples_seen"), int):
+        raise RunError(f"{place}: is damaged: 'stream' or 'samples_seen' is missing or not what it should be")
+    for key, kind in {"rows": int, "so_far": dict, "plain": dict}.items():
+        if not isinstance(told.get(key), kind):
+            raise RunError(f"{place}: is damaged: {key!r} of 'stream' is missing or not what it should be")
+    if not all(isinstance(v, (int, float)) for v in told["so_far"].values()):
+        raise RunError(f"{place}: is damaged: a score in 'stream' is not a number")
+    return _Stream(told["rows"], summary["samples_seen"], told["so_far"], told["plain"])
 
 
 @dataclass
@@ -328,6 +395,13 @@ def _differing(recipes: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 def difference(first: _Source, other: _Source, seed: int) -> Difference:
     """The main metric of `other` less that of `first`."""
+    if first.stream is not None and other.stream is not None:
+        value = float(other.values[0] - first.values[0])
+        if first.stream.plain != other.stream.plain:
+            return Difference(value, None, False, "no interval: not the same stream, its targets were others")
+        return Difference(
+            value, None, False, "no interval: a stream is one sequence, and only sums are kept of its scores"
+        )
     if first.several != other.several:
         value = float(other.values.mean() - first.values.mean())
         return Difference(value, None, False, "no interval: one run against several seeds")
