@@ -300,13 +300,13 @@ def inspect(
     json_: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers there too; - prints them.")
     ] = None,
-    force: Force = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the FILE of --json.")] = False,
 ) -> None:
     """Show where a run's gradients go, and what its state keeps.
 
     Gradient flow, Jacobians, Lyapunov exponents, gates and memory capacity of every layer and direction, on sequences
     of the run's own test part unless --data names others. The numbers go into inspect.json in the run folder, the
-    figures into inspect.html and the report.
+    figures into inspect.html and the report, in the place of those of an earlier inspection; --json FILE keeps a copy.
     """
     from recurra.files import check_place, write_text
     from recurra.run.inspect import inspect as inspected

@@ -1,9 +1,11 @@
 """`recurra inspect`: what it prints and writes, on a run's own data and others, and what it refuses."""
 
+import html
 import io
 import json
 import math
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -168,6 +170,22 @@ def test_fewer_sequences_and_other_data(folder: Path, command: Callable[..., tup
     assert out.startswith("run: 5 of 50 sequences of more.csv")
     told = json.loads((folder / "run" / "inspect.json").read_text())
     assert (told["sequences"], told["inspection"]["parts"][0]["rows"]) == (5, 5)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_another_inspection_takes_the_place_of_the_last(
+    folder: Path, command: Callable[..., tuple[int, str, str]]
+) -> None:
+    (folder / "some more.csv").write_text(table(n=50))
+    again = "recurra inspect run --data 'some more.csv' --sequences 5 --input-format wide"
+    for words, line in (([], "recurra inspect run"), (shlex.split(again)[3:], again), ([], "recurra inspect run")):
+        assert command("run", *words)[::2] == (0, "")
+        for name in ("inspect.html", "report.html"):
+            page = (folder / "run" / name).read_text()
+            assert f"<code>{html.escape(line).replace('&#x27;', '&#39;')}</code>" in page
+        told = json.loads((folder / "run" / "inspect.json").read_text())
+        assert told["data"] == ("5 of 50 sequences of some more.csv" if words else "the test part")
+    assert inspect("run", (np.zeros((4, 6, 1)), ["falls"] * 4)).command == "recurra inspect run --data DATA"
 
 
 def test_without_targets_gradients_are_random(folder: Path) -> None:

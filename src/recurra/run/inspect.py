@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +30,9 @@ from recurra.run.report import templates
 BEGIN, END = "<!-- instruments -->", "<!-- end of instruments -->"
 """Around what is put into report.html, so that it is found again."""
 
+SEQUENCES = 32
+"""How many are looked at where nothing is said."""
+
 COLUMNS: dict[str, Literal["left", "right"]] = {
     "layer": "left",
     "gradient to 1 %": "right",
@@ -53,6 +57,7 @@ class Inspected:
         sequences: How many they are.
         has_loss: Whether the gradients are those of the run's own loss; else, where no targets are known, random ones.
         warnings: What a person should know.
+        command: What makes it again.
     """
 
     run: Run
@@ -61,6 +66,7 @@ class Inspected:
     sequences: int
     has_loss: bool
     warnings: list[str]
+    command: str
 
     @property
     def page(self) -> Path:
@@ -91,7 +97,10 @@ class Inspected:
         return table
 
     def write(self) -> None:
-        """Write inspect.json and inspect.html into the run folder, and the gradients into its report."""
+        """Write inspect.json and inspect.html into the run folder, and the gradients into its report.
+
+        What an earlier inspection wrote there is replaced.
+        """
         view = _view(self)
         write_text(self.run.path / "inspect.json", self.to_json())
         write_text(self.page, templates().get_template("inspect.html.j2").render(view))
@@ -101,7 +110,7 @@ class Inspected:
 
 
 def inspect(
-    path: str | os.PathLike[str], data: Any = None, *, sequences: int = 32, input_format: str | None = None
+    path: str | os.PathLike[str], data: Any = None, *, sequences: int = SEQUENCES, input_format: str | None = None
 ) -> Inspected:
     """Measure gradient flow, Jacobians, gates and memory in the network of a run; nothing is written.
 
@@ -137,7 +146,20 @@ def inspect(
         found = inspected(network, (batch.x, batch.lengths), loss=loss)
     if len(few) < len(part):
         source = f"{len(few)} of {len(part):,} sequences of {source}"
-    return Inspected(run, found, source, len(few), loss is not None, warnings)
+    command = _command(run.path, data, sequences, input_format)
+    return Inspected(run, found, source, len(few), loss is not None, warnings, command)
+
+
+def _command(path: Path, data: Any, sequences: int, input_format: str | None) -> str:
+    """The command line of an inspection; DATA stands for sequences that came from Python."""
+    words = ["recurra", "inspect", str(path)]
+    if data is not None:
+        words += ["--data", str(data) if isinstance(data, (str, os.PathLike)) else "DATA"]
+    if sequences != SEQUENCES:
+        words += ["--sequences", str(sequences)]
+    if input_format is not None:
+        words += ["--input-format", input_format]
+    return shlex.join(words)
 
 
 def _own(run: Run) -> tuple[Sequences, str, list[str]]:
@@ -224,7 +246,7 @@ def _view(told: Inspected) -> dict[str, Any]:
         "flows": [drawn[0] for part, drawn in zip(found.parts, figures, strict=True) if part.flow.span],
         "nowhere": [f"{part.name}: {part.flow.words}" for part in found.parts if not part.flow.span],
         "capacity": None if found.capacity is None else _capacity_figures(found.capacity),
-        "command": f"recurra inspect {run.path}",
+        "command": told.command,
         "versions": versions(),
     }
 
