@@ -1,6 +1,7 @@
 """Learning rules: exact ones against automatic differentiation, approximations against what they leave out."""
 
 import copy
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -573,6 +574,13 @@ def test_a_cell_of_ones_own(body: Any) -> None:
     assert apart(found, by_autograd(layer, x, lambda y, t: (y * C[t]).sum())) < EXACT
 
 
+def holds(value: float, *shape: int) -> Tensor:
+    """Zeros, and a value at the third of four steps."""
+    zeros = torch.zeros(shape)
+    zeros.select(shape.index(4), 2).fill_(value)
+    return zeros
+
+
 REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: learn.TruncatedBPTT(5, 3), "k2: 3 steps are gone back through after every 5"),
     (lambda: learn.TruncatedBPTT(0), "k1: a whole number from 1 on is expected, not 0"),
@@ -628,6 +636,24 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
         r"loss_fn: a scalar is expected at every step, not a tensor \(1,\) at step 0",
     ),
     (
+        lambda: learn.explain_bptt(nn.LSTM(2, 3), torch.zeros(0, 1, 2), torch.zeros(0, 1, 3)),
+        r"x: at least one step and one row are expected, not \(0, 1, 2\)",
+    ),
+    (
+        lambda: learn.explain_bptt(nn.GRU(2, 3, batch_first=True), holds(math.nan, 1, 4, 2), torch.zeros(1, 4, 3)),
+        "x: finite numbers are expected, but nan comes in at step 2",
+    ),
+    (
+        lambda: learn.explain_bptt(Recurrent("elman", 2, 3), torch.zeros(4, 1, 2), holds(math.inf, 4, 1, 3)),
+        "loss: a finite number is expected at every step, but it is inf at step 2",
+    ),
+    (
+        lambda: learn.explain_bptt(
+            Recurrent("elman", 2, 3, init={"b": math.inf}), torch.zeros(4, 1, 2), torch.zeros(4, 1, 3)
+        ),
+        "model: its bias_l0 holds inf, where finite numbers are expected",
+    ),
+    (
         lambda: learn.explain_bptt(Recurrent("lstm", 2, 3), torch.zeros(4, 1, 2), torch.zeros(4, 1, 2)),
         r"y: \(4, 1, 3\) is expected",
     ),
@@ -658,6 +684,16 @@ def test_what_cannot_be_says_which_part_and_why(index: int) -> None:
     call, said = REFUSED[index]
     with pytest.raises((ValueError, TypeError), match=said):
         call()
+
+
+def test_what_has_no_share_is_a_dash() -> None:
+    layer = drawn(Recurrent("lstm", 2, 3))
+    lines = str(learn.explain_bptt(layer, random(1, 1, 2), random(1, 1, 3))).splitlines()
+    assert lines[0].startswith("1 step, loss")
+    assert lines[2].split()[-3:] == ["weight_ih_l0", "weight_hh_l0", "bias_l0"]
+    assert lines[3].split()[-3:] == ["1", "–", "1"]
+    assert len(lines) == 4, "over one step nothing changes by any factor"
+    assert "nan" not in "".join(lines)
 
 
 def test_in_evaluation_dropout_is_no_hindrance() -> None:

@@ -64,12 +64,12 @@ class WrittenOut:
         T, first = len(self.losses), next(iter(self.states))
         last = {name: v[T - 1].flatten(1).norm(dim=-1) for name, v in self.states.items()}
         share = {
-            name: torch.linalg.vector_norm(v.flatten(1), dim=-1) / (self.gradients[name].norm() + 1e-300)
+            name: torch.linalg.vector_norm(v.flatten(1), dim=-1) / self.gradients[name].norm()
             for name, v in self.shares.items()
         }
         lines = [
-            f"{T} steps, loss {float(self.loss):.6g}. Errors of the last step's loss at every earlier state, and the "
-            "size of every step's share of each gradient, over that of the whole.",
+            f"{T} step{'s' * (T != 1)}, loss {float(self.loss):.6g}. Errors of the last step's loss at every earlier "
+            "state, and the size of every step's share of each gradient, over that of the whole.",
             "",
         ]
         names = [*(f"δ {name}" for name in last), *share]
@@ -80,11 +80,12 @@ class WrittenOut:
             if k is None:
                 lines.append(" ...")
                 continue
-            values = [*(v[k] for v in last.values()), *(v[k] for v in share.values())]
-            cells = "  ".join(f"{float(v):>{w}.3g}" for v, w in zip(values, width, strict=True))
+            told = [f"{float(v[k]):.3g}" for v in last.values()]
+            told += [f"{float(v[k]):.3g}" if self.gradients[name].any() else "–" for name, v in share.items()]
+            cells = "  ".join(f"{each:>{w}}" for each, w in zip(told, width, strict=True))
             lines.append(f"{k:>4}  {cells}")
         past, now = (float(self.norms(first)[T - 1, k]) for k in (0, T - 1))
-        if now > 0:
+        if now > 0 and T > 1:
             lines += [
                 "",
                 f"From step {T - 1} back to step 0 the error at {first} changes by a factor of {past / now:.3g}.",
@@ -111,8 +112,9 @@ def explain_bptt(
 
     Raises:
         TypeError: No recurrent layer, or several.
-        ValueError: Sizes do not fit, the layer reads the future or has options that are no part of its cells' steps, or
-            its cell cannot be written down as a program.
+        ValueError: Sizes do not fit, there is no step, a number that goes in or a loss is not finite, the layer reads
+            the future or has options that are no part of its cells' steps, or its cell cannot be written down as a
+            program.
 
     Example:
         >>> layer = Recurrent("elman", 3, 4)
@@ -129,6 +131,11 @@ def explain_bptt(
         layers = followed.layers()
     except TraceError as error:
         raise ValueError(f"layer: {followed.form.name!r} cannot be written down as a program: {error}") from error
+    if isinstance(x, Tensor) and not x.numel():
+        raise ValueError(f"x: at least one step and one row are expected, not {tuple(x.shape)}")
+    for parameter, values in model.named_parameters():
+        if not values.isfinite().all():
+            raise ValueError(f"model: its {parameter} holds {_first(values)}, where finite numbers are expected")
     with _leaf_of(module) as seen:
         returned = model(x)
     output = returned[0] if isinstance(returned, tuple) else returned
@@ -136,6 +143,9 @@ def explain_bptt(
         raise ValueError(f"model: {type(model).__name__} does not run its recurrent layer {name!r}")
     given, leaf = seen[0]
     along = 1 if getattr(module, "batch_first", False) and leaf.dim() == 3 else 0
+    for t, x_t in enumerate(given.unbind(along)):
+        if not x_t.isfinite().all():
+            raise ValueError(f"x: finite numbers are expected, but {_first(x_t)} comes in at step {t}")
     losses = _losses(output.unbind(along), _loss_of(output, y if loss_fn is None else loss_fn, along))
     direct = _direct(losses, leaf)
     inward = _inward(given.detach(), along)
@@ -364,8 +374,15 @@ def _losses(outputs: tuple[Tensor, ...], loss_of: LossOfStep) -> list[Tensor]:
         if not isinstance(loss, Tensor) or loss.dim():
             found = f"a tensor {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             raise ValueError(f"loss_fn: a scalar is expected at every step, not {found} at step {t}")
+        if not loss.isfinite():
+            raise ValueError(f"loss: a finite number is expected at every step, but it is {loss.item():g} at step {t}")
         losses.append(loss)
     return losses
+
+
+def _first(values: Tensor) -> float:
+    """The first number that is not finite."""
+    return float(values.detach()[~values.isfinite()][0])
 
 
 def _direct(losses: list[Tensor], leaf: Tensor) -> list[Tensor]:
