@@ -639,6 +639,14 @@ RECIPES = {
         "model.options: cell 'elman': option 'activation': unknown function 'tahn'; did you mean 'tanh'? "
         "Known: identity, logistic, relu, sigmoid, sin, softplus, tanh",
     ),
+    "a value that an option cannot have": setting(
+        "'model.options={longest=0}' --set model.cell=leaky",
+        "model.options: cell 'leaky': option 'longest': a number of steps above 1 is expected, not 0",
+    ),
+    "a value that an option of a constant cannot have": setting(
+        "'model.options={periods=[1, 0]}' --set model.cell=clockwork",
+        "model.options: cell 'clockwork': option 'periods': whole numbers above 0 are expected, not (1, 0)",
+    ),
     "no such file of cells": setting("model.cell=mine.py:mine", "model.cell: HERE/mine.py: there is no such file"),
     "no such cell in a file": setting(
         "model.cell=my.py:mien",

@@ -620,9 +620,25 @@ def test_a_new_state_of_another_type(kind: torch.dtype) -> None:
 
 @pytest.mark.parametrize("periods", [(), (0, 1), (2, -1), (1.5,), ("a",)])
 def test_periods_that_cannot_be(periods: tuple[Any, ...]) -> None:
-    message = f"periods: whole numbers above 0 are expected, not {periods}"
-    with pytest.raises(CellError, match=re.escape(message) + "$"):
+    message = f"cell 'clockwork': option 'periods': whole numbers above 0 are expected, not {periods}"
+    with pytest.raises(CellError, match="^" + re.escape(message) + "$"):
         Recurrent(cells.clockwork(periods=periods), 3, 4)
+
+
+@pytest.mark.parametrize("longest", [0.0, 1, -3.5])
+def test_a_span_that_cannot_be(longest: float) -> None:
+    message = f"cell 'leaky': option 'longest': a number of steps above 1 is expected, not {longest}"
+    with pytest.raises(CellError, match="^" + re.escape(message) + "$"):
+        Recurrent(cells.leaky(longest=longest), 3, 4)
+
+
+def test_another_value_error_of_a_body_names_its_line() -> None:
+    @cell(state="h", gates="h")
+    def mine(z, s, *, a=1.0):
+        raise ValueError("b: is wrong")
+
+    with pytest.raises(CellError, match=r"^cell 'mine' \(test_cell_form.py, line \d+\): ValueError: b: is wrong$"):
+        Recurrent(mine, 3, 4)
 
 
 DECLARATIONS: dict[str, tuple[dict[str, Any], Any, str]] = {

@@ -40,6 +40,10 @@ FAULTS_OF_CODE = (ArithmeticError, AttributeError, LookupError, NameError, Runti
 """What a mistake in a person's own lines raises; it is told again as a `CellError` that names the cell and the line."""
 
 
+class OptionError(CellError):
+    """An option of a cell whose value its equations cannot have."""
+
+
 @dataclass(frozen=True)
 class Use:
     """How a body takes its net inputs.
@@ -305,6 +309,7 @@ def made(cell: "Cell", name: str, make: Callable[..., Tensor], hidden_size: int)
     try:
         value = make(hidden_size, **cell.options)
     except FAULTS_OF_CODE as error:
+        _tell_option(cell, error)
         raise CellError(f"cell {cell.name!r}, {name!r}: {type(error).__name__}: {error}") from error
     if not isinstance(value, Tensor):
         fail(cell.name, f"{name!r} should make a tensor, not {type(value).__name__}")
@@ -316,10 +321,18 @@ def _run(cell: "Cell", z: Any, state: Any, p: Any) -> tuple[Any, ...]:
         with torch.no_grad():
             return cell.step(z, state, p)
     except FAULTS_OF_CODE as error:
+        _tell_option(cell, error)
         text = str(error) if isinstance(error, _MisuseError) else f"{type(error).__name__}: {error}"
         if isinstance(error, AttributeError) and error.obj is state:
             text = unknown("state field", str(error.name), state._fields)
         raise CellError(_where(cell, error) + text) from error
+
+
+def _tell_option(cell: "Cell", error: Exception) -> None:
+    """Raise OptionError where a cell's own ValueError begins with the name of an option: "longest: …"."""
+    option, colon, said = str(error).partition(": ")
+    if isinstance(error, ValueError) and colon and option in cell.options:
+        raise OptionError(f"cell {cell.name!r}: option {option!r}: {said}") from error
 
 
 def _where(cell: "Cell", error: Exception) -> str:

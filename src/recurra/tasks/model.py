@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from recurra.cells import CATALOGUE, find
-from recurra.cells.check import FAULTS_OF_CODE
+from recurra.cells.check import FAULTS_OF_CODE, OptionError
 from recurra.cells.form import Cell
 from recurra.data.sequences import PADDING, Schema, Sequences
 from recurra.errors import CellError, RecipeError
@@ -268,6 +268,8 @@ def _recurrent(settings: ModelSettings, input_size: int, per_step: bool) -> Recu
             input_layers=settings.input_layers,
             init=settings.init or None,
         )
+    except OptionError as error:
+        raise RecipeError(f"model.options: {error}") from error
     except CellError as error:
         raise RecipeError(f"model.cell: {error}") from error
     except ValueError as error:
