@@ -176,6 +176,109 @@ def test_long(tmp_path: Path, case: str):
     assert records.features == ["x", "y"]
 
 
+def grouped(ids: int, rows: int, columns: list[str], label: Callable[[int, int], str], apart: bool = False) -> str:
+    """A table without a column of times; the rows of an id stand together, or are dealt out in turn."""
+    order = [(i, t) for i in range(ids) for t in range(rows)]
+    order = sorted(order, key=lambda at: at[1]) if apart else order
+    lines = [f"i{i},{','.join(f'{i + t + k}.5' for k in range(len(columns)))},{label(i, t)}" for i, t in order]
+    return "\n".join([f"id,{','.join(columns)},label", *lines]) + "\n"
+
+
+def by_id(i: int, t: int) -> str:
+    return "ab"[i % 2]
+
+
+def mistyped(i: int, t: int) -> str:
+    return "c" if (i, t) == (3, 2) else by_id(i, t)
+
+
+def by_step(i: int, t: int) -> str:
+    return "ab"[(i + t) % 2]
+
+
+TIMES = [f"t{k}" for k in range(12)]
+BOTH = "--set data.format=long or wide says which."
+SHARED = {
+    "a label an id": (grouped(6, 4, ["u", "v"], by_id), {}, "long", 6, None),
+    "a label an id, dealt out": (grouped(6, 4, ["u", "v"], by_id, True), {}, "long", 6, None),
+    "an id beyond the first rows": (grouped(2, 300, ["u", "v"], by_id), {}, "long", 2, None),
+    "labels of steps": (
+        grouped(6, 4, ["u"], by_step),
+        {},
+        "long",
+        6,
+        "rows that share their 'id' are read as the steps",
+    ),
+    "labels of steps, as said": (grouped(6, 4, ["u"], by_step), {"per_step": True}, "long", 6, None),
+    "labels of steps, dealt out": (
+        grouped(6, 4, ["u"], by_step, True),
+        {},
+        "wide",
+        24,
+        "each is read as a sequence of",
+    ),
+    "few steps as columns": (grouped(6, 4, TIMES[:3], by_step), {}, "long", 6, "are read as the steps of one"),
+    "steps as columns": (
+        grouped(6, 20, TIMES, by_step),
+        {},
+        "wide",
+        120,
+        "each is read as a sequence of its own (wide)",
+    ),
+    "steps as columns, few labels": (grouped(6, 4, TIMES, mistyped), {}, "wide", 24, "each is read as a sequence of"),
+    "columns without numbers": (
+        grouped(6, 4, list("abcdefgh"), by_step),
+        {},
+        "long",
+        6,
+        "are read as the steps of one",
+    ),
+    "wide, as said": (grouped(6, 4, ["u"], by_step), {"format": "wide"}, "wide", 24, None),
+    "long, as said": (grouped(6, 20, TIMES, by_id), {"format": "long"}, "long", 6, None),
+    "an id that two rows share": (
+        "id,u,v,label\n" + "p,1,2,a\nq,1,2,b\nr,1,2,a\ns,1,2,b\np,1,2,b\n",
+        {},
+        "wide",
+        5,
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SHARED)
+def test_rows_that_share_an_id_without_a_time(tmp_path: Path, case: str):
+    content, options, format, count, said = SHARED[case]
+    records = read(tmp_path, content, **options)
+    assert records.settings["format"] == format
+    assert len(records) == count
+    told = [warning for warning in records.warnings if warning.endswith(BOTH)]
+    assert len(told) == (said is not None)
+    assert all(said in warning for warning in told if said)
+
+
+@pytest.mark.parametrize("columns", [["u", "v"], TIMES])
+def test_one_mistyped_label_of_a_table_without_a_time_is_told(tmp_path: Path, columns: list[str]):
+    """Whatever the columns are called: with more rows an id than columns, they are no steps."""
+    text = grouped(6, 20, columns, mistyped)
+    place = "'label' changes within sequence 'i3', from 'b' in line 62 to 'c' in line 64; classify needs one"
+    with pytest.raises(DataError, match=rf"{place}.*per_step=true; where each row is a .*data\.format=wide\.$"):
+        read(tmp_path, text)
+    with pytest.raises(DataError, match=rf"{place}.*data\.per_step=true\.$"):
+        read(tmp_path, text, per_step=False)
+
+
+def test_one_label_a_sequence_may_be_asked_for_of_rows_that_are_dealt_out(tmp_path: Path):
+    with pytest.raises(DataError, match="'label' changes within sequence 'i3'"):
+        read(tmp_path, grouped(6, 4, ["u", "v"], mistyped, True), per_step=False)
+
+
+def test_numbers_that_change_within_an_id_are_those_of_steps(tmp_path: Path):
+    records = read(tmp_path, "id,u,y\np,1,2\np,2,3\nq,1,5\nq,2,5\n", "regress")
+    assert records.settings["format"] == "long"
+    assert records.per_step
+    assert [warning for warning in records.warnings if warning.endswith(BOTH)]
+
+
 def test_long_sequences_stand_in_the_order_of_their_first_rows(tmp_path: Path):
     records = read(tmp_path, "id,time,x,label\nB,1,3,r\nA,0,1,w\nB,0,2,r\n")
     assert records.ids == ["B", "A"]

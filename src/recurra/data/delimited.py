@@ -239,7 +239,12 @@ class Columns:
 
     def constant_within(self, i: int, series: int) -> bool:
         """Whether column `i` has one value for each value of column `series`."""
-        return len(set(zip(self.cells(i), self.cells(series), strict=True))) == self.distinct(series)
+        return not self.varies_within(i, series)
+
+    def varies_within(self, i: int, series: int) -> int:
+        """Within how many of the values of column `series` column `i` has several."""
+        pairs = set(zip(self.cells(series), self.cells(i), strict=True))
+        return sum(count > 1 for count in Counter(value for value, _ in pairs).values())
 
 
 def look(path: Path, settings: DataSettings) -> Columns | None:

@@ -1,9 +1,11 @@
 """Tables of numbers as sequences: wide (a row a sequence) and long (a row a step)."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -40,6 +42,8 @@ SERIES_NAMES = (
     *("sid", "uid", "subject", "patient", "user", "group"),
 )
 """Names of a long table's column that tells which sequence a row belongs to."""
+_SEQUENCE_NAMES = SERIES_NAMES[:8]
+"""Those that may tell so where no column orders the rows; the others often tell what whole sequences have in common."""
 TIME_NAMES = (
     *("time", "t", "step", "date", "timestamp", "index", "datetime", "timestep", "tick", "frame", "cycle", "cycles"),
     *("second", "seconds", "sec", "hour", "day", "month", "week", "ds", "ts", "dt"),
@@ -351,6 +355,12 @@ def _wide_roles(table: Table, task: str, settings: DataSettings) -> Roles:
             roles.id = i
         if i not in table.unnamed:
             roles.warnings.append(f"{table.name}: column {table.names[i]!r} names the rows and is no input.")
+    series = _series_column(columns, settings) if table.header and settings.format is None else None
+    if series is not None and _names_sequences(table.names[series]) and _mostly_shared(columns, series):
+        roles.warnings.append(
+            f"{table.name}: rows share their {table.names[series]!r}, and each is read as a sequence of its own "
+            f"(wide); where they are the steps of one sequence, the table is long: {_WHICH}"
+        )
     if not target:
         among = [i for i in left if not (features and i in features)]
         target = _wide_target(table, columns, task, among)
@@ -372,6 +382,9 @@ def _wide_roles(table: Table, task: str, settings: DataSettings) -> Roles:
     if not roles.features:
         raise DataError(f"{table.name}: no column is left as input. Columns: {listed(table.names)}.")
     return roles
+
+
+_WHICH = "--set data.format=long or wide says which."
 
 
 def _wide_target(table: Table, columns: Columns, task: str, among: Sequence[int]) -> list[int]:
@@ -679,11 +692,51 @@ def _is_long(columns: Columns, settings: DataSettings) -> bool:
     time = _time_column(columns, settings, series)
     if time is not None or settings.per_step:
         return True
-    if _plain(columns.names[series]) not in SERIES_NAMES[:8]:
+    return _plain(columns.names[series]) in _SEQUENCE_NAMES and _rows_are_steps(columns, settings, series)
+
+
+def _names_sequences(name: str) -> bool:
+    """Whether a column's name speaks of sequences, and not of what these may have in common."""
+    plain = _plain(name)
+    return plain in _SEQUENCE_NAMES or plain.removesuffix("id") in _SEQUENCE_NAMES
+
+
+def _mostly_shared(columns: Columns, series: int) -> bool:
+    """Whether most rows have their id in common with another."""
+    counts = Counter(columns.cells(series)).values()
+    return 2 * sum(count for count in counts if count > 1) > columns.height
+
+
+def _rows_are_steps(columns: Columns, settings: DataSettings, series: int) -> bool:
+    """Whether rows that share an id are the steps of one sequence, though no column orders them.
+
+    They are where each id has one label; and where the rows of each id stand together, whatever their labels. But where
+    the columns look like steps themselves, each row is a sequence, unless ids have more rows than there are such
+    columns, and most of them one label.
+    """
+    ids, kinds = columns.cells(series), columns.distinct(series)
+    label = _label_column(columns, settings, series)
+    varying = kinds if label is None else columns.varies_within(label, series)
+    if not varying and kinds > 1:
+        return True
+    if not _mostly_shared(columns, series):
         return False
+    others = [i for i in range(columns.width) if i not in (series, label) and columns.names[i] not in settings.ignore]
+    values = [columns.names[i] for i in others if columns.numeric(i)]
+    numbered = sum(any(map(str.isdigit, name)) for name in values)
+    if len(values) >= 8 and (4 * numbered >= 3 * len(values) or len(values) > 50):  # such as t0, t1, …
+        return len(values) * kinds < columns.height and 2 * varying <= kinds
+    together = 1 + sum(a != b for a, b in pairwise(ids)) == kinds
+    return together or settings.per_step is False
+
+
+def _label_column(columns: Columns, settings: DataSettings, series: int) -> int | None:
+    """The column that is to be predicted, as far as settings or its name tell."""
+    if isinstance(settings.target, str):
+        return find_name(settings.target, columns.names)
     others = [i for i in range(columns.width) if i != series]
     found = _by_name(columns.names, others, LABEL_NAMES) or _by_name(columns.names, others, WEAK_LABEL_NAMES)
-    return len(found) == 1 and columns.distinct(series) > 1 and columns.constant_within(found[0], series)
+    return found[0] if len(found) == 1 else None
 
 
 def long_roles(table: Table, task: str, settings: DataSettings, *, following: bool = False) -> Roles:
@@ -870,6 +923,8 @@ def _read_long(table: Table, task: str, settings: DataSettings, schema: Schema |
         settings=resolved(LONG.name, table, roles, settings) if schema is None else dict(schema.settings),
         warnings=[*roles.warnings, *_notes(table)],
     )
+    said = (settings.format, settings.id, settings.time, settings.per_step, schema)
+    guessed = all(one is None for one in said) and roles.id is not None and roles.time is None
     if roles.id is None:
         records.ids = None
         records.place = lambda index: table.place(steps.line(0))
@@ -878,7 +933,8 @@ def _read_long(table: Table, task: str, settings: DataSettings, schema: Schema |
         per_step = schema.per_step if schema else settings.per_step
         rows = labels.settle(schema, _places(table, steps.lines), column, gaps=bool(per_step), hint=f"; {_OR_SOME}")
         if rows is not None:
-            _set_labels(records, steps, rows, column, per_step, settings.label_separator)
+            hint = f"{_OR_SOME}; {_OR_WIDE}" if guessed else _OR_SOME
+            _set_labels(records, steps, rows, column, per_step, settings.label_separator, hint)
     elif roles.target:
         records.targets = schema.targets if schema else [table.names[i] for i in roles.target]
         matrix = _settled_numbers(table, numbers, roles.target, steps.lines, schema)
@@ -890,9 +946,15 @@ def _read_long(table: Table, task: str, settings: DataSettings, schema: Schema |
                 reason = "the training data had one number a sequence" if schema else "data.per_step is false"
                 steps.check_constant(matrix, records.targets, reason)
             records.numbers = matrix if records.per_step else matrix[steps.offsets[:-1]]
+    if guessed and records.per_step and roles.id is not None:
+        records.warnings.append(
+            f"{table.name}: rows that share their {table.names[roles.id]!r} are read as the steps of one sequence "
+            f"(long); where each row is a sequence of its own, the table is wide: {_WHICH}"
+        )
     return records
 
 
+_OR_WIDE = f"where each row is a sequence of its own: --set data.format={WideTable.name}"
 _OR_SOME = "where each step has its own, or only some have one: --set data.per_step=true"
 
 
@@ -903,6 +965,7 @@ def _set_labels(
     column: str,
     per_step: bool | None,
     separator: str | None,
+    hint: str,
 ) -> None:
     """Put the labels of a long table's rows into the records: one a sequence, or one a step.
 
@@ -918,7 +981,7 @@ def _set_labels(
         )
     if not per_step:
         shown = [(separator or "").join(row) for row in kinds]
-        steps.check_constant(kind[:, None], [column], f"classify needs one label a sequence; {_OR_SOME}", shown)
+        steps.check_constant(kind[:, None], [column], f"classify needs one label a sequence; {hint}", shown)
         records.labels = [rows[row] for row in steps.order[steps.offsets[:-1]].tolist()]
         return
     gap = kinds.get(()) if separator is None else None  # with a separator, an empty cell is a set without labels
