@@ -190,7 +190,9 @@ def test_keys_that_come_later_are_no_fault_where_the_features_are_named() -> Non
         ("a,y\n1,2\n", {"target": "y", "reset": "b"}, "data.reset names a column 'b' that is not there"),
         ("a,y\n1,2\n", {"encoding": "utf-16"}, "data.encoding: 'utf-16' has no lines that end as those of a stream"),
         ("a,y\n1,2\n", {"encoding": "rot13"}, "data.encoding: 'rot13' has no lines"),
-        ("a,word,y\n1,x,2\n", {}, "column 'word' holds 'x', not numbers; leave it out with --set data.ignore=word"),
+        ("a,word,y\n1,x,2\n", {}, "standard input, line 2: column 'word' holds 'x', not numbers; leave it out with"),
+        ('{"a": 1, "b": 2}\n', {}, "standard input, line 1: no column is clearly the number to predict."),
+        ("1,2,3\n", {"columns": ["a", "y"]}, "line 1: data.columns gives 2 names, but the row has 3 cells."),
         ("[1]\n", {}, "found '[1]', expected a JSON object, a line each."),
     ],
 )
@@ -198,6 +200,82 @@ def test_first_lines_that_settle_nothing(text: str, settings: dict[str, Any], sa
     with pytest.raises(DataError) as caught:
         read(text, **settings)
     assert said in str(caught.value)
+
+
+SKIPPED: dict[str, tuple[str | bytes, dict[str, Any], list[str]]] = {
+    "a word": ("a,b,y\nx,1,2\n1,2,3\n", {}, ["line 2, column 'a': found 'x', expected a number."]),
+    "a cell too few": ("a,b,y\n1,2\n1,2,3\n", {}, ["line 2: 2 cells found, 3 expected"]),
+    "a quote that does not close": ('a,b,y\n"1,2,3\n1,2,3\n', {}, ["line 2: a quote opens here"]),
+    "other bytes": (b"a,b,y\n1,\xff,2\n1,2,3\n", {}, ["line 2: byte 2 (ff 2c 32 0a) is not utf-8."]),
+    "several": ("a,b,y\n\nx,1,2\n?\n1,2,3\n", {}, ["line 3, column 'a': found 'x'", "line 4: 1 cells found"]),
+    "names that only a good row tells from cells": ("u,v,w\nx,-,?\n1,2,3\n", {"target": "w"}, ["line 2, column 'u'"]),
+    "no header": ("x,2,3\n1,2,3\n", {"target": "3", "header": False}, ["line 1, column 'column_1': found 'x'"]),
+    "columns named": ("1,2\n1,2,3\n", {"columns": ["a", "b", "y"]}, ["line 1: 2 cells found, 3 expected"]),
+    "JSON cut short": ('{"a": 1, "b"\n{"a": 1, "b": 2, "y": 3}\n', {}, ["line 1: not JSON"]),
+    "JSON without its beginning": ('2, "y": 3}\n{"a": 1, "b": 2, "y": 3}\n', {}, ["line 1: not JSON"]),
+    "bytes before JSON": (b'\xff\n{"a": 1, "b": 2, "y": 3}\n', {}, ["line 1: byte 0 (ff 0a) is not utf-8."]),
+    "JSON of a list": ('[1]\n{}\n{"a": 1, "b": 2, "y": 3}\n', {}, ["line 1: found '[1]'", "line 2, column 'a': is em"]),
+    "JSON without a column": (
+        '{"a": 1}\n{"a": 1, "b": 2, "y": 3}\n',
+        {"features": ["a", "b"], "target": "y"},
+        ["line 1, column 'b': is empty, expected a number."],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SKIPPED)
+def test_where_bad_lines_are_skipped_the_first_good_row_settles_the_columns(case: str) -> None:
+    text, settings, said = SKIPPED[case]
+    with pytest.raises(DataError, match=r"line [123]|'w' that is not there"):
+        list(map(_good, read(text, **settings)))
+    *faults, row = read(text, bad_lines="skip", **settings)
+    assert isinstance(row, Row)
+    assert (row.features, row.target) == ([1, 2], [3])
+    for fault, words in zip(faults, said, strict=True):
+        assert isinstance(fault, Fault)
+        assert fault.said.startswith(f"standard input, {words}")
+
+
+def _good(row: Row | Fault) -> Row:
+    if isinstance(row, Fault):
+        raise DataError(row.said)
+    return row
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "said"),
+    [
+        ("a,word,y\n" + "1,x,2\n" * 9, {}, "standard input, line 2: column 'word' holds 'x', not numbers"),
+        ("a,b,y\n1,2\n", {}, "standard input, line 2: 2 cells found, and the header names 3 columns"),
+        ('{"a"\n{"b"\n', {}, "standard input, line 1: not JSON"),
+        ('{"b": 1, "y": 2}\n' * 9, {"features": ["a"]}, "line 1: data.features names a column 'a' that is not there"),
+        (b"\xff,y\n1,2\n", {}, "standard input, line 1: byte 0"),
+        ("a,y\n" + "x,1\n" * module.TRIED + "1,1\n", {}, "standard input, line 2: column 'a' holds 'x'"),
+    ],
+)
+def test_where_no_row_settles_the_columns_the_first_bad_one_is_told(
+    text: str | bytes, settings: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(DataError) as caught:
+        read(text, bad_lines="skip", **settings)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("first", "rest"),
+    [
+        ("a,y\n1,2\n", b'"3,4\n5,6\n'),
+        ("a,y\n1,2\n", b"\xff\n5,6\n"),
+        ('{"a": 1, "y": 2}\n', b': 3, "y": 4}\n{"a": 5, "y": 6}\n'),
+    ],
+)
+def test_a_stream_that_goes_on_may_begin_with_a_bad_line(first: str, rest: bytes) -> None:
+    schema = read(first, target="y").schema
+    with pytest.raises(DataError, match="line 1"):
+        read(rest, schema=schema)
+    fault, row = read(rest, schema=schema, bad_lines="skip")
+    assert isinstance(fault, Fault)
+    assert row == Row(2, [5.0], [6.0])
 
 
 @pytest.mark.parametrize(

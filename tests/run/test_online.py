@@ -853,6 +853,7 @@ def test_the_caller_s_random_numbers_stay(tmp_path: Path) -> None:
 # What a person can get wrong
 
 GOOD = table(drawn(6))
+OWN = 'task = "regress"\n[data]\nper_step = false\n'
 ALIKE = "train regress --stream --data good.csv "
 NONSENSE = "says nothing about a stream, which comes once, a line at a time; leave it out"
 BESIDE = "beside --stream: a stream comes once, a line at a time; leave it out"
@@ -885,6 +886,7 @@ WRONG = {
     **{ALIKE + words: says for words, says in REFUSED.items()},
     "train regress --stream --data empty.csv": "empty.csv: is empty.",
     "train regress --stream --data none.csv": "none.csv: no such file or folder.",
+    "train own.toml --stream --data good.csv": "data.per_step: on a stream there is a target at every line",
     "train regress --stream --data .": ".: is a folder; a file is expected here.",
     "train classify --stream --data good.csv --set data.target=y": "good.csv: the labels that there are must be known",
     "train classify --stream --data good.csv --set train.class_weights=balanced": "train.class_weights: a stream does",
@@ -904,7 +906,7 @@ WRONG = {
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with good and bad files, a run on a stream and another run."""
     folder = tmp_path_factory.mktemp("place")
-    for name, text in {"empty.csv": "", "good.csv": GOOD}.items():
+    for name, text in {"empty.csv": "", "good.csv": GOOD, "own.toml": OWN}.items():
         (folder / name).write_text(text)
     go(folder / "run", GOOD)
     x = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
@@ -956,6 +958,60 @@ def test_of_many_bad_lines_few_are_told(tmp_path: Path) -> None:
     go(tmp_path / "run", GOOD + "bad\n" * 50, data__bad_lines="skip", tell=told.append)
     assert len([text for text in told if text.startswith("warning")]) == stream.TOLD
     assert recurra.load(tmp_path / "run").summary["stream"]["skipped"] == 50
+
+
+def test_a_first_row_that_cannot_be_read_is_left_out_as_any_other(tmp_path: Path) -> None:
+    lines = table(drawn(20)).splitlines(keepends=True)
+    told: list[str] = []
+    said = go(tmp_path / "run", "".join([lines[0], "x,1,2\n", *lines[1:]]), data__bad_lines="skip", tell=told.append)
+    assert "warning: standard input, line 2, column 'x0': found 'x', expected a number. Skipped." in told
+    clean = go(tmp_path / "clean", "".join(lines))
+    assert [row["index"] for row in said] == list(range(1, 21))
+    assert [row["prediction"] for row in said] == [row["prediction"] for row in clean]
+
+
+def test_what_is_said_of_a_bad_line_is_a_sentence(tmp_path: Path) -> None:
+    told: list[str] = []
+    lines = ['{"a": 1, "y": 2}', '{"a": 1, "q": 2}', *['{"a": 1, "y": 2}'] * 3]
+    go(tmp_path / "run", "\n".join(lines), data__bad_lines="skip", data__target="y", tell=told.append)
+    assert "warning: standard input, line 2: unknown column 'q'. Known: a, y. Skipped." in told
+
+
+UNREAD = "could not be read"
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "said"),
+    [
+        (
+            "1,1,1\n",
+            "x,1,1\n" * 100,
+            f"of 101 rows 100 {UNREAD}, and 1 were learnt from; the first: standard input, line 3",
+        ),
+        (
+            "1,1,\n" * 3,
+            "x,1,1\n" * 3,
+            f"of 6 rows 3 {UNREAD}, and 0 were learnt from; the first: standard input, line 5",
+        ),
+        ("1,1,1\n" * 2, "x,1,1\n" * 100, None),
+        ("1,1,1\n", "x,1,1\n" * 50, None),
+        ("1,1,\n" * 4, "x,1,1\n" * 3, None),
+    ],
+)
+def test_a_stream_of_which_next_to_nothing_could_be_read_has_failed(
+    good: str, bad: str, said: str | None, tmp_path: Path
+) -> None:
+    def run() -> None:
+        go(tmp_path / "run", f"x0,x1,y\n{good}{bad}", data__bad_lines="skip")
+
+    if said is None:
+        run()
+        return
+    with pytest.raises(recurra.errors.DataError) as caught:
+        run()
+    assert str(caught.value).startswith(said)
+    assert recurra.load(tmp_path / "run").summary["stream"]["rows"] == good.count("\n") + bad.count("\n")
+    stream.resume(tmp_path / "run", io.BytesIO(b"1,1,1\n"), write=lambda _: None)  # what came before does not count
 
 
 def test_a_bad_line_ends_the_run_with_what_was_learnt(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """A table that comes line by line and may never end: CSV or JSON Lines from standard input, a pipe or a file.
 
 Each line is handed on as soon as it is there, and none is kept. The first one settles the columns, by the rules of a
-long table (`recurra.data.table`); what a line says that those do not allow is told with its number.
+long table (`recurra.data.table`), or where bad lines are skipped the first that can be read; what a line says that
+those do not allow is told with its number.
 """
 
 import codecs
@@ -38,12 +39,15 @@ from recurra.data.numerals import shortest
 from recurra.data.opening import name_of, open_binary
 from recurra.data.sequences import Schema
 from recurra.data.settings import DataSettings
-from recurra.data.table import LONG, Roles, long_roles, resolved
+from recurra.data.table import LONG, Roles, WordsError, long_roles, resolved
 from recurra.data.text import split_labels
 from recurra.errors import DataError, unknown
 
 LONGEST = 1 << 24
 """Bytes of a line, at most."""
+
+TRIED = 100
+"""Rows that are looked at to settle the columns, at most, where bad lines are skipped."""
 
 LARGEST = 3.4028234663852886e38
 """The largest number in single precision."""
@@ -84,6 +88,10 @@ class UnreadableError(DataError):
     """A stream that cannot be read any further."""
 
 
+class RowError(DataError):
+    """A line that cannot be read, or that does not settle the columns, where another one may."""
+
+
 class Lines(Iterator[Row | Fault]):
     """The rows of a stream.
 
@@ -96,7 +104,7 @@ class Lines(Iterator[Row | Fault]):
         classes: classify: the labels there are, where neither settings nor schema name them.
 
     Attributes:
-        schema: What the first line settled.
+        schema: What the first line settled, or the first that could be read.
         looks_ahead: Whether the next line's value is what is to be predicted.
         notes: What a person should know of how the columns are taken.
 
@@ -114,20 +122,17 @@ class Lines(Iterator[Row | Fault]):
         classes: Sequence[str] = (),
     ) -> None:
         self.name, self.task, self.settings = name, task, settings
-        self._binary, self._line = binary, 0
+        self._binary, self._read, self._line = binary, 0, 0
         self._codec = _by_line(settings.encoding)
-        self._waiting: list[tuple[int, str]] = []  # lines that were read to know the columns by, with their numbers
+        self._waiting: list[tuple[int, str | RowError]] = []  # lines that were read to know the columns by
+        self._skips = settings.bad_lines == "skip"
+        self._header = False
         self.notes: list[str] = []
-        first = self._next_line()
-        if first is None:
-            raise DataError(f"{name}: {'is empty' if not self._line else 'has no line that is not blank'}.")
-        kind = "jsonl" if first.lstrip().startswith(("{", "[")) else "csv"
         if schema is None:
-            self._columns_of(first, kind)
-            self.schema = self._settle(kind, classes)
+            self.schema = self._settle(self._kind(), classes)
         else:
             self.schema = schema
-            self._go_on(first, kind)
+            self._go_on()
         stream = cast(Mapping[str, Any], self.schema.settings["stream"])
         self._is_json: bool = stream["lines"] == "jsonl"
         self.looks_ahead: bool = stream["looks_ahead"]
@@ -170,12 +175,19 @@ class Lines(Iterator[Row | Fault]):
         """The next line that is not blank, without its end; None at the end of the stream.
 
         Raises:
-            DataError: It is no text in the encoding that was named.
+            RowError: It is no text in the encoding that was named.
             UnreadableError: It is too long, or the stream is damaged.
         """
-        if self._waiting:
-            self._line, text = self._waiting.pop(0)
-            return text
+        found = self._waiting.pop(0) if self._waiting else self._further()
+        if found is None:
+            return None
+        self._line, text = found
+        if isinstance(text, RowError):
+            raise text
+        return text
+
+    def _further(self) -> tuple[int, str | RowError] | None:
+        """The next line that was not read yet, with its number: its text, or why it is none."""
         while True:
             try:
                 data = self._binary.readline(LONGEST)
@@ -183,93 +195,159 @@ class Lines(Iterator[Row | Fault]):
                 raise UnreadableError(str(error)) from error
             if not data:
                 return None
-            self._line += 1
+            self._read += 1
+            place = f"{self.name}, line {self._read}"
             if len(data) >= LONGEST and not data.endswith(b"\n"):
-                raise UnreadableError(f"{self.name}, line {self._line}: is longer than {LONGEST >> 20} MiB.")
-            if self._line == 1:
+                raise UnreadableError(f"{place}: is longer than {LONGEST >> 20} MiB.")
+            if self._read == 1:
                 data = data.removeprefix(b"\xef\xbb\xbf")
             try:
                 text = data.decode(self._codec)
             except UnicodeDecodeError as error:
                 found = data[error.start : error.start + 4].hex(" ")
-                raise DataError(
-                    f"{self.name}, line {self._line}: byte {error.start} ({found}) is not {self.settings.encoding}."
-                ) from error
+                said = f"{place}: byte {error.start} ({found}) is not {self.settings.encoding}."
+                return self._read, RowError(said)
             if text.strip():
-                return text.rstrip("\r\n")
+                return self._read, text.rstrip("\r\n")
 
-    def _give_back(self, text: str) -> None:
-        """Let the present line come again."""
-        self._waiting.insert(0, (self._line, text))
+    def _peek(self, place: int) -> tuple[int, str] | None:
+        """The line that stands so many behind the next one, with its number; it stays to be read.
+
+        Raises:
+            RowError: As `_next_line`.
+        """
+        while len(self._waiting) <= place:
+            if (found := self._further()) is None:
+                return None
+            self._waiting.append(found)
+        line, text = self._waiting[place]
+        if isinstance(text, RowError):
+            raise text
+        return line, text
 
     # --- columns ----------------------------------------------------------------------------------------------------
 
-    def _columns_of(self, first: str, kind: str) -> None:
-        """Settle the columns' names by the first line, and by the one behind it where that is a header."""
-        if kind == "jsonl":
-            found = self._object(first)
-            self._give_back(first)
-            self._separator, self._header, self._unnamed = None, True, set[int]()
-            named = self.settings.target
-            late = [name for name in ([named] if isinstance(named, str) else named or []) if name not in found]
-            self._names = [*found, *late]  # a target may come with later lines alone
-            self._sample: list[Cell] = [*found.values(), *(None for _ in late)]
-            return
+    def _kind(self, known: str | None = None) -> str:
+        """Whether this is CSV or JSON Lines. Where bad lines are skipped, the second line may tell it too.
+
+        Args:
+            known: What an earlier part of the stream was.
+        """
+        looks_on = self._skips and self.settings.header is not False and known != "csv"
+        try:
+            first = self._peek(0)
+            if first is None:
+                raise DataError(f"{self.name}: {'has no line that is not blank' if self._read else 'is empty'}.")
+            if first[1].lstrip().startswith(("{", "[")):
+                return "jsonl"
+        except RowError:
+            if not (looks_on and self._is_object(1)):
+                raise
+        return "jsonl" if looks_on and self._is_object(1) else "csv"
+
+    def _is_object(self, place: int) -> bool:
+        try:
+            found = self._peek(place)
+            return found is not None and bool(self._object(found[1], found[0]))
+        except RowError:
+            return False
+
+    def _settle(self, kind: str, classes: Sequence[str]) -> Schema:
+        """Settle the columns by the first row, or where bad lines are skipped by the first that can be read.
+
+        Raises:
+            RowError: None of the first rows can be read; why the first of them cannot.
+            DataError: What they say is not enough.
+        """
+        first: RowError | None = None
+        for row in range(TRIED if self._skips else 1):
+            try:
+                if not (self._keys_of(row) if kind == "jsonl" else self._cells_of(row)):
+                    break
+                schema = self._settled(kind, classes)
+            except RowError as error:
+                first = first or error
+                continue
+            if kind == "csv" and self._header:
+                self._waiting.pop(0)
+            return schema
+        assert first is not None
+        raise first
+
+    def _keys_of(self, row: int) -> bool:
+        """Take the columns from an object of JSON; whether there is one."""
+        if (found := self._peek(row)) is None:
+            return False
+        self._sampled, text = found
+        keys = self._object(text, self._sampled)
+        self._separator, self._header, self._unnamed = None, True, set[int]()
+        named = self.settings.target
+        late = [name for name in ([named] if isinstance(named, str) else named or []) if name not in keys]
+        self._names = [*keys, *late]  # a target may come with later lines alone
+        self._sample: list[Cell] = [*keys.values(), *(None for _ in late)]
+        return True
+
+    def _cells_of(self, row: int) -> bool:
+        """Take the columns from a row of CSV, and from the header where there is one; whether there is a row."""
         given = self.settings.header
-        second = None if given is False else self._second()
-        lines = [first] if second is None else [first, second]
+        behind = None if given is False else self._peek(row + 1)
+        if behind is None and row and self._header:
+            return False
+        lines = [line for line in (self._peek(row if given is False else 0), behind) if line is not None]
+        if not lines:
+            return False
         label_separator = self.settings.label_separator
-        self._separator = named_separator(self.settings) or sniff_separator(lines, label_separator) or ","
-        rows = [self._cut(line, number) for number, line in zip((self._line, *self._numbers()), lines, strict=False)]
+        separator = named_separator(self.settings) or sniff_separator([text for _, text in lines], label_separator)
+        self._separator = separator or ","
+        rows = [self._cut(text, line) for line, text in lines]
         if given is None:
-            words = not any(map(is_number, rows[0]))
-            given = not self.settings.columns and (sniff_header(rows) if second is not None else words)
+            words = not row and not any(map(is_number, rows[0]))
+            given = not self.settings.columns and (sniff_header(rows) if len(rows) > 1 else words)
         self._header = given
-        if given and second is None:
+        if given and behind is None:
             raise DataError(f"{self.name}: has a header ({listed(header_names(rows[0])[0])}) but no row.")
-        body = rows[1:] if given else rows
+        body, at = rows[1:], behind
+        if not given:
+            if (at := self._peek(row)) is None:
+                return False
+            body = [self._cut(at[1], at[0])] if row else rows
+        self._sampled = at[0] if at else 0
+        place = f"{self.name}, line {self._sampled}"
         count, cells = fit_header(rows[0] if given else None, body)
         if len(cells) != count:
-            raise DataError(
-                f"{self.name}, line {self._numbers()[0]}: {count} cells found, and the header names {len(cells)} "
-                f"columns (cells parted by {spoken(self._separator)})."
+            raise RowError(
+                f"{place}: {count} cells found, and the header names {len(cells)} columns (cells parted by "
+                f"{spoken(self._separator)})."
             )
         self._names, self._unnamed = header_names(cells)
         if self.settings.columns:
             if len(self.settings.columns) != count:
-                raise DataError(
-                    f"{self.name}: data.columns gives {len(self.settings.columns)} names, but the rows have {count} "
-                    "cells."
+                raise RowError(
+                    f"{place}: data.columns gives {len(self.settings.columns)} names, but the row has {count} cells."
                 )
             self._names, self._unnamed = list(self.settings.columns), set()
         elif not given:
             self._unnamed = set()
         self._sample = list(body[0])
-        if not given:
-            self._give_back(first)
+        return True
 
-    def _second(self) -> str | None:
-        """The line behind the first, which stays to be read; None where there is none."""
-        at = self._line
-        second = self._next_line()
-        if second is not None:
-            self._waiting.append((self._line, second))
-        self._line = at
-        return second
-
-    def _numbers(self) -> list[int]:
-        """The numbers of the lines that wait."""
-        return [number for number, _ in self._waiting]
-
-    def _settle(self, kind: str, classes: Sequence[str]) -> Schema:
+    def _settled(self, kind: str, classes: Sequence[str]) -> Schema:
         """What each column is for, and what else is known from the start."""
         settings = self.settings
         left_out = [*settings.ignore, *([settings.reset] if settings.reset else [])]
-        table = self._table()
-        if settings.reset:
-            table.column(settings.reset, "reset")
+        place = f"{self.name}, line {self._sampled}"
+        table = self._table(place if kind == "jsonl" else self.name)
         asked = settings.model_copy(update={"ignore": left_out, "format": LONG.name, "per_step": True})
-        roles = long_roles(table, self.task, asked, following=True)
+        try:
+            if settings.reset:
+                table.column(settings.reset, "reset")
+            roles = long_roles(table, self.task, asked, following=True)
+        except WordsError as error:
+            raise RowError(f"{place}: {error.said}") from error
+        except DataError as error:
+            if kind == "csv" and (self._header or self.settings.header is False or self.settings.columns):
+                raise  # names that no other row changes
+            raise RowError(str(error)) from error
         looks_ahead = not roles.target
         names = self._names
         targets = [names[i] for i in roles.target] or [f"next {names[roles.features[0]]}"]
@@ -290,12 +368,10 @@ class Lines(Iterator[Row | Fault]):
             settings={**kept, **said, "target": targets, "per_step": True, "stream": stream},
         )
 
-    def _table(self) -> Table:
+    def _table(self, name: str) -> Table:
         cells = [str(int(cell)) if isinstance(cell, bool) else _shown(cell) for cell in self._sample]
         sample = pl.DataFrame([pl.Series(str(i), [cell or None], pl.String) for i, cell in enumerate(cells)])
-        return Table(
-            self.name, self._names, self._header, sample, iter(()), self._separator, ".", "line", self._unnamed
-        )
+        return Table(name, self._names, self._header, sample, iter(()), self._separator, ".", "line", self._unnamed)
 
     def _classes(self, classes: Sequence[str]) -> list[str]:
         if self.settings.classes is None:
@@ -323,22 +399,28 @@ class Lines(Iterator[Row | Fault]):
         rest = [f"not read: {listed(idle)}"] if idle else []
         self.notes.append("; ".join([f"input: {listed([names[i] for i in roles.features])}", what, *apart, *rest]))
 
-    def _go_on(self, first: str, kind: str) -> None:
+    def _go_on(self) -> None:
         """Take up the columns of an earlier part of the stream; its header may come again, in whatever order."""
         stored = self.schema.settings
-        if kind != cast(Mapping[str, Any], stored["stream"])["lines"]:
-            was, now = ("JSON Lines", "CSV") if kind == "csv" else ("CSV", "JSON Lines")
-            raise DataError(f"{self.name}, line {self._line}: this is {now}, and the stream began as {was}.")
+        lines = cast(Mapping[str, Any], stored["stream"])["lines"]
         self._names = [str(name) for name in cast(list[Any], stored["columns"])]
         self._separator = cast(str | None, stored["separator"])
-        if kind == "jsonl":
-            self._give_back(first)
+        try:
+            kind = self._kind(lines)
+            if kind != lines:
+                was, now = ("JSON Lines", "CSV") if kind == "csv" else ("CSV", "JSON Lines")
+                raise DataError(
+                    f"{self.name}, line {self._waiting[0][0]}: this is {now}, and the stream began as {was}."
+                )
+            line, text = self._peek(0) or (0, "")
+            cells = [] if kind == "jsonl" else header_names(self._cut(text, line))[0]
+        except RowError:
+            if not self._skips:
+                raise
             return
-        cells = header_names(self._cut(first, self._line))[0]
         if any(find_name(name, cells) is not None for name in self.schema.features):
             self._names = cells
-        else:
-            self._give_back(first)
+            self._waiting.pop(0)
 
     def _places(self) -> None:
         """Where in a row each thing stands: positions, or in JSON Lines names."""
@@ -393,7 +475,7 @@ class Lines(Iterator[Row | Fault]):
                     f"by {spoken(self._separator)})."
                 )
             return cells
-        found = self._object(text)
+        found = self._object(text, self._line)
         if self._expected is not None and not self._expected.issuperset(found):
             name = next(name for name in found if name not in self._expected)
             raise DataError(f"{self._told.place(self._line)}: {unknown('column', name, self._names)}")
@@ -404,24 +486,27 @@ class Lines(Iterator[Row | Fault]):
         assert self._separator is not None
         if '"' not in text and self._separator != " ":
             return text.split(self._separator)
-        rows = list(csv_rows(iter([text]), self._separator, line, self.name))
+        try:
+            rows = list(csv_rows(iter([text]), self._separator, line, self.name))
+        except DataError as error:
+            raise RowError(str(error)) from error
         return rows[0][1] if rows else [""]
 
-    def _object(self, text: str) -> dict[str, Cell]:
+    def _object(self, text: str, line: int) -> dict[str, Cell]:
         """The object of a line of JSON."""
-        place = f"{self.name}, line {self._line}"
+        place = f"{self.name}, line {line}"
         try:
             found = json.loads(text)
         except json.JSONDecodeError as error:
             said = error.msg[:1].lower() + error.msg[1:]
-            raise DataError(f"{place}: not JSON: {said} (character {error.pos + 1}).") from error
+            raise RowError(f"{place}: not JSON: {said} (character {error.pos + 1}).") from error
         except (
             ValueError,
             RecursionError,
         ) as error:  # a number of thousands of digits, brackets of thousands of levels
-            raise DataError(f"{place}: JSON that cannot be read: {short(str(error), 80)}.") from error
+            raise RowError(f"{place}: JSON that cannot be read: {short(str(error), 80)}.") from error
         if not isinstance(found, dict):
-            raise DataError(f"{place}: found {short(text.strip())!r}, expected a JSON object, a line each.")
+            raise RowError(f"{place}: found {short(text.strip())!r}, expected a JSON object, a line each.")
         return found
 
     def _number(self, cell: Cell, column: int) -> float:

@@ -435,15 +435,24 @@ def _without_number(names: Sequence[str], among: Sequence[int]) -> list[int]:
     return [i for i in among if i not in numbered] if len(numbered) >= 2 else []
 
 
+class WordsError(DataError):
+    """A column of words among the inputs; `said` is the text without the table's name."""
+
+    def __init__(self, name: str, said: str) -> None:
+        super().__init__(f"{name}: {said}")
+        self.said = said
+
+
 def _check_numeric(table: Table, columns: Columns, features: Sequence[int]) -> None:
     """Tell of a column of words among the inputs as a whole, rather than of its first cell."""
     for i in features:
         if columns.numeric(i) or columns.blank(i):
             continue
         example = next(cell for cell in columns.cells(i) if cell)
-        raise DataError(
-            f"{table.name}: column {table.names[i]!r} holds {short(example)!r}, not numbers; leave it out with "
-            f"--set data.ignore={table.names[i]}, or predict it with --set data.target={table.names[i]}"
+        raise WordsError(
+            table.name,
+            f"column {table.names[i]!r} holds {short(example)!r}, not numbers; leave it out with "
+            f"--set data.ignore={table.names[i]}, or predict it with --set data.target={table.names[i]}",
         )
 
 

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import reduce
 from pathlib import Path
@@ -28,7 +29,7 @@ from recurra.run.content import DataSummary, Part, ReportContent
 from recurra.run.finish import versions
 from recurra.run.folder import RunFolder, remove_partial
 from recurra.run.lines import to_lines
-from recurra.run.online import DivergedError, Online, Write, check
+from recurra.run.online import DivergedError, Online, Progress, Write, check
 from recurra.run.present import defaults
 from recurra.run.report import write_report
 from recurra.run.words import describe_model
@@ -71,6 +72,9 @@ MOST_POINTS = 1000
 
 TOLD = 10
 """Bad lines that are told of one by one."""
+
+FEW = 0.01
+"""A stream of whose rows no more than this share could be read has failed, though bad lines are skipped."""
 
 
 class Stop:
@@ -317,6 +321,7 @@ def _along(online: Online, lines: Lines, kept: RunFolder, write: Write, tell: Te
 
 def _rows(online: Online, lines: Lines, kept: RunFolder, write: Write, tell: Tell, stop: Stop) -> None:
     saved, every = online.progress.lines, online.settings.checkpoint_seconds
+    before, bad = replace(online.progress), None
     saved_at = told = time.monotonic()
     warned = 0
 
@@ -335,8 +340,10 @@ def _rows(online: Online, lines: Lines, kept: RunFolder, write: Write, tell: Tel
                 tell("stopped" if stop.signal is None else f"stopped by {signal.Signals(stop.signal).name}")
                 return
             if row is None:
+                _check_read(before, online.progress, bad)
                 return
             if isinstance(row, Fault):
+                bad = bad or row
                 _pass_over(row, online, tell)
             else:
                 online.take(row, write)
@@ -364,7 +371,22 @@ def _pass_over(fault: Fault, online: Online, tell: Tell) -> None:
     progress.skipped += 1
     if progress.skipped <= TOLD:
         more = "; further ones are counted and no longer told" if progress.skipped == TOLD else ""
-        tell(f"warning: {fault.said} Skipped{more}.")
+        tell(f"warning: {fault.said.removesuffix('.')}. Skipped{more}.")
+
+
+def _check_read(before: Progress, after: Progress, bad: Fault | None) -> None:
+    """Look whether enough could be read of what came since `before`.
+
+    Raises:
+        DataError: Next to nothing could be; or most rows could not, and none was learnt from.
+    """
+    rows, skipped = after.lines - before.lines, after.skipped - before.skipped
+    is_much = rows - skipped > FEW * rows and (2 * skipped < rows or after.samples > before.samples)
+    if bad is not None and not is_much:
+        raise DataError(
+            f"of {rows:,} rows {skipped:,} could not be read, and {after.samples - before.samples:,} were learnt from; "
+            f"the first: {bad.said}"
+        )
 
 
 def _tell_how_far(online: Online, tell: Tell) -> None:
