@@ -116,7 +116,7 @@ def test_several_labels_at_once() -> None:
 
 
 def test_objects_a_line_each() -> None:
-    lines = ['{"a": 1, "b": true, "n": {"x": 1}}', '{"b": 0.5, "a": "2", "y": 7}', '{"y": null, "a": 3, "b": 1}']
+    lines = ['{"a": 1, "b": 1.0, "n": {"x": 1}}', '{"b": 0.5, "a": "2", "y": 7}', '{"y": null, "a": 3, "b": 1}']
     found = read("\n".join(lines), target="y", ignore=["n"])
     assert rows(found) == [Row(1, [1.0, 1.0], None), Row(2, [2.0, 0.5], [7.0]), Row(3, [3.0, 1.0], None)]
 
@@ -156,7 +156,11 @@ def test_a_line_that_cannot_be_read_is_told_and_the_next_is_read(line: str | byt
 BAD_OBJECTS = [
     ("{", "standard input, line 2: not JSON: expecting property name enclosed in double quotes (character 2)."),
     ("[1]", "standard input, line 2: found '[1]', expected a JSON object, a line each."),
-    ('{"y": 1}', "standard input, line 2, column 'a': is empty, expected a number."),
+    ('{"y": 1}', "standard input, line 2, column 'a': is missing, expected a number."),
+    ('{"a": null, "y": 1}', "standard input, line 2, column 'a': is empty, expected a number."),
+    ('{"a": true, "y": 1}', "standard input, line 2, column 'a': found 'true', expected a number."),
+    ('{"a": 1, "y": false}', "standard input, line 2, column 'y': found 'false', expected a number."),
+    ('{"a": 1, "y": 1, "a": 2}', "standard input, line 2: the key 'a' is there twice."),
     ('{"a": [1], "y": 1}', "standard input, line 2, column 'a': found '[1]', expected a number."),
     ('{"a": NaN, "y": 1}', "standard input, line 2, column 'a': found 'nan', expected a finite number (a missing"),
     (f'{{"a": 1{"0" * 400}, "y": 1}}', "standard input, line 2, column 'a': found '1000"),
@@ -172,6 +176,15 @@ def test_an_object_that_cannot_be_read_is_told(line: str, said: str) -> None:
     assert isinstance(found[1], Fault)
     assert found[1].said.startswith(said)
     assert found[2] == Row(3, [3.0], [4.0])
+
+
+def test_an_object_without_an_id_or_without_one_of_several_targets_is_told() -> None:
+    lines = ['{"id": "p", "a": 1, "y": 2, "z": 3}', '{"a": 1, "y": 2, "z": 3}', '{"id": "p", "a": 1, "y": 2}']
+    _, *faults = read("\n".join(lines), target=["y", "z"])
+    assert faults == [
+        Fault(2, "standard input, line 2, column 'id': is missing, expected the id of a stream."),
+        Fault(3, "standard input, line 3, column 'z': is missing, expected a number."),
+    ]
 
 
 def test_keys_that_come_later_are_no_fault_where_the_features_are_named() -> None:
@@ -191,6 +204,7 @@ def test_keys_that_come_later_are_no_fault_where_the_features_are_named() -> Non
         ("a,y\n1,2\n", {"encoding": "utf-16"}, "data.encoding: 'utf-16' has no lines that end as those of a stream"),
         ("a,y\n1,2\n", {"encoding": "rot13"}, "data.encoding: 'rot13' has no lines"),
         ("a,word,y\n1,x,2\n", {}, "standard input, line 2: column 'word' holds 'x', not numbers; leave it out with"),
+        ('{"a": true, "y": 1}\n', {}, "standard input, line 1: column 'a' holds 'true', not numbers; leave it out"),
         ('{"a": 1, "b": 2}\n', {}, "standard input, line 1: no column is clearly the number to predict."),
         ("1,2,3\n", {"columns": ["a", "y"]}, "line 1: data.columns gives 2 names, but the row has 3 cells."),
         ("[1]\n", {}, "found '[1]', expected a JSON object, a line each."),
@@ -214,11 +228,11 @@ SKIPPED: dict[str, tuple[str | bytes, dict[str, Any], list[str]]] = {
     "JSON cut short": ('{"a": 1, "b"\n{"a": 1, "b": 2, "y": 3}\n', {}, ["line 1: not JSON"]),
     "JSON without its beginning": ('2, "y": 3}\n{"a": 1, "b": 2, "y": 3}\n', {}, ["line 1: not JSON"]),
     "bytes before JSON": (b'\xff\n{"a": 1, "b": 2, "y": 3}\n', {}, ["line 1: byte 0 (ff 0a) is not utf-8."]),
-    "JSON of a list": ('[1]\n{}\n{"a": 1, "b": 2, "y": 3}\n', {}, ["line 1: found '[1]'", "line 2, column 'a': is em"]),
+    "JSON of a list": ('[1]\n{}\n{"a": 1, "b": 2, "y": 3}\n', {}, ["line 1: found '[1]'", "line 2, column 'a': is mi"]),
     "JSON without a column": (
         '{"a": 1}\n{"a": 1, "b": 2, "y": 3}\n',
         {"features": ["a", "b"], "target": "y"},
-        ["line 1, column 'b': is empty, expected a number."],
+        ["line 1, column 'b': is missing, expected a number."],
     ),
 }
 

@@ -92,6 +92,10 @@ class RowError(DataError):
     """A line that cannot be read, or that does not settle the columns, where another one may."""
 
 
+class _TwiceError(ValueError):
+    """A key that an object of JSON has twice."""
+
+
 class Lines(Iterator[Row | Fault]):
     """The rows of a stream.
 
@@ -369,7 +373,7 @@ class Lines(Iterator[Row | Fault]):
         )
 
     def _table(self, name: str) -> Table:
-        cells = [str(int(cell)) if isinstance(cell, bool) else _shown(cell) for cell in self._sample]
+        cells = [_shown(cell) for cell in self._sample]
         sample = pl.DataFrame([pl.Series(str(i), [cell or None], pl.String) for i, cell in enumerate(cells)])
         return Table(name, self._names, self._header, sample, iter(()), self._separator, ".", "line", self._unnamed)
 
@@ -435,6 +439,7 @@ class Lines(Iterator[Row | Fault]):
         self._known = {label: (label,) for label in self.schema.classes}
         self._expected = {*self._names, *self.settings.ignore} if not self.settings.features else None
         self._decimal: str | None = "." if self._separator == "," else None
+        self._found: Mapping[str, Cell] = {}  # what the present line says, in JSON Lines
         self._told = Table(self.name, self._names, True, pl.DataFrame(), iter(()))
 
     def _place(self, name: Any) -> int:
@@ -457,7 +462,7 @@ class Lines(Iterator[Row | Fault]):
         if self._id is not None:
             stream = _shown(cells[self._id]).strip()
             if not stream:
-                raise self._wrong(self._id, "is empty, expected the id of a stream.")
+                raise self._empty(self._id, "the id of a stream")
         if self._reset is not None:
             said = _shown(cells[self._reset]).strip().lower()
             if said not in (*YES, *NO):
@@ -475,7 +480,7 @@ class Lines(Iterator[Row | Fault]):
                     f"by {spoken(self._separator)})."
                 )
             return cells
-        found = self._object(text, self._line)
+        self._found = found = self._object(text, self._line)
         if self._expected is not None and not self._expected.issuperset(found):
             name = next(name for name in found if name not in self._expected)
             raise DataError(f"{self._told.place(self._line)}: {unknown('column', name, self._names)}")
@@ -496,10 +501,12 @@ class Lines(Iterator[Row | Fault]):
         """The object of a line of JSON."""
         place = f"{self.name}, line {line}"
         try:
-            found = json.loads(text)
+            found = _OBJECTS.decode(text)
         except json.JSONDecodeError as error:
             said = error.msg[:1].lower() + error.msg[1:]
             raise RowError(f"{place}: not JSON: {said} (character {error.pos + 1}).") from error
+        except _TwiceError as error:
+            raise RowError(f"{place}: the key {short(str(error))!r} is there twice.") from error
         except (
             ValueError,
             RecursionError,
@@ -519,14 +526,14 @@ class Lines(Iterator[Row | Fault]):
         try:
             if isinstance(cell, str):
                 value = self._written(cell)
-            elif isinstance(cell, int | float):
+            elif isinstance(cell, int | float) and not isinstance(cell, bool):
                 value = float(cell)
         except (ValueError, OverflowError):
             pass
         if isfinite(value) and -LARGEST <= value <= LARGEST:
             return value
         if cell is None or (isinstance(cell, str) and not cell.strip()):
-            raise self._wrong(column, "is empty, expected a number.")
+            raise self._empty(column, "a number")
         raise self._told.bad_number(_shown(cell), self._line, column)
 
     def _written(self, cell: str) -> float:
@@ -569,6 +576,10 @@ class Lines(Iterator[Row | Fault]):
                 raise self._wrong(self._y[0], unknown("label", short(label), self.schema.classes))
         return labels
 
+    def _empty(self, column: int, expected: str) -> DataError:
+        is_missing = self._is_json and self._names[column] not in self._found
+        return self._wrong(column, f"is {'missing' if is_missing else 'empty'}, expected {expected}.")
+
     def _wrong(self, column: int, said: str) -> DataError:
         return DataError(f"{self._told.place(self._line)}, column {self._names[column]!r}: {said}")
 
@@ -596,6 +607,18 @@ def open_lines(
     opened = sys.stdin.buffer if source == "-" else Path(source).expanduser() if isinstance(source, str) else source
     with open_binary(opened, pipes=True) as binary:
         yield Lines(binary, name_of(opened), task, settings, schema, classes)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON whose keys are all different."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _TwiceError(next(key for key in found if keys.count(key) > 1))
+    return found
+
+
+_OBJECTS = json.JSONDecoder(object_pairs_hook=_once)
 
 
 def _shown(cell: Cell) -> str:
