@@ -123,6 +123,8 @@ def test_objects_a_line_each() -> None:
 
 def test_ids_and_resets() -> None:
     found = read("id,a,new,y\nx,1,0,1\ny,2,1,1\nx,3,true,1\n", target="y", reset="new")
+    (unsaid,) = rows(read("a,new,y\n1,,1\n", target="y", reset="new"))
+    assert not unsaid.reset
     assert [(row.stream, row.reset) for row in rows(found)] == [("x", False), ("y", True), ("x", True)]
     assert found.schema.features == ["a"]
 

@@ -827,8 +827,8 @@ def test_rows_of_a_recipe_that_mean_nothing_here_are_told_of(tmp_path: Path, mon
     given = {"data.target": "next", "model.hidden_size": 3}
     run = stream.train("drifting", io.BytesIO(text.encode()), settings=given, write=lambda _: None, tell=told.append)
     assert (
-        told[0]
-        == "note: on a stream these of the recipe say nothing: data.name, data.options, train.epochs, train.schedule"
+        told[0] == "note: on a stream these of the recipe say nothing: data.name, data.options, learn.carry_state, "
+        "train.epochs, train.schedule"
     )
     assert run.recipe.train.schedule == "constant"
     assert run.recipe.learn.rule == "rtrl"
@@ -871,7 +871,11 @@ REFUSED = {
     "--set data.options.length=4": "data.options: data.name is not set; only these sources have options: ",
     "--set data.name=digits": f"data.name: {NONSENSE}",
     "--set train.precision=bf16-mixed": "train.precision: a stream is learnt in 32-true or 64-true",
-    "--set data.per_step=false": "data.per_step: on a stream there is a target at every line; true is expected",
+    "--set data.per_step=false": f"data.per_step: {NONSENSE}",
+    "--set data.per_step=true": f"data.per_step: {NONSENSE}",
+    "--set learn.carry_state=true": f"learn.carry_state: {NONSENSE}",
+    "--set report.snapshots=[1]": f"report.snapshots: {NONSENSE}",
+    "--set report.first=3": f"report.first: {NONSENSE}",
     "--set data.bad_lines=pass": "data.bad_lines: unknown value 'pass'.",
     "--set data.streams=0": "data.streams: a whole number from 1 is expected, not 0",
     "--seeds 2": f"--seeds {BESIDE}",

@@ -75,7 +75,8 @@ class DataSettings(BaseModel):
         default=None, description="stream: the labels there are, which a stream does not tell ahead"
     )
     reset: str | None = Field(
-        default=None, description="stream: column that is 1 where the state begins anew before that line, else 0"
+        default=None,
+        description="stream: column that is 1 where the state begins anew before that line, else 0 or empty",
     )
     streams: int = Field(
         default=16,

@@ -577,6 +577,6 @@ def check(recipe: Recipe) -> None:
     if recipe.train.precision == "bf16-mixed":
         raise RecipeError("train.precision: a stream is learnt in 32-true or 64-true")
     if recipe.data.per_step is False:
-        raise RecipeError("data.per_step: on a stream there is a target at every line; true is expected")
+        raise RecipeError("data.per_step: on a stream there is a target at every line; leave it out")
     if recipe.task != "classify" and recipe.data.classes is not None:
         raise RecipeError(f"data.classes: {recipe.task} has no classes")

@@ -49,13 +49,14 @@ ALIKE: dict[str, Any] = {
     **dict.fromkeys(("train.epochs", "train.samples", "train.early_stopping")),
     **{key: value for key, value in DEFAULTS.items() if key.startswith("train.")},
     **{"train.accumulate": 1, "train.average": 0.0},
+    **{"learn.carry_state": False, "report.first": None, "report.snapshots": []},
     **{"train.activation_l2": 0.0, "train.temporal_l2": 0.0, "train.error_norm": 0.0},
 }
 """Keys that have one value on every stream: what a recipe says of them is for data that are seen again and again."""
 
 IDLE = {"train.shuffle", "train.bucket", "train.warmup", "train.final_lr", "data.validation_fraction"} | {
     *("data.test_fraction", "data.stratify", "data.keep", "data.unit", "data.lowercase", "data.min_count"),
-    *("data.max_vocabulary", "model.pool", "model.embedding_size"),
+    *("data.max_vocabulary", "data.per_step", "model.pool", "model.embedding_size"),
 }
 """Further keys that say nothing about a stream."""
 
