@@ -541,6 +541,15 @@ RECIPES = {
         'task = "classify"\n[data]\nname = "parity"\n[data.options]\nasked = "step"\n',
         "r.toml: data.options.asked: unknown value 'step'; did you mean 'steps'? Known: end, steps",
     ),
+    "a misspelt source, whose options a recipe has": Case(
+        "train adding --set data.name=addin --out new",
+        "recipe 'adding': data.options: data.name is 'addin'; did you mean 'adding'? Only these sources have options: "
+        "WITH_OPTIONS",
+    ),
+    "an unknown source, whose options a recipe has": Case(
+        "train adding --set data.name=zz --out new",
+        "recipe 'adding': data.options: data.name is zz; only these sources have options: WITH_OPTIONS",
+    ),
     "an option of a data set that is not made": Case(
         "train mnist --set data.options.length=3 --out new",
         "data.options: data.name is mnist; only these sources have options: WITH_OPTIONS",

@@ -44,8 +44,8 @@ def nearest(name: str, valid: Iterable[str]) -> str | None:
     return names.get(next(begun, ""))
 
 
-def unknown(kind: str, name: str, valid: Iterable[str]) -> str:
-    """The text for a name that is not among the valid ones.
+def unknown(kind: str, name: str, valid: Iterable[str], meant: str | None = None) -> str:
+    """The text for a name that is not among the valid ones; the nearest is offered, unless it is said what is `meant`.
 
     >>> unknown("cell", "lsmt", ["gru", "lstm"])
     "unknown cell 'lsmt'; did you mean 'lstm'? Known: gru, lstm"
@@ -53,6 +53,6 @@ def unknown(kind: str, name: str, valid: Iterable[str]) -> str:
     names = sorted(valid)
     if not names:
         return f"unknown {kind} {name!r}; there is none"
-    guess = nearest(name, names)
+    guess = meant or nearest(name, names)
     hint = f"; did you mean {guess!r}?" if guess else "."
     return f"unknown {kind} {name!r}{hint} Known: {', '.join(names)}"

@@ -589,7 +589,9 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: learn.RTRL("exakt"), "'exact'"),  # type: ignore[arg-type]
     (lambda: learn.RTRL(backend="nativ"), "'native'"),  # type: ignore[arg-type]
     (lambda: learn.find("rtrll"), "'rtrl'"),
-    (lambda: learn.find("snap"), "did you mean 'snap2'"),
+    (lambda: learn.find("snap"), r"'snap1'\? Known: bptt, eprop, rtrl, snap1, snap2, snap3, …, tbptt, uoro$"),
+    (lambda: learn.find("snap0"), "did you mean 'snap1'"),
+    (lambda: learn.find("snap02"), "did you mean 'snap2'"),
     (lambda: learn.RTRL().begin(Recurrent("lstm", 2, 3, bidirectional=True)), "bidirectional=True reads the future"),
     (lambda: learn.BPTT().begin(Recurrent("lstm", 2, 3, reverse=True)), "reverse=True reads the future"),
     (lambda: learn.RTRL().begin(Recurrent("lstm", 2, 3, zoneout=0.1)), "zoneout=0.1 is no part"),

@@ -4,7 +4,7 @@ import re
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from recurra.errors import unknown
+from recurra.errors import nearest, unknown
 from recurra.learn.backward import BPTT, TruncatedBPTT
 from recurra.learn.forward import RTRL, STACKS, UORO, EProp, SnAp
 from recurra.learn.rule import Rule
@@ -27,7 +27,8 @@ def find(name: str) -> Rule:
     if snap:
         return SnAp(int(snap[1]))
     if name not in RULES or name == "snap":
-        raise ValueError(unknown("rule", name, NAMES))
+        meant = "snap1" if re.fullmatch(r"snap\W*0*", name, re.IGNORECASE) else nearest(name, NAMES)
+        raise ValueError(unknown("rule", name, [*NAMES, "snap3, …"], meant))
     return RULES[name]()
 
 

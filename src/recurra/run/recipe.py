@@ -13,10 +13,11 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, create_model, model_validator
 from pydantic.fields import FieldInfo
 
+from recurra.data.fetch import sets
 from recurra.data.made import MADE
 from recurra.data.opening import check_exists
 from recurra.data.settings import DataSettings
-from recurra.errors import DataError, RecipeError, unknown
+from recurra.errors import DataError, RecipeError, nearest, unknown
 from recurra.learn import LearnSettings, TrainSettings
 from recurra.run import faults
 from recurra.tasks import TASKS
@@ -113,7 +114,10 @@ def _options(data: DataSettings, source: str, given: Mapping[str, Any] | None) -
     if kind is None or not kind.model_fields:
         if data.options:
             having = ", ".join(name for name, one in MADE.items() if one.model_fields)
-            said = f"data.name is {data.name or 'not set'}; only these sources have options: {having}"
+            known = {*MADE, *sets()}
+            guess = nearest(data.name, known) if data.name and data.name not in known else None
+            name = f"{data.name!r}; did you mean {guess!r}? Only" if guess else f"{data.name or 'not set'}; only"
+            said = f"data.name is {name} these sources have options: {having}"
             raise RecipeError(_placed("data.options", said, source, given))
         return {}
     fields, schemas = kind.model_fields, kind.model_json_schema()["properties"]
