@@ -889,6 +889,15 @@ REFUSED = {
 WRONG = {
     **{ALIKE + words: says for words, says in REFUSED.items()},
     "train regress --stream --data empty.csv": "empty.csv: is empty.",
+    **{
+        f"train regress --stream --data {name}": f"{name}: no such file; a stream is read from lines, and those of the "
+        f"source {name} come by a pipe: recurra data {name} --output-format csv | recurra train {pipe}"
+        for name, pipe in {
+            "drifting": "regress --stream --set data.target=next",
+            "adding": "regress --stream --set data.target=sum",
+            "parity": "classify --stream",
+        }.items()
+    },
     "train regress --stream --data none.csv": "none.csv: no such file or folder.",
     "train own.toml --stream --data good.csv": "data.per_step: on a stream there is a target at every line",
     "train regress --stream --data .": ".: is a folder; a file is expected here.",

@@ -35,6 +35,7 @@ from recurra.data.delimited import (
     spoken,
 )
 from recurra.data.encode import sort_classes
+from recurra.data.made import MADE
 from recurra.data.numerals import shortest
 from recurra.data.opening import name_of, open_binary
 from recurra.data.sequences import Schema
@@ -604,9 +605,21 @@ def open_lines(
     Raises:
         DataError: It cannot be opened, holds no line, or the first ones do not settle the columns.
     """
+    if isinstance(source, str) and source in MADE and not Path(source).exists():
+        raise _no_lines(source)
     opened = sys.stdin.buffer if source == "-" else Path(source).expanduser() if isinstance(source, str) else source
     with open_binary(opened, pipes=True) as binary:
         yield Lines(binary, name_of(opened), task, settings, schema, classes)
+
+
+def _no_lines(source: str) -> DataError:
+    """The error for a source that needs no file, with the pipe that brings its rows."""
+    made = MADE[source]
+    target = f" --set data.target={list(next(made().rows())[0])[-1]}" if made.task == "regress" else ""
+    return DataError(
+        f"{source}: no such file; a stream is read from lines, and those of the source {source} come by a pipe: "
+        f"recurra data {source} --output-format csv | recurra train {made.task} --stream{target}"
+    )
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
