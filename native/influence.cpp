@@ -35,20 +35,20 @@ struct Influence::Held {
   std::vector<const void*> coefficients;
   std::vector<void*> square_data, vector_data, input_data;
   struct OfGroup {
-    Buffer J, A, sums;
+    Buffer J, A, sums;  // A and E are those of the last step that was made
     std::vector<Buffer> E;
-    std::vector<const void*> E_data;
     int64_t stride;
-    bool waits;                            // for several steps, which are then carried at once: the rest is of them
-    int32_t width = 0;
-    Buffer between, at_once, told;         // (rows, kPast, …), see Past
-    std::vector<Buffer> given;             // what is multiplied, of each member, or of the first that has the same
-    std::vector<const char*> given_data;
+    int32_t width;                      // numbers of a vector, where units go by themselves; else 1
+    Buffer D, between, delta;           // of the steps that wait, (rows, most, …), see Past
+    std::vector<Buffer> waiting_E, at_once, inputs;
+    std::vector<const char*> inputs_data;  // members of the same site share them
+    Buffer whole, each, errors;         // see Products
   };
   std::vector<OfGroup> groups;
+  int32_t most = kPast;        // steps that wait at the most
   std::vector<int32_t> steps;  // of each row, those that wait
   std::vector<char> told;      // of each row, whether a loss was collected since they do
-  std::vector<Chunk> chunks, waiting, nets;
+  std::vector<Chunk> chunks, nets;
   std::vector<Buffer> scratch;  // of each thread
   std::unique_ptr<Helper> helper;
 
@@ -116,7 +116,10 @@ Influence::Influence(Plan given) : plan_(std::move(given)), held_(std::make_uniq
       h.nets.push_back({int32_t(n), begin, std::min(begin + kAcross, p.nets[n].count)});
   h.steps.resize(p.rows);
   h.told.resize(p.rows);
-  size_t highest = kPast * (kMostParts + 1) * kFull / kAcross;
+  // Where each unit multiplies numbers of its own, keeping these for several steps would be keeping J several times.
+  for (const Inputs& inputs : p.inputs)
+    if (inputs.units > 1) h.most = 1;
+  size_t highest = size_t(kPast) * (kMostParts + 1) * kFull;
   int64_t work = 0;
   for (size_t n = 0; n < p.groups.size(); ++n) {
     const Group& g = p.groups[n];
@@ -128,23 +131,29 @@ Influence::Influence(Plan given) : plan_(std::move(given)), held_(std::make_uniq
     own.sums = Buffer(own.stride * h.number);
     own.A = Buffer(size_t(g.rows) * g.from.size() * h.number);
     for (const Member& m : g.members) own.E.emplace_back(m.copied.empty() ? 0 : size_t(g.rows) * m.units * h.number);
-    for (const Buffer& e : own.E) own.E_data.push_back(e.data());
-    own.waits = g.own && std::all_of(g.members.begin(), g.members.end(), [&](const Member& m) { return p.inputs[m.site].units == 1; });
-    if (own.waits) {
-      own.width = (g.members[0].units + kFull - 1) / kFull * kFull;
-      const size_t each = all * kPast * g.rows * own.width;
-      own.between = Buffer(each * g.rows);
-      own.at_once = Buffer(each * g.members.size());
-      own.told = Buffer(each);
-      for (size_t m = 0; m < g.members.size(); ++m) {
-        const auto first = std::find_if(g.members.begin(), g.members.begin() + m,
-                                        [&](const Member& other) { return other.site == g.members[m].site; });
-        const size_t like = size_t(first - g.members.begin());
-        own.given.emplace_back(like < m ? 0 : all * kPast * g.members[m].columns);
-        own.given_data.push_back(like < m ? own.given_data[like] : own.given.back().data());
-      }
+    own.width = g.own ? (g.members[0].units + kFull - 1) / kFull * kFull : 1;
+    const size_t waiting = all * h.most;
+    own.D = Buffer(waiting * g.rows * (g.own ? size_t(g.rows) * own.width : g.from.size()));
+    own.between = Buffer(waiting * g.singles.size());
+    own.delta = Buffer(waiting * g.rows * own.width);
+    for (size_t m = 0; m < g.members.size(); ++m) {
+      const Member& member = g.members[m];
+      const Inputs& inputs = p.inputs[member.site];
+      own.waiting_E.emplace_back(g.own ? waiting * g.rows * own.width : member.copied.empty() ? 0 : waiting * g.rows * member.units);
+      own.at_once.emplace_back(waiting * member.singles.size());
+      const auto first = std::find_if(g.members.begin(), g.members.begin() + m,
+                                      [&](const Member& other) { return other.site == member.site; });
+      const size_t like = size_t(first - g.members.begin());
+      own.inputs.emplace_back(like < m ? 0 : (waiting * inputs.units * inputs.columns + kFull * h.number));
+      own.inputs_data.push_back(like < m ? own.inputs_data[like] : own.inputs.back().data());
     }
-    highest = std::max(highest, size_t(g.rows));
+    if (!g.own && h.most > 1) {
+      const size_t along = (g.rows + kFull - 1) / kFull * kFull;
+      own.whole = Buffer(size_t(g.rows + 1) * g.rows * h.number);
+      own.each = Buffer(size_t(kPast + 2) * g.rows * along * h.number);
+      own.errors = Buffer(size_t(kPast) * g.rows * h.number);
+    }
+    highest = std::max(highest, size_t(g.rows + kFull) * (kAcross + 2 * kPast));
     work += int64_t(g.columns) * g.rows * (g.own ? g.rows + 1 : int64_t(g.from.size()) + 2);
     const int32_t most = std::max(kAcross, int32_t(kPieceBytes / h.number / g.rows) / kAcross * kAcross);
     if (!g.own)
@@ -154,12 +163,11 @@ Influence::Influence(Plan given) : plan_(std::move(given)), held_(std::make_uniq
       for (const Member& m : g.members) {
         const int32_t units = std::max(1, most / m.columns);
         for (int32_t u = 0; u < m.units; u += units)
-          (own.waits ? h.waiting : h.chunks)
-              .push_back({int32_t(n), m.first + u * m.columns, m.first + std::min(m.units, u + units) * m.columns});
+          h.chunks.push_back({int32_t(n), m.first + u * m.columns, m.first + std::min(m.units, u + units) * m.columns});
       }
   }
-  for (int k = 0; k < 2; ++k) h.scratch.emplace_back(highest * kAcross * h.number);
-  if (p.threads > 1 && work >= kSharedFrom && h.chunks.size() + h.waiting.size() > 1) h.helper = std::make_unique<Helper>();
+  for (int k = 0; k < 2; ++k) h.scratch.emplace_back(highest * h.number);
+  if (p.threads > 1 && work >= kSharedFrom && h.chunks.size() > 1) h.helper = std::make_unique<Helper>();
 }
 
 Influence::~Influence() = default;
@@ -207,25 +215,37 @@ void Influence::assemble(int32_t row) {
 }
 
 // Keeps what a step does to the influence of one row of the batch, to be carried later.
-void Influence::remember(int32_t row) {
+void Influence::remember(const Place& place, int32_t row) {
   Held& h = *held_;
-  const size_t slot = size_t(row) * kPast + h.steps[row];
+  const size_t slot = size_t(row) * h.most + h.steps[row];
+  const auto keep = [&](const Buffer& from, const Buffer& to) {
+    if (from.bytes()) std::memcpy(to.data() + slot * from.bytes(), from.data(), from.bytes());
+  };
   for (size_t n = 0; n < plan_.groups.size(); ++n) {
     const Group& g = plan_.groups[n];
     Held::OfGroup& own = h.groups[n];
-    if (!own.waits) continue;
-    const size_t width = own.width * h.number, units = size_t(g.members[0].units) * h.number;
-    const auto keep = [&](const std::vector<int32_t>& vectors, char* to) {
+    const size_t width = own.width * h.number;
+    const auto keep_vectors = [&](const std::vector<int32_t>& vectors, char* to) {
       for (size_t k = 0; k < vectors.size(); ++k)
-        if (vectors[k] >= 0) std::memcpy(to + k * width, h.vector_data[vectors[k]], units);
+        if (vectors[k] >= 0) std::memcpy(to + k * width, h.vector_data[vectors[k]], size_t(g.members[0].units) * h.number);
     };
-    keep(g.vectors, own.between.data() + slot * g.rows * g.rows * width);
+    if (g.own)
+      keep_vectors(g.vectors, own.D.data() + slot * g.rows * g.rows * width);
+    else
+      keep(own.A, own.D);
+    h.carrying->gather(place, g.singles, own.between.data() + slot * g.singles.size() * h.number);
+    std::memset(own.delta.data() + slot * g.rows * width, 0, g.rows * width);
     for (size_t m = 0; m < g.members.size(); ++m) {
-      keep(g.members[m].vectors, own.at_once.data() + (slot * g.members.size() + m) * g.rows * width);
-      const size_t bytes = g.members[m].columns * h.number;
-      if (own.given[m].bytes()) std::memcpy(own.given[m].data() + slot * bytes, h.input_data[g.members[m].site], bytes);
+      const Member& member = g.members[m];
+      const Inputs& inputs = plan_.inputs[member.site];
+      if (g.own)
+        keep_vectors(member.vectors, own.waiting_E[m].data() + slot * g.rows * width);
+      else
+        keep(own.E[m], own.waiting_E[m]);
+      h.carrying->gather(place, member.singles, own.at_once[m].data() + slot * member.singles.size() * h.number);
+      const size_t bytes = size_t(inputs.units) * inputs.columns * h.number;
+      if (own.inputs[m].bytes()) std::memcpy(own.inputs[m].data() + slot * bytes, h.input_data[member.site], bytes);
     }
-    std::memset(own.told.data() + slot * g.rows * width, 0, g.rows * width);
   }
   ++h.steps[row];
 }
@@ -235,29 +255,48 @@ void Influence::settle() {
   if (std::none_of(h.steps.begin(), h.steps.end(), [](int32_t steps) { return steps > 0; })) return;
   in_parallel(1, [&](int) {
     const Plan& p = plan_;
-    h.share(int(h.waiting.size()), [&](int k) {
-      const Chunk& c = h.waiting[k];
-      const Group& g = p.groups[c.group];
-      Held::OfGroup& own = h.groups[c.group];
-      const size_t width = own.width * h.number, parts = g.rows, members = g.members.size();
-      std::vector<const void*> given(members);
-      for (int32_t row = 0; row < p.rows; ++row) {
-        if (!h.steps[row]) continue;
-        const size_t slot = size_t(row) * kPast;
-        for (size_t m = 0; m < members; ++m) given[m] = own.given_data[m] + slot * g.members[m].columns * h.number;
-        const Past past{h.steps[row], own.width, bool(h.told[row]), own.between.data() + slot * parts * parts * width,
-                        own.at_once.data() + slot * members * parts * width, own.told.data() + slot * parts * width, given.data()};
-        h.carrying->settle(g, past, own.J.data() + row * parts * own.stride * h.number, own.stride, c.begin, c.end, own.sums.data(),
-                           h.scratch[h.helper && h.helper->is_helping()].data());
+    const Place place{&p, h.coefficients.data(), h.square_data.data(), h.vector_data.data(), h.input_data.data()};
+    std::vector<std::vector<const void*>> of_members(3 * p.groups.size());
+    for (int32_t row = 0; row < p.rows; ++row) {
+      if (!h.steps[row]) continue;
+      const size_t slot = size_t(row) * h.most;
+      std::vector<Past> past;
+      std::vector<Products> products;
+      for (size_t n = 0; n < p.groups.size(); ++n) {
+        const Group& g = p.groups[n];
+        const Held::OfGroup& own = h.groups[n];
+        const size_t rows = g.rows, width = own.width * h.number;
+        std::vector<const void*>*const E = &of_members[3 * n], *const at_once = E + 1, *const inputs = E + 2;
+        E->clear(), at_once->clear(), inputs->clear();
+        for (size_t m = 0; m < g.members.size(); ++m) {
+          const Member& member = g.members[m];
+          const Inputs& of_site = p.inputs[member.site];
+          E->push_back(own.waiting_E[m].data() + slot * rows * (g.own ? width : size_t(member.units) * h.number));
+          at_once->push_back(own.at_once[m].data() + slot * member.singles.size() * h.number);
+          inputs->push_back(own.inputs_data[m] + slot * of_site.units * of_site.columns * h.number);
+        }
+        past.push_back({h.steps[row], own.width, bool(h.told[row]),
+                        own.D.data() + slot * rows * (g.own ? rows * width : g.from.size() * h.number),
+                        own.between.data() + slot * g.singles.size() * h.number, own.delta.data() + slot * rows * width,
+                        E->data(), at_once->data(), inputs->data()});
+        products.push_back({own.whole.data(), own.each.data(), own.errors.data(), (g.rows + kFull - 1) / kFull * kFull});
+        if (!g.own && h.steps[row] > 1) h.carrying->multiply(g, past.back(), products.back());
       }
-    });
+      h.share(int(h.chunks.size()), [&](int k) {
+        const Chunk& c = h.chunks[k];
+        const Group& g = p.groups[c.group];
+        Held::OfGroup& own = h.groups[c.group];
+        h.carrying->settle(place, g, past[c.group], products[c.group], own.J.data() + size_t(row) * g.rows * own.stride * h.number,
+                           own.stride, c.begin, c.end, own.sums.data(), h.scratch[h.helper && h.helper->is_helping()].data());
+      });
+    }
   });
   std::fill(h.steps.begin(), h.steps.end(), 0);
   std::fill(h.told.begin(), h.told.end(), 0);
 }
 
 void Influence::advance(const void* x, void* y, const uint8_t* taken) {
-  if (std::any_of(held_->steps.begin(), held_->steps.end(), [](int32_t steps) { return steps == kPast; })) settle();
+  if (std::any_of(held_->steps.begin(), held_->steps.end(), [&](int32_t steps) { return steps == held_->most; })) settle();
   in_parallel(1, [&](int) {
     Held& h = *held_;
     const Plan& p = plan_;
@@ -292,15 +331,7 @@ void Influence::advance(const void* x, void* y, const uint8_t* taken) {
       h.made = true;
       for (size_t k = 0; k < p.inputs.size(); ++k)
         h.carrying->bring(place, p.inputs[k], static_cast<const char*>(x) + size_t(row) * p.input * h.number, h.input_data[k]);
-      if (!h.waiting.empty()) remember(row);
-      if (h.chunks.empty()) continue;
-      h.share(int(h.chunks.size()), [&](int k) {
-        const Chunk& c = h.chunks[k];
-        Held::OfGroup& own = h.groups[c.group];
-        const Group& g = p.groups[c.group];
-        h.carrying->carry(place, g, own.A.data(), own.E_data.data(), own.J.data() + size_t(row) * g.rows * own.stride * h.number,
-                          own.stride, c.begin, c.end, h.scratch[h.helper && h.helper->is_helping()].data());
-      });
+      remember(place, row);
     }
     std::swap(h.states, h.other);
     char* to = static_cast<char*>(y);
@@ -320,29 +351,26 @@ void Influence::collect(const void* delta, void* below) {
     size_t width = 0;
     for (const Plan::Part& part : p.parts) width += part.width;
     const char* const given = static_cast<const char*>(delta);
-    const auto collect = [&](const Chunk& c, int32_t row) {
-      Held::OfGroup& own = h.groups[c.group];
-      const Group& g = p.groups[c.group];
-      h.carrying->collect(g, given + row * width * h.number, own.J.data() + size_t(row) * g.rows * own.stride * h.number, own.stride,
-                          c.begin, c.end, own.sums.data());
-    };
-    if (!h.chunks.empty())
-      h.share(int(h.chunks.size()), [&](int k) {
-        for (int32_t row = 0; row < p.rows; ++row) collect(h.chunks[k], row);
-      });
     for (int32_t row = 0; row < p.rows; ++row) {
+      const char* const own_given = given + row * width * h.number;
       if (!h.steps[row]) {  // no step waits that it could be told to
-        for (const Chunk& c : h.waiting) collect(c, row);
+        h.share(int(h.chunks.size()), [&](int k) {
+          const Chunk& c = h.chunks[k];
+          Held::OfGroup& own = h.groups[c.group];
+          const Group& g = p.groups[c.group];
+          h.carrying->collect(g, own_given, own.J.data() + size_t(row) * g.rows * own.stride * h.number, own.stride, c.begin, c.end,
+                              own.sums.data());
+        });
         continue;
       }
       h.told[row] = true;
+      const size_t slot = size_t(row) * h.most + h.steps[row] - 1;
       for (size_t n = 0; n < p.groups.size(); ++n) {
         const Group& g = p.groups[n];
         const Held::OfGroup& own = h.groups[n];
-        if (!own.waits) continue;
         for (int32_t part = 0; part < g.rows; ++part)
-          h.carrying->add(g.members[0].units, given + (row * width + g.numbers[part]) * h.number,
-                          own.told.data() + ((size_t(row) * kPast + h.steps[row] - 1) * g.rows + part) * own.width * h.number);
+          h.carrying->add(g.own ? g.members[0].units : 1, own_given + g.numbers[part] * h.number,
+                          own.delta.data() + (slot * g.rows + part) * own.width * h.number);
       }
     }
     if (!below) return;

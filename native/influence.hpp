@@ -12,7 +12,7 @@
 
 namespace recurra {
 
-constexpr int32_t kPast = 16;  // steps that are carried at once, at the most
+constexpr int32_t kPast = 16;  // steps that an influence is carried over at once, at the most
 constexpr int32_t kFull = 16;  // numbers that are a whole number of vectors of every instruction set and type
 
 // The numbers of one value of the program, a row of them for each row of the batch.
@@ -130,16 +130,26 @@ struct Plan {
   std::vector<Giving> giving;
 };
 
-// Steps of one row of the batch over which an `own` group's influence is not carried yet, `steps` of them: what lies
-// between its parts, what parameters do at once, what these multiply, and what losses gave. Each is a vector of `width`
-// numbers, the units and zeros behind them.
+// Steps of one row of the batch over which a group's influence is not carried yet: what they do to it, and what losses gave.
+// Of an `own` group D and E are vectors of `width` numbers, the units and zeros behind them; of another, D is the matrix
+// between all rows and those of `from`, and E what is copied for a member.
 struct Past {
   int32_t steps, width;
-  bool told;                  // whether there was a loss
-  const void* D;              // (steps, rows of the group, rows of the group, width)
-  const void* E;              // (steps, members, rows of the group, width)
-  const void* delta;          // (steps, rows of the group, width)
-  const void* const* inputs;  // of each member, (steps, columns of its site)
+  bool told;                   // whether there was a loss
+  const void* D;               // own: (steps, rows, rows, width); else (steps, rows, from)
+  const void* between;         // (steps, singles of the group), their numbers
+  const void* delta;           // (steps, rows, width), width 1 where units do not go by themselves
+  const void* const* E;        // of each member: own (steps, rows, width); else (steps, rows, units), or null
+  const void* const* at_once;  // of each member, (steps, its singles), their numbers
+  const void* const* inputs;   // of each member, (steps, units or 1, columns of its site)
+};
+
+// The products of the matrices of all steps behind each, for a group whose rows mix.
+struct Products {
+  void* whole;    // (rows + 1, rows): over all steps; the last row is what the losses make of the influence before them
+  void* each;     // (steps, rows, stride): over the steps behind each, transposed
+  void* errors;   // (steps, rows): of the losses from each on
+  int32_t stride;
 };
 
 // What is compiled for each instruction set.
@@ -154,14 +164,12 @@ struct Carrying {
   void (*net)(const Plan::Net& net, int32_t begin, int32_t end, int32_t input, int32_t output, const void* x, const void* h, void* z);
   void (*make)(const Place& place, const Making& making);
   void (*bring)(const Place& place, const Inputs& inputs, const void* x, void* to);
-  // Columns [begin, end) of a row's J, which lie `stride` numbers apart; A is (rows, from), and E of each member
-  // (rows, units).
-  void (*carry)(const Place& place, const Group& group, const void* A, const void* const* E, void* J, int64_t stride, int32_t begin,
-                int32_t end, void* scratch);
-  // Carries columns [begin, end), whole units of an `own` group, over the steps of `past` at once, and adds what losses gave
-  // to `sums`. `scratch` has room for kPast * (rows of the group + 1) vectors.
-  void (*settle)(const Group& group, const Past& past, void* J, int64_t stride, int32_t begin, int32_t end,
-                 void* sums, void* scratch);
+  void (*gather)(const Place& place, const std::vector<Single>& singles, void* to);
+  void (*multiply)(const Group& group, const Past& past, const Products& products);
+  // Carries columns [begin, end) of a row's J, whose rows lie `stride` numbers apart, over all steps of `past`, and adds
+  // what losses gave to `sums`.
+  void (*settle)(const Place& place, const Group& group, const Past& past, const Products& products, void* J, int64_t stride,
+                 int32_t begin, int32_t end, void* sums, void* scratch);
   void (*collect)(const Group& group, const void* delta, const void* J, int64_t stride, int32_t begin, int32_t end, void* sums);
   void (*add)(int32_t count, const void* from, void* to);
   void (*back)(const Place& place, const Group& group, const Member& member, const void* E, const void* W, int32_t input,
@@ -194,7 +202,7 @@ class Influence {
   Plan plan_;
   std::unique_ptr<Held> held_;
   void assemble(int32_t row);
-  void remember(int32_t row);
+  void remember(const Place& place, int32_t row);
   void settle();  // carries the influence over the steps that it was not carried over yet
 };
 

@@ -173,100 +173,232 @@ void bring(const Place& p, const Inputs& inputs, const void* x, void* to) {
     }
 }
 
-// M rows of the new J over N vectors of columns from `column` on, to scratch, (rows, kColumns).
-template <typename T, int M, int N>
-inline void tile(const Group& g, const T* A, const T* J, size_t stride, int row, int column, T* scratch) {
-  const int count = int(g.from.size());
-  Vector<T> sums[M][N] = {};
+// The numbers of singles, in their order.
+template <typename T>
+void gather(const Place& p, const std::vector<Single>& singles, void* to) {
+  T* const out = static_cast<T*>(to);
+  for (size_t k = 0; k < singles.size(); ++k) out[k] = at<T>(p, singles[k].coefficient, singles[k].number);
+}
+
+// Where a row of a matrix lies whose rows are `from` of another's, or all of them in order.
+inline size_t row_of(const int32_t* from, int k) { return from ? size_t(from[k]) : size_t(k); }
+
+// M rows of A times `count` rows of B, W vectors of columns from `column` on; A's numbers lie `down` and `along` apart.
+template <typename T, int M, int W, bool Adds>
+inline void tile(int count, const T* A, size_t down, size_t along, const T* B, size_t stride, const int32_t* from, T* C, size_t apart) {
+  Vector<T> sums[M][W];
+  for (int m = 0; m < M; ++m)
+    for (int w = 0; w < W; ++w) sums[m][w] = Adds ? load(C + m * apart + w * kLanes<T>) : Vector<T>{};
   for (int k = 0; k < count; ++k) {
-    const T* const from = J + size_t(g.from[k]) * stride + column;
-    Vector<T> v[N];
-    for (int n = 0; n < N; ++n) v[n] = load(from + n * kLanes<T>);
+    const T* const b = B + row_of(from, k) * stride;
+    Vector<T> v[W];
+    for (int w = 0; w < W; ++w) v[w] = load(b + w * kLanes<T>);
     for (int m = 0; m < M; ++m) {
-      const Vector<T> a = spread(A[size_t(row + m) * count + k]);
-      for (int n = 0; n < N; ++n) sums[m][n] += a * v[n];
+      const Vector<T> a = spread(A[m * down + k * along]);
+      for (int w = 0; w < W; ++w) sums[m][w] += a * v[w];
     }
   }
   for (int m = 0; m < M; ++m)
-    for (int n = 0; n < N; ++n) store(scratch + size_t(row + m) * kColumns<T> + n * kLanes<T>, sums[m][n]);
+    for (int w = 0; w < W; ++w) store(C + m * apart + w * kLanes<T>, sums[m][w]);
 }
 
-template <typename T, int M>
-inline void tiles(const Group& g, const T* A, const T* J, size_t stride, int& row, int column, T* scratch) {
-  for (; row + M <= g.rows; row += M) tile<T, M, kWide>(g, A, J, stride, row, column, scratch);
+// C = A B, or C + A B, for all rows of A and W vectors of columns.
+template <typename T, int W, bool Adds>
+inline void columns_of(int rows, int count, const T* A, size_t down, size_t along, const T* B, size_t stride, const int32_t* from, T* C,
+                       size_t apart) {
+  int row = 0;
+  for (; row + kHigh <= rows; row += kHigh)
+    tile<T, kHigh, W, Adds>(count, A + row * down, down, along, B, stride, from, C + row * apart, apart);
+  for (; row + 2 <= rows; row += 2) tile<T, 2, W, Adds>(count, A + row * down, down, along, B, stride, from, C + row * apart, apart);
+  for (; row < rows; ++row) tile<T, 1, W, Adds>(count, A + row * down, down, along, B, stride, from, C + row * apart, apart);
 }
 
+// With J_s = D_s J_(s-1) + E_s v_s and M_s = D_n ... D_(s+1): the transposed M_s of every step s, and M_0; likewise
+// lambda_s = delta_s + D_(s+1)' lambda_(s+1), of which each is a row more that the transposed D is multiplied with.
 template <typename T>
-void carry_whole(const Place& p, const Group& g, const T* A, const T* const* E, T* J, size_t stride, int begin, int end,
-                 T* scratch) {
+void multiply(const Group& g, const Past& past, const Products& products) {
+  const int rows = g.rows, count = int(g.from.size());
+  const size_t stride = products.stride;
+  T *const each = static_cast<T*>(products.each), *const errors = static_cast<T*>(products.errors);
+  T* const whole = static_cast<T*>(products.whole);
+  const T* const delta = static_cast<const T*>(past.delta);
+  const size_t size = size_t(rows) * stride;
+  // Of the last step the product is the identity, behind which `each` has room for one more: M_0.
+  T* const first = each + size_t(kPast) * size;
+  T* const last = each + size_t(past.steps - 1) * size;
+  std::memset(last, 0, size * sizeof(T));
+  for (int r = 0; r < rows; ++r) last[size_t(r) * stride + r] = T(1);
+  std::memcpy(errors + size_t(past.steps - 1) * rows, delta + size_t(past.steps - 1) * rows, rows * sizeof(T));
+  for (int s = past.steps - 1; s >= 0; --s) {
+    const T* const A = static_cast<const T*>(past.D) + size_t(s) * rows * count;
+    const T* const numbers = static_cast<const T*>(past.between) + size_t(s) * g.singles.size();
+    const T* const behind = each + size_t(s) * size;
+    const T* const error = errors + size_t(s) * rows;
+    T* const to = s ? each + size_t(s - 1) * size : first;
+    T* const back = s ? errors + size_t(s - 1) * rows : whole + size_t(rows) * rows;
+    // Rows of `from` of the new are those of A transposed times the old; each is written where it belongs.
+    T* const packed = first + size;  // (from, stride)
+    for (size_t c = 0; c < stride; c += kColumns<T>) {
+      if (c + kColumns<T> <= stride)
+        columns_of<T, kWide, false>(count, rows, A, 1, count, behind + c, stride, nullptr, packed + c, stride);
+      else
+        for (size_t d = c; d < stride; d += kLanes<T>)
+          columns_of<T, 1, false>(count, rows, A, 1, count, behind + d, stride, nullptr, packed + d, stride);
+    }
+    std::memset(to, 0, size * sizeof(T));
+    for (int k = 0; k < count; ++k) std::memcpy(to + size_t(g.from[k]) * stride, packed + size_t(k) * stride, stride * sizeof(T));
+    for (int r = 0; r < rows; ++r) back[r] = s ? delta[size_t(s - 1) * rows + r] : T(0);
+    for (int k = 0; k < count; ++k) {
+      T total = 0;
+      for (int r = 0; r < rows; ++r) total += A[size_t(r) * count + k] * error[r];
+      back[g.from[k]] += total;
+    }
+    for (size_t k = 0; k < g.singles.size(); ++k) {
+      const Single& one = g.singles[k];
+      scaled<T>(int(stride), numbers[k], behind + size_t(one.row) * stride, to + size_t(one.from) * stride, true);
+      back[one.from] += numbers[k] * error[one.row];
+    }
+  }
+  for (int r = 0; r < rows; ++r)
+    for (int c = 0; c < rows; ++c) whole[size_t(r) * rows + c] = first[size_t(c) * stride + r];
+}
+
+// What a unit's parameters do at each step, as it is after all of them: (rows + 1, kPast), the last row to the losses.
+// `room` is for (kPast, stride).
+template <typename T>
+void at_once(const Group& g, int n, int unit, const Past& past, const Products& products, T* C, T* room) {
+  const Member& m = g.members[n];
+  const int rows = g.rows, stride = products.stride;
+  for (int s = 0; s < past.steps; ++s) {
+    const T* const M = static_cast<const T*>(products.each) + size_t(s) * rows * stride;
+    const T* const error = static_cast<const T*>(products.errors) + size_t(s) * rows;
+    T* const to = room + size_t(s) * stride;
+    T told = 0;
+    bool adds = false;
+    const auto add = [&](int row, T number) {
+      if (number == T(0)) return;
+      scaled<T>(stride, number, M + size_t(row) * stride, to, adds);
+      told += number * error[row];
+      adds = true;
+    };
+    const T* const numbers = static_cast<const T*>(past.at_once[n]) + size_t(s) * m.singles.size();
+    for (size_t k = 0; k < m.singles.size(); ++k)
+      if (m.singles[k].from == unit) add(m.singles[k].row, numbers[k]);
+    if (!m.copied.empty()) {
+      const T* const E = static_cast<const T*>(past.E[n]) + size_t(s) * rows * m.units;
+      for (int row = 0; row < rows; ++row) add(row, E[size_t(row) * m.units + unit]);
+    }
+    for (int i = 0; i < rows; ++i) C[i * kPast + s] = adds ? to[i] : T(0);
+    C[rows * kPast + s] = told;
+  }
+}
+
+// The numbers of inputs of a member's unit at a step.
+template <typename T>
+inline const T* given(const Place& p, const Group& g, int n, int unit, const Past& past, int s) {
+  const Inputs& inputs = p.plan->inputs[g.members[n].site];
+  return static_cast<const T*>(past.inputs[n]) +
+         (size_t(s) * inputs.units + (inputs.units > 1 ? g.members[n].numbers[unit] : 0)) * inputs.columns;
+}
+
+// Rows of C, a vector of columns or some of one, plus M of their factors with as many steps' inputs.
+template <typename T, int M>
+inline void add_inputs(const T* factors, int steps, const T* const* v, int first, int count, T* C) {
+  const bool is_whole = count >= kLanes<T>;
+  Vector<T> sums[M];
+  for (int m = 0; m < M; ++m) sums[m] = is_whole ? load(C + m * kColumns<T>) : load_some(C + m * kColumns<T>, count);
+  for (int s = 0; s < steps; ++s) {
+    const Vector<T> part = is_whole ? load(v[s] + first) : load_some(v[s] + first, count);
+    for (int m = 0; m < M; ++m) sums[m] += spread(factors[m * kPast + s]) * part;
+  }
+  for (int m = 0; m < M; ++m) is_whole ? store(C + m * kColumns<T>, sums[m]) : store_some(C + m * kColumns<T>, sums[m], count);
+}
+
+// Adds rows of J times their factors to sums.
+template <typename T>
+inline void collect_rows(int rows, const T* factors, const int32_t* at, const T* J, size_t stride, int begin, int end, T* sums) {
+  constexpr int kStrip = 8 * kLanes<T>;  // columns whose sums stay in registers while all rows are added
+  for (int column = begin; column < end; column += kStrip) {
+    Vector<T> total[8];
+    const int vectors = std::min(8, (end - column) / kLanes<T>);
+    for (int v = 0; v < vectors; ++v) total[v] = load(sums + column + v * kLanes<T>);
+    for (int row = 0; row < rows; ++row) {
+      const T number = factors[row_of(at, row)];
+      if (number == T(0)) continue;
+      const Vector<T> factor = spread(number);
+      for (int v = 0; v < vectors; ++v) total[v] += factor * load(J + size_t(row) * stride + column + v * kLanes<T>);
+    }
+    for (int v = 0; v < vectors; ++v) store(sums + column + v * kLanes<T>, total[v]);
+  }
+}
+
+// The rows of a group that mix, over a single step: J = D J + E v.
+template <typename T>
+void settle_step(const Place& p, const Group& g, const Past& past, T* J, size_t stride, int begin, int end, T* sums, T* scratch) {
+  const int rows = g.rows, count = int(g.from.size());
+  const T *const A = static_cast<const T*>(past.D), *const between = static_cast<const T*>(past.between);
   for (int column = begin; column < end; column += kColumns<T>) {
-    int row = 0;
-    tiles<T, kHigh>(g, A, J, stride, row, column, scratch);
-    tiles<T, 2>(g, A, J, stride, row, column, scratch);
-    tiles<T, 1>(g, A, J, stride, row, column, scratch);
-    for (const Single& s : g.singles)
-      scaled<T>(kColumns<T>, at<T>(p, s.coefficient, s.number), J + size_t(s.from) * stride + column,
-                scratch + size_t(s.row) * kColumns<T>, true);
-    for (row = 0; row < g.rows; ++row)
+    columns_of<T, kWide, false>(rows, count, A, count, 1, J + column, stride, g.from.data(), scratch, kColumns<T>);
+    for (size_t k = 0; k < g.singles.size(); ++k)
+      scaled<T>(kColumns<T>, between[k], J + size_t(g.singles[k].from) * stride + column,
+                scratch + size_t(g.singles[k].row) * kColumns<T>, true);
+    for (int row = 0; row < rows; ++row)
       std::memcpy(J + size_t(row) * stride + column, scratch + size_t(row) * kColumns<T>, kColumns<T> * sizeof(T));
   }
-  for (size_t n = 0; n < g.members.size(); ++n) {  // what the parameters do at once
+  for (int n = 0; n < int(g.members.size()); ++n) {  // what the parameters do at once
     const Member& m = g.members[n];
-    const Inputs& inputs = p.plan->inputs[m.site];
-    const auto within = [&](int unit, int& first, int& last) {  // of a unit's columns, those that are asked for
-      const int column = m.first + unit * m.columns;
-      first = std::max(begin - column, 0);
-      last = std::min(end - column, m.columns);
-      return first < last;
-    };
     const auto add = [&](int row, int unit, T factor) {
-      int first, last;
-      if (!within(unit, first, last)) return;
-      const T* const v = static_cast<const T*>(p.inputs[m.site]) + (inputs.units > 1 ? size_t(m.numbers[unit]) * inputs.columns : 0);
-      scaled<T>(last - first, factor, v + first, J + size_t(row) * stride + m.first + unit * m.columns + first, true);
+      const int column = m.first + unit * m.columns;  // of a unit's columns, those that are asked for
+      const int first = std::max(begin - column, 0), last = std::min(end - column, m.columns);
+      if (first < last) scaled<T>(last - first, factor, given<T>(p, g, n, unit, past, 0) + first, J + size_t(row) * stride + column + first, true);
     };
     const int first_unit = std::max(0, (begin - m.first) / m.columns), last_unit = std::min(m.units, (end - m.first) / m.columns + 1);
-    for (const Single& s : m.singles)
-      if (s.from >= first_unit && s.from < last_unit) add(s.row, s.from, at<T>(p, s.coefficient, s.number));
+    for (size_t k = 0; k < m.singles.size(); ++k)
+      if (m.singles[k].from >= first_unit && m.singles[k].from < last_unit)
+        add(m.singles[k].row, m.singles[k].from, static_cast<const T*>(past.at_once[n])[k]);
     if (!m.copied.empty())
-      for (int row = 0; row < g.rows; ++row)
-        for (int unit = first_unit; unit < last_unit; ++unit) add(row, unit, E[n][size_t(row) * m.units + unit]);
+      for (int row = 0; row < rows; ++row)
+        for (int unit = first_unit; unit < last_unit; ++unit)
+          add(row, unit, static_cast<const T*>(past.E[n])[size_t(row) * m.units + unit]);
   }
+  if (past.told) collect_rows<T>(rows, static_cast<const T*>(past.delta), nullptr, J, stride, begin, end, sums);
 }
 
-// Parameters that reach their own unit alone: P parts of the state.
-template <typename T, int P>
-void carry_own(const Place& p, const Group& g, T* J, size_t stride, int begin, int end) {
-  const auto vector = [&](int32_t k) { return static_cast<const T*>(p.vectors[k]); };
-  for (const Member& m : g.members) {
-    const Inputs& inputs = p.plan->inputs[m.site];
-    const int first_unit = std::max(0, (begin - m.first) / m.columns);
-    const int last_unit = std::min(m.units, (end - m.first + m.columns - 1) / m.columns);
-    for (int u = first_unit; u < last_unit; ++u) {  // begin and end lie between units
-      T d[P][P], e[P];
-      for (int i = 0; i < P; ++i) {
-        e[i] = m.vectors[i] < 0 ? T(0) : vector(m.vectors[i])[u];
-        for (int k = 0; k < P; ++k) d[i][k] = g.vectors[i * P + k] < 0 ? T(0) : vector(g.vectors[i * P + k])[u];
-      }
-      const T* const v = static_cast<const T*>(p.inputs[m.site]) + (inputs.units > 1 ? size_t(u) * inputs.columns : 0);
-      T* const columns = J + m.first + size_t(u) * m.columns;
-      Vector<T> between[P][P], at_once[P];
-      for (int i = 0; i < P; ++i) {
-        at_once[i] = spread(e[i]);
-        for (int k = 0; k < P; ++k) between[i][k] = spread(d[i][k]);
-      }
-      const int count = m.columns;
-      for (int c = 0; c < count; c += kLanes<T>) {  // a whole number of vectors
-        Vector<T> old[P];
-        for (int k = 0; k < P; ++k) old[k] = load(columns + k * stride + c);
-        const Vector<T> given = load(v + c);
-        for (int i = 0; i < P; ++i) {
-          Vector<T> now = at_once[i] * given;
-          for (int k = 0; k < P; ++k) now += between[i][k] * old[k];
-          store(columns + i * stride + c, now);
+// The same over several: J_n = M_0 J_0 + sum of M_s E_s v_s, and the sum of delta_s J_s alike with lambda in the place of M
+// (so Schmidhuber 1992 has it: backward in time over these steps, forward over all others).
+template <typename T>
+void settle_steps(const Place& p, const Group& g, const Past& past, const Products& products, T* J, size_t stride, int begin,
+                  int end, T* sums, T* scratch) {
+  const int rows = g.rows, all = rows + past.told;
+  T* const C = scratch + size_t(rows + 1) * kColumns<T>;
+  T* const room = C + size_t(rows + 1) * kPast;
+  int of_member = -1, of_unit = -1;  // whose factors C has: a unit's columns may go over several tiles
+  for (int column = begin; column < end; column += kColumns<T>) {
+    columns_of<T, kWide, false>(all, rows, static_cast<const T*>(products.whole), rows, 1, J + column, stride, nullptr, scratch,
+                                kColumns<T>);
+    for (int n = 0; n < int(g.members.size()); ++n) {
+      const Member& m = g.members[n];
+      const int last_unit = std::min(m.units, (column + kColumns<T> - m.first + m.columns - 1) / m.columns);
+      for (int unit = std::max(0, (column - m.first) / m.columns); unit < last_unit; ++unit) {
+        const int place = m.first + unit * m.columns;  // of a unit's columns, those that are in the tile
+        const int first = std::max(column - place, 0), last = std::min(column + kColumns<T> - place, m.columns);
+        if (first >= last) continue;
+        if (n != of_member || unit != of_unit) at_once<T>(g, n, unit, past, products, C, room);
+        of_member = n, of_unit = unit;
+        const T* v[kPast];
+        for (int s = 0; s < past.steps; ++s) v[s] = given<T>(p, g, n, unit, past, s);
+        for (int c = first; c < last; c += kLanes<T>) {
+          T* const to = scratch + place + c - column;
+          int row = 0;
+          for (; row + 4 <= all; row += 4)
+            add_inputs<T, 4>(C + row * kPast, past.steps, v, c, last - c, to + size_t(row) * kColumns<T>);
+          for (; row < all; ++row) add_inputs<T, 1>(C + row * kPast, past.steps, v, c, last - c, to + size_t(row) * kColumns<T>);
         }
       }
     }
+    for (int row = 0; row < rows; ++row)
+      std::memcpy(J + size_t(row) * stride + column, scratch + size_t(row) * kColumns<T>, kColumns<T> * sizeof(T));
+    if (past.told) scaled<T>(kColumns<T>, T(1), scratch + size_t(rows) * kColumns<T>, sums + column, true);
   }
 }
 
@@ -303,30 +435,25 @@ inline void settled(const T* M, const T* lambda, int steps, const T* factors, co
   }
 }
 
-// The same steps as `carry_own`, several at once. With J_s = D_s J_(s-1) + e_s v_s,
-//   J_n = M_0 J_0 + sum of M_s e_s v_s, M_s = D_n ... D_(s+1), and
-//   sum of delta_s J_s = D_1' lambda_1 J_0 + sum of lambda_s e_s v_s, lambda_s = delta_s + D_(s+1)' lambda_(s+1):
-// backward in time over these steps, forward over all others (as Schmidhuber 1992 does for dense U), so that J is read and
-// written once. The factors are made for as many units at a time as a vector has numbers.
+// Parameters that reach their own unit alone, in P parts of the state, over several steps: M_s and lambda_s are as above,
+// numbers for each unit, and made for as many of these at a time as a vector has.
 template <typename T, int P, bool Told>
-void settle_own(const Group& g, const Past& past, T* J, size_t stride, int begin, int end, T* sums, T* factors) {
+void settle_own(const Place& p, const Group& g, const Past& past, T* J, size_t stride, int begin, int end, T* sums, T* factors) {
   constexpr int kTogether = kLanes<T>;
-  const int width = past.width, members = int(g.members.size());
-  const T *const D = static_cast<const T*>(past.D), *const E = static_cast<const T*>(past.E);
-  const T* const delta = static_cast<const T*>(past.delta);
-  for (int n = 0; n < members; ++n) {
+  const int width = past.width;
+  const T *const D = static_cast<const T*>(past.D), *const delta = static_cast<const T*>(past.delta);
+  for (int n = 0; n < int(g.members.size()); ++n) {
     const Member& m = g.members[n];
+    const T* const E = static_cast<const T*>(past.E[n]);
     const int first_unit = std::max(0, (begin - m.first) / m.columns);
     const int last_unit = std::min(m.units, (end - m.first + m.columns - 1) / m.columns);
     if (first_unit >= last_unit) continue;
-    const T* v[kPast];
-    for (int s = 0; s < past.steps; ++s) v[s] = static_cast<const T*>(past.inputs[n]) + size_t(s) * m.columns;
     for (int block = first_unit / kTogether * kTogether; block < last_unit; block += kTogether) {
       Vector<T> M[P][P] = {}, lambda[P] = {};
       for (int i = 0; i < P; ++i) M[i][i] = spread(T(1));
       for (int s = past.steps - 1; s >= 0; --s) {
         const T* const d = D + size_t(s) * P * P * width + block;
-        const T* const e = E + (size_t(s) * members + n) * P * width + block;
+        const T* const e = E + size_t(s) * P * width + block;
         T* const to = factors + size_t(s) * (P + 1) * kTogether;
         if (Told) {
           Vector<T> at_once = {};
@@ -363,6 +490,8 @@ void settle_own(const Group& g, const Past& past, T* J, size_t stride, int begin
       for (int u = std::max(block, first_unit); u < std::min(block + kTogether, last_unit); ++u) {
         const int lane = u - block;
         const size_t column = m.first + size_t(u) * m.columns;
+        const T* v[kPast];
+        for (int s = 0; s < past.steps; ++s) v[s] = given<T>(p, g, n, u, past, s);
         int c = 0;
         for (; c + 4 * kLanes<T> <= m.columns; c += 4 * kLanes<T>)
           settled<T, P, 4, Told>(first + lane, back + lane, past.steps, factors + lane, v, J + column, stride, sums + column, c);
@@ -374,33 +503,21 @@ void settle_own(const Group& g, const Past& past, T* J, size_t stride, int begin
 }
 
 template <typename T, int P>
-void settle_own(const Group& g, const Past& past, T* J, size_t stride, int begin, int end, T* sums, T* factors) {
-  (past.told ? settle_own<T, P, true> : settle_own<T, P, false>)(g, past, J, stride, begin, end, sums, factors);
+void settle_own(const Place& p, const Group& g, const Past& past, T* J, size_t stride, int begin, int end, T* sums, T* factors) {
+  (past.told ? settle_own<T, P, true> : settle_own<T, P, false>)(p, g, past, J, stride, begin, end, sums, factors);
 }
 
 template <typename T>
-void settle(const Group& g, const Past& past, void* J, int64_t stride, int32_t begin, int32_t end, void* sums, void* scratch) {
-  T *const j = static_cast<T*>(J), *const to = static_cast<T*>(sums), *const factors = static_cast<T*>(scratch);
+void settle(const Place& p, const Group& g, const Past& past, const Products& products, void* J, int64_t stride, int32_t begin,
+            int32_t end, void* sums, void* scratch) {
+  T *const j = static_cast<T*>(J), *const to = static_cast<T*>(sums), *const room = static_cast<T*>(scratch);
+  if (!g.own && past.steps == 1) return settle_step<T>(p, g, past, j, stride, begin, end, to, room);
+  if (!g.own) return settle_steps<T>(p, g, past, products, j, stride, begin, end, to, room);
   switch (g.rows) {
-    case 1: return settle_own<T, 1>(g, past, j, stride, begin, end, to, factors);
-    case 2: return settle_own<T, 2>(g, past, j, stride, begin, end, to, factors);
-    case 3: return settle_own<T, 3>(g, past, j, stride, begin, end, to, factors);
-    case 4: return settle_own<T, 4>(g, past, j, stride, begin, end, to, factors);
-  }
-}
-
-template <typename T>
-void carry(const Place& p, const Group& g, const void* A, const void* const* E, void* J, int64_t stride, int32_t begin,
-           int32_t end, void* scratch) {
-  T* const j = static_cast<T*>(J);
-  if (!g.own)
-    return carry_whole<T>(p, g, static_cast<const T*>(A), reinterpret_cast<const T* const*>(E), j, stride, begin, end,
-                          static_cast<T*>(scratch));
-  switch (g.rows) {
-    case 1: return carry_own<T, 1>(p, g, j, stride, begin, end);
-    case 2: return carry_own<T, 2>(p, g, j, stride, begin, end);
-    case 3: return carry_own<T, 3>(p, g, j, stride, begin, end);
-    case 4: return carry_own<T, 4>(p, g, j, stride, begin, end);
+    case 1: return settle_own<T, 1>(p, g, past, j, stride, begin, end, to, room);
+    case 2: return settle_own<T, 2>(p, g, past, j, stride, begin, end, to, room);
+    case 3: return settle_own<T, 3>(p, g, past, j, stride, begin, end, to, room);
+    case 4: return settle_own<T, 4>(p, g, past, j, stride, begin, end, to, room);
   }
 }
 
@@ -419,19 +536,7 @@ void collect(const Group& g, const void* delta, const void* J, int64_t stride, i
         }
     return;
   }
-  constexpr int kStrip = 8 * kLanes<T>;  // columns whose sums stay in registers while all rows are added
-  for (int column = begin; column < end; column += kStrip) {
-    Vector<T> total[8];
-    const int vectors = std::min(8, (end - column) / kLanes<T>);
-    for (int v = 0; v < vectors; ++v) total[v] = load(to + column + v * kLanes<T>);
-    for (int row = 0; row < g.rows; ++row) {
-      const T number = d[g.numbers[row]];
-      if (number == T(0)) continue;
-      const Vector<T> factor = spread(number);
-      for (int v = 0; v < vectors; ++v) total[v] += factor * load(j + size_t(row) * stride + column + v * kLanes<T>);
-    }
-    for (int v = 0; v < vectors; ++v) store(to + column + v * kLanes<T>, total[v]);
-  }
+  collect_rows<T>(g.rows, d, g.numbers.data(), j, stride, begin, end, to);
 }
 
 template <typename T>
@@ -467,7 +572,7 @@ void give(const Giving& v, const Member& m, const void* sums, void* gradient) {
 }
 
 template <typename T>
-constexpr Carrying carrying{net<T>, make<T>, bring<T>, carry<T>, settle<T>, collect<T>, add<T>, back<T>, give<T>};
+constexpr Carrying carrying{net<T>, make<T>, bring<T>, gather<T>, multiply<T>, settle<T>, collect<T>, add<T>, back<T>, give<T>};
 
 }  // namespace
 

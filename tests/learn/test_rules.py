@@ -253,9 +253,10 @@ def test_snap1_and_eprop_are_exact_where_units_go_by_themselves(name: str) -> No
 
 
 @pytest.mark.skipif("native" not in BACKENDS, reason="the core is not built")
-@settings(max_examples=40)
+@settings(max_examples=60)
 @given(
-    name=st.sampled_from(["lstm", "lstm_peephole", "gru_reset_after", "elman", "indrnn", "min_gru", "slstm", "leaky"]),
+    name=st.sampled_from(sorted({*CATALOGUE} - {*NOT_IN_THE_CORE, "lstm_projected"})),
+    make=st.sampled_from([learn.SnAp, learn.SnAp, learn.RTRL]),
     rows=st.integers(1, 3),
     units=st.sampled_from([1, 5, 16, 17, 33]),
     learnt=st.booleans(),
@@ -265,7 +266,7 @@ def test_snap1_and_eprop_are_exact_where_units_go_by_themselves(name: str) -> No
     number=st.integers(0, 2**31),
 )
 def test_the_core_carries_several_steps_at_once(
-    name: str, rows: int, units: int, learnt: bool, does: list[str], number: int
+    name: str, make: Any, rows: int, units: int, learnt: bool, does: list[str], number: int
 ) -> None:
     """Whatever comes between steps, and however seldom: all is as if carried at every step."""
     torch.manual_seed(number)
@@ -273,7 +274,7 @@ def test_the_core_carries_several_steps_at_once(
         units *= 4  # heads
     layer = drawn(Recurrent(name, 3, units, learn_initial_state=learnt))
     followed, like = Followed(layer), random(rows, 3)
-    both = [learn.SnAp(1, backend=backend)._made(followed, rows, like) for backend in ("native", "eager")]
+    both = [make(backend=backend)._made(followed, rows, like) for backend in ("native", "eager")]
     states = [list(followed.initial(rows, like)) for _ in both]
     totals: list[dict[str, Tensor]] = [{}, {}]
     with torch.no_grad():
