@@ -110,6 +110,23 @@ def test_two_runs_before_a_backward_pass(rule: str) -> None:
     assert apart(found, taken(layer)) < EXACT
 
 
+@pytest.mark.parametrize("rows", [None, 2])
+@pytest.mark.parametrize("rule", ["rtrl", "rtrl in tensor code"])
+def test_a_call_that_goes_on_knows_of_the_calls_before(rule: str, rows: int | None) -> None:
+    shape = (3, 4, 3) if rows is None else (3, 4, rows, 3)
+    layer, x, one = drawn(Recurrent("lstm", 3, 5)), random(*shape), FORWARD[rule]()
+    state, expected_state = None, None
+    for part in x:
+        y, state = one.along(layer, part, state)
+        y.square().sum().backward()
+        state = tuple(v.detach() for v in state)
+    found = taken(layer)
+    for part in x:
+        y, expected_state = layer(part, expected_state)
+        y.square().sum().backward(retain_graph=True)
+    assert apart(found, taken(layer)) < EXACT
+
+
 @pytest.mark.parametrize(
     ("rule", "how"),
     [

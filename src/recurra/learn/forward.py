@@ -173,7 +173,7 @@ class Forward(Rule):
             within = None if bool(within.all()) else within.to(x.device)
         parameters = followed.trained()
         flat = [v for fields in followed.unpacked(final) for v in fields]
-        self._reached = followed.unpacked(final)
+        self._reached = [tuple(v.unsqueeze(0) if single else v for v in f) for f in followed.unpacked(final)]
         self._pending = _Run(followed, carried, begun, within, first, single, inward.detach())
         y, *flat = _Along.apply(self._pending, x, y, len(flat), list(parameters), *flat, *parameters.values())  # type: ignore[misc]
         fields = len(followed.form.fields)
