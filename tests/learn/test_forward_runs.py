@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from gradients_by_name import EXACT, apart, drawn, random
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
@@ -15,7 +16,6 @@ from recurra.engine import native
 from recurra.learn.rule import Rule
 from recurra.nn import Recurrent
 
-EXACT = 1e-10
 FORWARD: dict[str, Callable[[], Rule]] = {
     "rtrl": learn.RTRL,
     "rtrl in tensor code": lambda: learn.RTRL(backend="eager"),
@@ -32,28 +32,11 @@ def seed() -> None:
     torch.manual_seed(5)
 
 
-def drawn(layer: Any) -> Any:
-    layer = layer.double()
-    with torch.no_grad():
-        for p in layer.parameters():
-            p.add_(0.2 * torch.randn_like(p))
-    return layer
-
-
-def random(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
-
-
 def taken(module: nn.Module) -> dict[str, Tensor]:
     """The gradients, which are none from then on."""
     found = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in module.named_parameters()}
     module.zero_grad()
     return found
-
-
-def apart(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
-    assert list(found) == list(expected)
-    return max(float((found[n] - v).norm() / v.norm().clamp(min=1e-12)) for n, v in expected.items())
 
 
 def total(final: Any) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from gradients_by_name import random
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
@@ -22,10 +23,6 @@ STEPS, INPUT, HIDDEN = 7, 2, 3
 @pytest.fixture(autouse=True)
 def seed() -> None:
     torch.manual_seed(4)
-
-
-def random(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
 
 
 def drawn(cell: str) -> Recurrent:

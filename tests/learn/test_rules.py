@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from gradients_by_name import EXACT, apart, drawn, random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -21,7 +22,6 @@ from recurra.learn.followed import Followed
 from recurra.math import sigmoid, tanh
 from recurra.nn import Recurrent
 
-EXACT = 1e-10
 BACKENDS = ["native", "eager"] if native.why_not() is None else ["eager"]
 NOT_IN_THE_CORE = {"clockwork": "has a mask"}
 
@@ -29,19 +29,6 @@ NOT_IN_THE_CORE = {"clockwork": "has a mask"}
 @pytest.fixture(autouse=True)
 def seed() -> None:
     torch.manual_seed(3)
-
-
-def drawn(layer: Any) -> Any:
-    """The layer in double precision, its parameters moved away from where they begin, so that no two are alike."""
-    layer = layer.double()
-    with torch.no_grad():
-        for p in layer.parameters():
-            p.add_(0.2 * torch.randn_like(p))
-    return layer
-
-
-def random(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
 
 
 def by_autograd(layer: nn.Module, x: Tensor, loss_fn: Callable[[Tensor, int], Tensor], **how: Any) -> dict[str, Tensor]:
@@ -69,12 +56,6 @@ def by_autograd(layer: nn.Module, x: Tensor, loss_fn: Callable[[Tensor, int], Te
 
 def gradients_of(module: nn.Module) -> dict[str, Tensor]:
     return {n: p.grad for n, p in module.named_parameters() if p.grad is not None}
-
-
-def apart(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
-    """The largest relative difference of a parameter's gradient."""
-    assert list(found) == list(expected)
-    return max(float((found[n] - g).norm() / g.norm()) for n, g in expected.items() if g.any())
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
