@@ -23,6 +23,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -313,9 +314,10 @@ class ByFunc:
 class ByRule:
     """A rule's own step: state, influence, what a loss gives, and the gradients by parameter."""
 
-    def __init__(self, layer: Recurrent, rule: learn.Rule) -> None:
+    def __init__(self, layer: Recurrent, rule: learn.RTRL | learn.SnAp, waits: bool = False) -> None:
         followed, self.rule = Followed(layer), rule.begin(layer)
-        self.influences: Any = rule._influences  # type: ignore[attr-defined]
+        like = next(layer.parameters()).detach().new_empty(1, layer.input_size)
+        self.influences: Any = rule._made(followed, 1, like, waits)
         self.weights, self.state = [followed.weights(0)], rule.state
         self.S = sum(followed.widths[0])
 
@@ -376,24 +378,22 @@ def snap(rounds: int, units: int = 128) -> list[dict[str, Any]]:
         for inputs in (32, units):
             torch.manual_seed(0)
             layer = Recurrent(cell, inputs, units)
-            ours, x, stream = ByRule(layer, learn.SnAp(1)), torch.randn(1, inputs), Stream(layer)
-            x_t, y, delta = x[0].clone(), torch.empty(1, units), torch.zeros(1, ours.S)
+            x, stream = torch.randn(1, inputs), Stream(layer)
+            x_t, y, delta = x[0].clone(), torch.empty(1, units), torch.zeros(1, sum(Followed(layer).widths[0]))
             delta[:, :units] = torch.randn(units)
-            ours(x, delta)
+            ours, within = (ByRule(layer, learn.SnAp(1), waits) for waits in (False, True))
+            for one in (ours, within):
+                one(x, delta)
             carried = ours.influences.own[0]
-            core = carried._core
 
-            def advance(core: Any = core, x: Tensor = x, y: Tensor = y) -> None:
+            def step(core: Any, x: Tensor = x, y: Tensor = y, delta: Tensor = delta) -> None:
                 core.advance(x.data_ptr(), y.data_ptr(), 0)
-
-            def collect(core: Any = core, delta: Tensor = delta, advance: Callable[[], None] = advance) -> None:
-                advance()
                 core.collect(delta.data_ptr(), 0)
 
             runs: dict[str, Callable[[], object]] = {
                 "step": lambda stream=stream, x_t=x_t: stream.step(x_t),
-                "advance": advance,
-                "collect": collect,
+                "within": partial(step, within.influences.own[0]._core),
+                "each": partial(step, carried._core),
                 "take": lambda ours=ours, x=x, delta=delta: ours(x, delta),
             }
             numbers = carried.layer.numbers
@@ -407,10 +407,10 @@ def snapped(rows: list[dict[str, Any]]) -> str:
     lines = []
     for row in rows:
         times = row["seconds"]
-        ratios = [told(over(times, name, "step")) for name in ("advance", "collect", "take")]
+        ratios = [told(over(times, name, "step")) for name in ("within", "each", "take")]
         first = f"`{row['cell']}` | {row['inputs']} | {row['numbers']:,} | {told(times['step'], 1e6)}"
-        lines.append(f"| {first} | {told(times['advance'], 1e6)} | {' | '.join(ratios)} |")
-    head = "| cell | I | numbers kept | a step, µs | with influence, µs | over a step | with a loss | and gradients |"
+        lines.append(f"| {first} | {told(times['within'], 1e6)} | {' | '.join(ratios)} |")
+    head = "| cell | I | numbers kept | a step, µs | with SnAp-1, µs | over a step | each by itself | and gradients |"
     return f"A step of SnAp-1, H {rows[0]['units']}, B 1, beside `Stream.step`\n\n{table(head, lines)}"
 
 

@@ -117,6 +117,7 @@ Influence::Influence(Plan given) : plan_(std::move(given)), held_(std::make_uniq
   h.steps.resize(p.rows);
   h.told.resize(p.rows);
   // Where each unit multiplies numbers of its own, keeping these for several steps would be keeping J several times.
+  h.most = p.most;
   for (const Inputs& inputs : p.inputs)
     if (inputs.units > 1) h.most = 1;
   size_t highest = size_t(kPast) * (kMostParts + 1) * kFull;

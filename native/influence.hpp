@@ -104,6 +104,7 @@ struct Giving {
 struct Plan {
   bool is_double;
   int32_t rows, threads;
+  int32_t most;  // steps that may wait to be carried at once, kPast at the most
   const Program* program;
   std::vector<Array> arrays;
   std::vector<Layout::Packed> packed;  // of the program's matrices; addresses count `addresses`

@@ -60,7 +60,7 @@ std::vector<recurra::Making> makings(const std::vector<Making>& all) {
   return found;
 }
 
-Plan planned(const recurra::Program& program, int32_t rows, int32_t threads, const std::vector<Given>& arrays,
+Plan planned(const recurra::Program& program, int32_t rows, int32_t threads, int32_t most, const std::vector<Given>& arrays,
              const std::vector<Packed>& packed, const std::vector<uintptr_t>& addresses, const std::vector<uintptr_t>& panels,
              const std::vector<Part>& parts, const Ints& sizes, const std::vector<Net>& nets,
              const std::vector<Coefficient>& coefficients, const std::vector<Square>& squares, const Ints& vectors,
@@ -70,6 +70,8 @@ Plan planned(const recurra::Program& program, int32_t rows, int32_t threads, con
   p.is_double = program.is_double;
   p.rows = rows;
   p.threads = threads;
+  p.most = most;
+  expect(most > 0 && most <= recurra::kPast, "another number of steps that wait than can be carried at once");
   p.program = &program;
   expect(rows > 0 && int32_t(arrays.size()) == program.array_count && panels.size() == program.matrices.size(),
          "other numbers of arrays or matrices than its program has");
@@ -159,16 +161,16 @@ void copy_influence(Influence& influence, int32_t group, uintptr_t address, bool
 void add_influence(nb::module_& module) {
   nb::class_<Influence>(module, "Influence", "The influence of a layer's parameters on its state, and the layer's steps.")
       .def("__init__", [](Influence* self, const recurra::Program& program, int32_t rows, int32_t threads,
-                          const std::vector<Given>& arrays, const std::vector<Packed>& packed,
+                          int32_t most, const std::vector<Given>& arrays, const std::vector<Packed>& packed,
                           const std::vector<uintptr_t>& addresses, const std::vector<uintptr_t>& panels,
                           const std::vector<Part>& parts, const Ints& sizes, const std::vector<Net>& nets,
                           const std::vector<Coefficient>& coefficients, const std::vector<Square>& squares, const Ints& vectors,
                           const std::vector<Making>& made, const std::vector<Inputs>& inputs,
                           const std::vector<Group>& groups, const std::vector<Through>& through,
                           const std::vector<Giving>& giving) {
-        new (self) Influence(planned(program, rows, threads, arrays, packed, addresses, panels, parts, sizes, nets, coefficients,
+        new (self) Influence(planned(program, rows, threads, most, arrays, packed, addresses, panels, parts, sizes, nets, coefficients,
                                      squares, vectors, made, inputs, groups, through, giving));
-      }, nb::keep_alive<1, 2>(), nb::arg("program"), nb::arg("rows"), nb::arg("threads"), nb::arg("arrays"), nb::arg("packed"),
+      }, nb::keep_alive<1, 2>(), nb::arg("program"), nb::arg("rows"), nb::arg("threads"), nb::arg("most"), nb::arg("arrays"), nb::arg("packed"),
          nb::arg("addresses"), nb::arg("panels"), nb::arg("parts"), nb::arg("sizes"), nb::arg("nets"), nb::arg("coefficients"),
          nb::arg("squares"), nb::arg("vectors"), nb::arg("makings"), nb::arg("inputs"), nb::arg("groups"),
          nb::arg("through"), nb::arg("giving"))

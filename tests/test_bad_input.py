@@ -562,7 +562,7 @@ RECIPES = {
         "train adding --set data.options=3 --out new", "data.options: a table is expected, not 3"
     ),
     "a permutation by a word": setting(
-        "data.permute=true", "data.permute: a whole number from 0 is expected, not True"
+        "data.permute=true", "data.permute: a whole number from 0 is expected, not 'true'"
     ),
     "batch_size 0": setting("train.batch_size=0", "train.batch_size: a whole number from 1 is expected, not 0"),
     "lr below 0": setting("train.lr=-0.1", "train.lr: a number above 0 is expected, not -0.1"),

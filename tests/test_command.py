@@ -875,7 +875,10 @@ def test_mnist_recipes_run(name: str, small_mnist: Path, command: Command) -> No
     small = {"train.samples": 256, "model.hidden_size": 8}
     out, _ = command("train", name, "--data", str(small_mnist), **small)
     run = recurra.load(f"runs/{name}")
-    assert run.summary["data"]["sequences"] == {"train": 300, "test": 200}
+    sequences = run.summary["data"]["sequences"]
+    assert sequences["train"] + sequences.get("validation", 0) == 300
+    assert ("validation" in sequences) == bool(run.recipe.data.validation_fraction)
+    assert sequences["test"] == 200
     assert len(run.schema.features) == (1 if run.recipe.data.pixels else 28)
     first = run.recipe.report.first
     if first is not None:

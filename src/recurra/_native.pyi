@@ -149,6 +149,8 @@ class Influence:
         program: The step, which also writes what its linear part is made of.
         rows: Rows of the batch.
         threads: Threads that share the work, two at most.
+        most: Steps that the influence is carried over at once at the most, 1 to 16; before it is read, and before what
+            was collected is given, it is carried over those that wait.
         arrays: Of each array of the program: its address, 0 where the core says so itself, and numbers from row to row.
         packed: As a `Layout` has them; addresses count `addresses`.
         addresses: Of the matrices, and of the memory of their panels.
@@ -176,6 +178,7 @@ class Influence:
         program: Program,
         rows: int,
         threads: int,
+        most: int,
         arrays: list[tuple[int, int]],
         packed: list[tuple[int, int, int, int, int, int, int, bool]],
         addresses: list[int],

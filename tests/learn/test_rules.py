@@ -238,6 +238,7 @@ def test_snap1_and_eprop_are_exact_where_units_go_by_themselves(name: str) -> No
 @given(
     name=st.sampled_from(sorted({*CATALOGUE} - {*NOT_IN_THE_CORE, "lstm_projected"})),
     make=st.sampled_from([learn.SnAp, learn.SnAp, learn.RTRL]),
+    waits=st.sampled_from([True, True, False]),
     rows=st.integers(1, 3),
     units=st.sampled_from([1, 5, 16, 17, 33]),
     learnt=st.booleans(),
@@ -247,7 +248,7 @@ def test_snap1_and_eprop_are_exact_where_units_go_by_themselves(name: str) -> No
     number=st.integers(0, 2**31),
 )
 def test_the_core_carries_several_steps_at_once(
-    name: str, make: Any, rows: int, units: int, learnt: bool, does: list[str], number: int
+    name: str, make: Any, waits: bool, rows: int, units: int, learnt: bool, does: list[str], number: int
 ) -> None:
     """Whatever comes between steps, and however seldom: all is as if carried at every step."""
     torch.manual_seed(number)
@@ -255,7 +256,7 @@ def test_the_core_carries_several_steps_at_once(
         units *= 4  # heads
     layer = drawn(Recurrent(name, 3, units, learn_initial_state=learnt))
     followed, like = Followed(layer), random(rows, 3)
-    both = [make(backend=backend)._made(followed, rows, like) for backend in ("native", "eager")]
+    both = [make(backend=backend)._made(followed, rows, like, waits) for backend in ("native", "eager")]
     states = [list(followed.initial(rows, like)) for _ in both]
     totals: list[dict[str, Tensor]] = [{}, {}]
     with torch.no_grad():

@@ -30,6 +30,8 @@ MAKE = {
 """What the core makes matrices and vectors by (`Make` in native/influence.hpp)."""
 
 FULL = 16
+AT_ONCE = 16
+"""Steps that the core carries an influence over at once, at the most."""
 """Numbers that are a whole number of vectors, whatever these are (`kFull` in native/influence.hpp)."""
 
 MOST_PARTS = 4
@@ -123,10 +125,11 @@ class _Plan:
         layer: The layer.
         weights: Its parameters and constants.
         rows: Rows of the batch.
+        waits: Carry the influence over several steps at once.
     """
 
-    def __init__(self, layer: Layer, weights: Mapping[str, Tensor], rows: int) -> None:
-        self.layer, self.weights, self.rows = layer, weights, rows
+    def __init__(self, layer: Layer, weights: Mapping[str, Tensor], rows: int, waits: bool) -> None:
+        self.layer, self.weights, self.rows, self.waits = layer, weights, rows, waits
         self.like = weights["weight_ih"].detach()
         self.held: list[object] = []  # what the core points at
         self.step, self.places, self.folded, self.apart = _prepared(layer)
@@ -188,6 +191,7 @@ class _Plan:
             loaded.program,
             self.rows,
             torch.get_num_threads(),
+            AT_ONCE if self.waits else 1,
             arrays,
             packed,
             addresses,
@@ -525,10 +529,12 @@ class Carried:
         layer: The layer.
         rows: Rows of the batch.
         like: A tensor of the type of the parameters.
+        waits: Carry the influence over several steps at once. When it is read in between, these are other ones, and
+            sums are rounded otherwise: what is to go on bit for bit from any step has each carried by itself.
     """
 
-    def __init__(self, layer: Layer, rows: int, like: Tensor) -> None:
-        self.layer, self.rows, self.like = layer, rows, like
+    def __init__(self, layer: Layer, rows: int, like: Tensor, waits: bool) -> None:
+        self.layer, self.rows, self.like, self.waits = layer, rows, like, waits
         self._core: Any = None
         self._plan: _Plan | None = None
         self._addresses: tuple[int, ...] = ()
@@ -541,7 +547,7 @@ class Carried:
         addresses = tuple(v.data_ptr() for v in weights.values())
         if addresses != self._addresses:
             kept = self.tensors() if self._core is not None else self._waiting
-            self._plan = _Plan(self.layer, {n: v.detach() for n, v in weights.items()}, self.rows)
+            self._plan = _Plan(self.layer, {n: v.detach() for n, v in weights.items()}, self.rows, self.waits)
             self._core, self._addresses, self._state = self._plan.core(), addresses, ()
             self._waiting = None
             if kept is None:
@@ -653,11 +659,12 @@ class CarriedStack:
         layers: The layers, from the first on.
         rows: Rows of the batch.
         like: A tensor of the type of the parameters.
+        waits: Carry the influence over several steps at once (see `Carried`).
     """
 
-    def __init__(self, layers: Sequence[Layer], rows: int, like: Tensor) -> None:
+    def __init__(self, layers: Sequence[Layer], rows: int, like: Tensor, waits: bool) -> None:
         self.layers, self.rows, self.like = layers, rows, like
-        self.own = [Carried(layer, rows, like) for layer in layers]
+        self.own = [Carried(layer, rows, like, waits) for layer in layers]
 
     def advance(
         self,

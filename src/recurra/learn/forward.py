@@ -90,8 +90,15 @@ class Forward(Rule):
                 "parametrisations (torch.nn.utils.parametrize) can be followed, or the rule is to be bptt or tbptt"
             )
 
-    def _made(self, followed: Followed, rows: int, like: Tensor) -> Any:
-        """The influences of a layer's parameters, all of them zero."""
+    def _made(self, followed: Followed, rows: int, like: Tensor, waits: bool) -> Any:
+        """The influences of a layer's parameters, all of them zero.
+
+        Args:
+            followed: The layer.
+            rows: Rows of the batch.
+            like: A tensor of the type and on the device of the parameters.
+            waits: Whether the core carries them over several steps at once, rather than each by itself.
+        """
         across = self.stack == "exact" and followed.count > 1
         try:
             layers = followed.layers(self.reach, self.explicit)
@@ -115,7 +122,7 @@ class Forward(Rule):
         if against is None:
             asked = "backend='native' asks for it" if self.backend == "native" else "it can carry every layer"
             self.choice = Choice("native", f"the compiled core carries the influence: {asked}")
-            return CarriedStack(layers, rows, like)
+            return CarriedStack(layers, rows, like, waits)
         self.choice = self._eagerly(against)
         return Stack(layers, rows, like, across, self._follow)
 
@@ -197,7 +204,7 @@ class Forward(Rule):
                 pending.advance()  # no loss was made of it
         key = id(followed.module), len(like), like.dtype, like.device
         if self._carried is None or self._carried[0] != key:
-            self._carried = key, self._made(followed, len(like), like.detach())
+            self._carried = key, self._made(followed, len(like), like.detach(), waits=True)
         elif begun is None:
             self._carried[1].forget()
         elif self._reached is not None and (moved := changed(self._reached, begun)) is not None:
@@ -235,7 +242,7 @@ class Forward(Rule):
         followed = self._begun_with()
         self.state = [tuple(v.detach().clone() for v in fields) for fields in self.state]
         like = self.state[0][0].new_zeros(self._rows or 1, followed.input_sizes[0])
-        self._influences = self._made(followed, self._rows or 1, like)
+        self._influences = self._made(followed, self._rows or 1, like, waits=False)
         self._output: Tensor | None = None
         self._x: Tensor | None = None
         self._count, self._is_late = 0, False
