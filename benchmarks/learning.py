@@ -33,6 +33,7 @@ from torch.func import jacfwd, jacrev
 
 from recurra import Recurrent, Stream, learn
 from recurra.cells import CATALOGUE
+from recurra.engine.carrying import AT_ONCE
 from recurra.learn.backward import detached
 from recurra.learn.followed import Followed
 from recurra.version import __version__
@@ -41,8 +42,6 @@ CELLS = ("lstm", "gru", "gru_reset_after")
 RULES = {"bptt": "BPTT", "tbptt": "truncated BPTT", "rtrl": "RTRL", "snap1": "SnAp-1"}
 WINDOW, INPUTS = 32, 8
 LENGTHS, UNITS = (64, 256, 1024, 4096), (8, 16, 32, 64, 128)
-WAITING = 16
-"""Steps that the core carries an influence over at once."""
 OF_UNITS, OF_LENGTHS = 64, 32
 """The steps where units differ, and the units where steps differ."""
 
@@ -83,7 +82,7 @@ def in_turn(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, 
     median over calls would leave that out.
     """
     found: dict[str, list[float]] = {name: [] for name in runs}
-    calls = dict.fromkeys(runs, WAITING)
+    calls = dict.fromkeys(runs, AT_ONCE)
     for number in range(rounds + 1):  # the first goes before
         for name, run in runs.items():
             begun = time.perf_counter()
@@ -93,7 +92,7 @@ def in_turn(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, 
             if number:
                 found[name].append(spent)
             else:
-                calls[name] = WAITING * min(100, max(1, int(0.02 / spent / WAITING)))
+                calls[name] = AT_ONCE * min(100, max(1, int(0.02 / spent / AT_ONCE)))
     return found
 
 

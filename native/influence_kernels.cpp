@@ -184,11 +184,9 @@ void gather(const Place& p, const std::vector<Single>& singles, void* to) {
 inline size_t row_of(const int32_t* from, int k) { return from ? size_t(from[k]) : size_t(k); }
 
 // M rows of A times `count` rows of B, W vectors of columns from `column` on; A's numbers lie `down` and `along` apart.
-template <typename T, int M, int W, bool Adds>
+template <typename T, int M, int W>
 inline void tile(int count, const T* A, size_t down, size_t along, const T* B, size_t stride, const int32_t* from, T* C, size_t apart) {
-  Vector<T> sums[M][W];
-  for (int m = 0; m < M; ++m)
-    for (int w = 0; w < W; ++w) sums[m][w] = Adds ? load(C + m * apart + w * kLanes<T>) : Vector<T>{};
+  Vector<T> sums[M][W] = {};
   for (int k = 0; k < count; ++k) {
     const T* const b = B + row_of(from, k) * stride;
     Vector<T> v[W];
@@ -202,15 +200,15 @@ inline void tile(int count, const T* A, size_t down, size_t along, const T* B, s
     for (int w = 0; w < W; ++w) store(C + m * apart + w * kLanes<T>, sums[m][w]);
 }
 
-// C = A B, or C + A B, for all rows of A and W vectors of columns.
-template <typename T, int W, bool Adds>
+// C = A B for all rows of A and W vectors of columns.
+template <typename T, int W>
 inline void columns_of(int rows, int count, const T* A, size_t down, size_t along, const T* B, size_t stride, const int32_t* from, T* C,
                        size_t apart) {
   int row = 0;
   for (; row + kHigh <= rows; row += kHigh)
-    tile<T, kHigh, W, Adds>(count, A + row * down, down, along, B, stride, from, C + row * apart, apart);
-  for (; row + 2 <= rows; row += 2) tile<T, 2, W, Adds>(count, A + row * down, down, along, B, stride, from, C + row * apart, apart);
-  for (; row < rows; ++row) tile<T, 1, W, Adds>(count, A + row * down, down, along, B, stride, from, C + row * apart, apart);
+    tile<T, kHigh, W>(count, A + row * down, down, along, B, stride, from, C + row * apart, apart);
+  for (; row + 2 <= rows; row += 2) tile<T, 2, W>(count, A + row * down, down, along, B, stride, from, C + row * apart, apart);
+  for (; row < rows; ++row) tile<T, 1, W>(count, A + row * down, down, along, B, stride, from, C + row * apart, apart);
 }
 
 // With J_s = D_s J_(s-1) + E_s v_s and M_s = D_n ... D_(s+1): the transposed M_s of every step s, and M_0; likewise
@@ -240,10 +238,10 @@ void multiply(const Group& g, const Past& past, const Products& products) {
     T* const packed = first + size;  // (from, stride)
     for (size_t c = 0; c < stride; c += kColumns<T>) {
       if (c + kColumns<T> <= stride)
-        columns_of<T, kWide, false>(count, rows, A, 1, count, behind + c, stride, nullptr, packed + c, stride);
+        columns_of<T, kWide>(count, rows, A, 1, count, behind + c, stride, nullptr, packed + c, stride);
       else
         for (size_t d = c; d < stride; d += kLanes<T>)
-          columns_of<T, 1, false>(count, rows, A, 1, count, behind + d, stride, nullptr, packed + d, stride);
+          columns_of<T, 1>(count, rows, A, 1, count, behind + d, stride, nullptr, packed + d, stride);
     }
     std::memset(to, 0, size * sizeof(T));
     for (int k = 0; k < count; ++k) std::memcpy(to + size_t(g.from[k]) * stride, packed + size_t(k) * stride, stride * sizeof(T));
@@ -338,7 +336,7 @@ void settle_step(const Place& p, const Group& g, const Past& past, T* J, size_t 
   const int rows = g.rows, count = int(g.from.size());
   const T *const A = static_cast<const T*>(past.D), *const between = static_cast<const T*>(past.between);
   for (int column = begin; column < end; column += kColumns<T>) {
-    columns_of<T, kWide, false>(rows, count, A, count, 1, J + column, stride, g.from.data(), scratch, kColumns<T>);
+    columns_of<T, kWide>(rows, count, A, count, 1, J + column, stride, g.from.data(), scratch, kColumns<T>);
     for (size_t k = 0; k < g.singles.size(); ++k)
       scaled<T>(kColumns<T>, between[k], J + size_t(g.singles[k].from) * stride + column,
                 scratch + size_t(g.singles[k].row) * kColumns<T>, true);
@@ -374,7 +372,7 @@ void settle_steps(const Place& p, const Group& g, const Past& past, const Produc
   T* const room = C + size_t(rows + 1) * kPast;
   int of_member = -1, of_unit = -1;  // whose factors C has: a unit's columns may go over several tiles
   for (int column = begin; column < end; column += kColumns<T>) {
-    columns_of<T, kWide, false>(all, rows, static_cast<const T*>(products.whole), rows, 1, J + column, stride, nullptr, scratch,
+    columns_of<T, kWide>(all, rows, static_cast<const T*>(products.whole), rows, 1, J + column, stride, nullptr, scratch,
                                 kColumns<T>);
     for (int n = 0; n < int(g.members.size()); ++n) {
       const Member& m = g.members[n];

@@ -30,9 +30,10 @@ MAKE = {
 """What the core makes matrices and vectors by (`Make` in native/influence.hpp)."""
 
 FULL = 16
-AT_ONCE = 16
-"""Steps that the core carries an influence over at once, at the most."""
 """Numbers that are a whole number of vectors, whatever these are (`kFull` in native/influence.hpp)."""
+
+AT_ONCE = 16
+"""Steps that the core carries an influence over at once, at the most (`kPast` in native/influence.hpp)."""
 
 MOST_PARTS = 4
 """Parts of the state that a unit's parameters may reach where each reaches its own unit alone."""

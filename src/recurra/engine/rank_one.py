@@ -69,9 +69,7 @@ class RankOne:
             v.masked_fill_(chosen.to(v.device).view(-1, *[1] * (v.dim() - 1)), 0)
         state, *parameters = self.kept
         for site, v in zip(self.layer.sites, parameters, strict=True):
-            if (
-                site.begins is not None
-            ):  # a first state that is learnt is one with itself: signs whose product is, on average
+            if site.begins is not None:  # its influence on itself is the identity, as signs times signs are on average
                 first = self.layer.offsets[site.begins]
                 drawn = torch.randint(0, 2, (int(chosen.sum()), site.width), generator=self.generator)
                 signs = (2 * drawn - 1).to(v)

@@ -487,10 +487,11 @@ class _Run:
                 continue
             delta = along[t] if taken is None else torch.where(taken.unsqueeze(-1), along[t], 0)
             errors = {followed.count - 1: torch.cat([delta, *zeros], -1)}
-            last = self._last(t)
-            for k, end in ends.items() if last is None or bool(last.any()) else ():
-                own = end if last is None else torch.where(last.unsqueeze(-1), end, 0)
-                errors[k] = errors[k] + own if k in errors else own
+            last = self._last(t) if ends else None
+            if last is not None:
+                for k, end in ends.items():
+                    own = torch.where(last.unsqueeze(-1), end, 0)
+                    errors[k] = errors[k] + own if k in errors else own
             for k, error in errors.items():
                 through = influences.collect(error, k, wants)
                 if below is not None and through is not None:
@@ -511,11 +512,12 @@ class _Run:
         return found
 
     def _last(self, t: int) -> Tensor | None:
-        """Which rows take their last step at t, (B,); None where all do."""
+        """Which rows take their last step at t, (B,); None where none does."""
+        is_end = t + 1 == len(self.x)
         if self.within is None:
-            return None if t == len(self.x) - 1 else self.x.new_zeros(self.x.shape[1], dtype=torch.bool)
-        after = self.within[t + 1] if t + 1 < len(self.x) else torch.zeros_like(self.within[t])
-        return self.within[t] & ~after
+            return self.x.new_ones(self.x.shape[1], dtype=torch.bool) if is_end else None
+        found = self.within[t] if is_end else self.within[t] & ~self.within[t + 1]
+        return found if bool(found.any()) else None
 
 
 class _Along(torch.autograd.Function):
