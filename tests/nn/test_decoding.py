@@ -114,6 +114,49 @@ def test_what_is_cut_comes_after_what_has_ended() -> None:
     assert math.fsum(math.exp(h.log_probability) for h in found) == pytest.approx(1)  # they are all there are
 
 
+def plain_beam(model: Model, row: int, first: int, K: int, longest: int, patience: float | None) -> list[list[int]]:
+    """The best K texts of one sentence by lists: the K best that go on, and what ends among the K best of all."""
+    going = [(0.0, [first], select_rows(model.first(7), torch.tensor([row])))]
+    ended: list[tuple[float, list[int]]] = []
+    for n in range(1, longest + 1):
+        every = []
+        for total, text, state in going:
+            scores, after = model.step(torch.tensor(text[-1:]), state)
+            every += [(total + float(s), [*text, v], after) for v, s in enumerate(scores[0])]
+        every.sort(key=lambda of: -of[0])
+        ended += [(total / ((5 + n) / 6) ** 0.6, text[1:-1]) for total, text, _ in every[:K] if text[-1] == END]
+        going = [of for of in every if of[1][-1] != END][:K]
+        ended.sort(key=lambda of: -of[0])
+        if patience is not None and len(ended) >= patience * K:
+            break
+        if len(ended) >= K and going[0][0] / ((5 + longest) / 6) ** 0.6 <= ended[K - 1][0]:
+            break
+    else:  # as long as may be: those that go on are cut
+        ended += [(-math.inf, text[1:]) for _, text, _ in going]
+    return [text for _, text in ended[:K]]
+
+
+@pytest.mark.parametrize("beam_size", [1, 2, 3, 7])
+@pytest.mark.parametrize("patience", [0.5, 1.0, 2.0, None])
+def test_a_narrow_beam_finds_what_one_by_lists_finds(beam_size: int, patience: float | None) -> None:
+    first = [0, 2, 5, 8, 3, 7, 6]
+    for seed in range(3):
+        model = Model(9, seed)
+        found = beam_search(
+            model.step,
+            model.first(7),
+            torch.tensor(first),
+            end=END,
+            max_length=14,
+            beam_size=beam_size,
+            n_best=beam_size,
+            patience=patience,
+        )
+        for row in range(7):
+            expected = plain_beam(model, row, first[row], beam_size, 14, patience)
+            assert [h.symbols for h in found[row]] == expected
+
+
 @pytest.mark.parametrize("beam_size", [1, 2, 3, 7])
 @pytest.mark.parametrize("patience", [1.0, None])
 def test_sentences_side_by_side_are_searched_as_each_by_itself(beam_size: int, patience: float | None) -> None:
