@@ -247,6 +247,13 @@ class Units(BaseModel):
         return "".join([decoding.feed(i) for i in ids]) + decoding.finish()
 
     @cached_property
+    def line_ends(self) -> np.ndarray:
+        """(V,) bool, the symbols with which a line ends; none, of words without `lines`."""
+        if self.unit == "word":
+            return np.arange(len(self)) == (END if self.lines else -1)
+        return np.array([i >= len(SPECIAL) and symbol.endswith("\n") for i, symbol in enumerate(self.symbols)])
+
+    @cached_property
     def _bytes(self) -> list[bytes]:
         """Subwords: the bytes of each."""
         vocabulary = self._tokenizer.get_vocab()
