@@ -25,7 +25,6 @@ from recurra.version import __version__
 if TYPE_CHECKING:
     from recurra.data.made import Made
     from recurra.run.progress import Progress
-    from recurra.tasks import Predictions
 
 app = typer.Typer(
     name="recurra",
@@ -264,7 +263,11 @@ def predict(
     ] = None,
     output_format: Annotated[
         str | None,
-        typer.Option("--output-format", metavar="csv|jsonl", help="By --out's ending when left out, else csv."),
+        typer.Option(
+            "--output-format",
+            metavar="csv|jsonl|text",
+            help="By --out's ending when left out, else csv (tag, translate: text).",
+        ),
     ] = None,
     input_format: InputFormat = None,
     force: Force = False,
@@ -272,17 +275,19 @@ def predict(
     """Write what a run says of further sequences."""
     from recurra.files import check_place, write_text
     from recurra.run.api import load
-    from recurra.run.lines import to_csv, to_lines
 
-    if output_format not in (None, *FORMATS_OF_ROWS):
-        raise RunError(f"--output-format: {unknown('format', output_format, FORMATS_OF_ROWS)}")
     if out is not None:
         check_place(out, force)
     loaded = load(run)
-    said: Predictions = loaded.predict(data, input_format=input_format)
+    formats = loaded.task.formats
+    if output_format not in (None, *formats):
+        raise RunError(f"--output-format: {unknown('format', output_format, formats)}")
+    said = loaded.predict(data, input_format=input_format)
     _warn(said.warnings)
-    kind = output_format or ("jsonl" if out is not None and out.suffix in (".jsonl", ".json") else "csv")
-    text = (to_csv if kind == "csv" else to_lines)(loaded.rows(said))
+    by_ending = {".csv": "csv", ".jsonl": "jsonl", ".json": "jsonl", ".txt": "text"}
+    ending = by_ending.get(out.suffix, "") if out is not None else ""
+    kind = output_format or (ending if ending in formats else formats[0])
+    text = loaded.written(said, kind, colour=out is None and sys.stdout.isatty())
     if out is None:
         sys.stdout.write(text)
     else:

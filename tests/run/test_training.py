@@ -56,7 +56,7 @@ def test_double_precision_is_kept(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"learn__carry_state": True}, "train.batch_size is 1 and train.shuffle false"),
-        ({"learn__carry_state": True, "train__batch_size": 1}, "model.bidirectional is false"),
+        ({"learn__carry_state": True, "train__batch_size": 1}, "model.bidirectional is to be false"),
         ({"train__early_stopping": 3, "data__validation_fraction": 0.0}, "needs a validation part"),
         ({"train__precision": "bf16-true"}, "bf16-mixed"),
         ({"train__device": "tpu"}, "unknown device 'tpu'"),
@@ -70,7 +70,8 @@ def test_what_cannot_be_trained_leaves_nothing_behind(tmp_path: Path, settings: 
 
 def test_samples_and_epochs_say_how_long() -> None:
     def updates(sequences: int, **values: Any) -> int:
-        return total_updates(TrainSettings.model_validate(values), sequences)
+        settings = TrainSettings.model_validate(values)
+        return total_updates(settings, sequences, -(-sequences // settings.batch_size))
 
     assert updates(60_000, samples=100_000, batch_size=128) == 781
     assert updates(84, samples=1000, batch_size=512) == 11

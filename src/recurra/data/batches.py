@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from recurra.data.reader import Data
 from recurra.data.sequences import Sequences
 
 POOL = 50
@@ -33,6 +34,21 @@ class Batch:
     def __len__(self) -> int:
         return len(self.indices)
 
+    @property
+    def inputs(self) -> tuple[Tensor, Tensor | None]:
+        """What a network is called with."""
+        return self.x, self.lengths
+
+    @property
+    def samples(self) -> int:
+        """Sequences."""
+        return len(self)
+
+    @property
+    def steps(self) -> int:
+        """Steps that are no padding."""
+        return self.x.shape[0] * self.x.shape[1] if self.lengths is None else int(self.lengths.sum())
+
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> "Batch":
         """The batch on another device, its numbers in another precision."""
         kind = dtype if self.x.is_floating_point() else None
@@ -42,7 +58,7 @@ class Batch:
         asked = None if self.asked is None else self.asked.to(device)
         return replace(self, x=self.x.to(device, kind), targets=targets, asked=asked)
 
-    def steps(self, first: int, stop: int) -> "Batch":
+    def window(self, first: int, stop: int) -> "Batch":
         """Some steps of a batch that has a target at every step."""
         stop = min(stop, len(self.x))
         targets, asked = (None if v is None else v[first:stop] for v in (self.targets, self.asked))
@@ -82,7 +98,9 @@ def _cleared(values: Tensor, padded: Tensor) -> Tensor:
     return values.masked_fill(padded.unsqueeze(-1) if values.dim() == 3 else padded, 0)
 
 
-def epoch_plan(data: Sequences, batch_size: int, *, seed: int, epoch: int, shuffle: bool, bucket: bool) -> list[Tensor]:
+def epoch_plan(
+    data: Data, batch_size: int, *, seed: int, epoch: int, shuffle: bool, bucket: bool, steps: int | None = None
+) -> list[Tensor]:
     """The batches of one epoch, as the indices of their sequences.
 
     Drawn from `(seed, epoch)` alone, so that a run taken up again in the middle of an epoch meets the same batches.
@@ -94,22 +112,40 @@ def epoch_plan(data: Sequences, batch_size: int, *, seed: int, epoch: int, shuff
         epoch: Which epoch, from 0.
         shuffle: Draw an order; else the data's own.
         bucket: Put sequences of like length into one batch, so that little is padded.
+        steps: Steps that a batch has at most, padding counted, in place of a number of sequences; a sequence that is
+            longer is a batch by itself. As many batches in every epoch, if sequences are put together by length.
     """
     n = len(data)
     batch_size = min(batch_size, max(1, n))
+    lengths = data.lengths
     if not shuffle:
-        return list(torch.arange(n).split(batch_size))
+        order = torch.arange(n)
+        return list(order.split(batch_size)) if steps is None else _by_steps(order, lengths, steps)
     generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
     order = torch.randperm(n, generator=generator)
-    lengths = data.lengths
     if not bucket or bool((lengths == lengths[0]).all()):
-        return list(order.split(batch_size))
-    batches: list[Tensor] = []
-    for pool in order.split(batch_size * POOL):
-        batches += pool[torch.sort(lengths[pool], stable=True).indices].split(batch_size)
+        return list(order.split(batch_size)) if steps is None else _by_steps(order, lengths, steps)
+    if steps is not None:  # all together: cut by the lengths alone, however those that are equal are ordered
+        batches = _by_steps(order[torch.sort(lengths[order], stable=True).indices], lengths, steps)
+    else:
+        batches = []
+        for pool in order.split(batch_size * POOL):
+            batches += pool[torch.sort(lengths[pool], stable=True).indices].split(batch_size)
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
-def by_length(data: Sequences, batch_size: int) -> list[Tensor]:
+def _by_steps(order: Tensor, lengths: Tensor, steps: int) -> list[Tensor]:
+    """Cut an order into batches of at most so many steps, padding counted."""
+    sizes, count, longest = [], 0, 0
+    for length in lengths[order].tolist():
+        longest = max(longest, length)
+        if count and (count + 1) * longest > steps:
+            sizes.append(count)
+            count, longest = 0, length
+        count += 1
+    return list(order.split([*sizes, count])) if len(order) else []
+
+
+def by_length(data: Data, batch_size: int) -> list[Tensor]:
     """Every sequence once, in batches of like length: the order in which a model is evaluated."""
     return list(torch.sort(data.lengths, stable=True).indices.split(batch_size))

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from recurra.data import encode
-from recurra.data.load import Reading, find_sources
+from recurra.data.load import Reading, ranking
 from recurra.data.records import Records
 from recurra.data.settings import DataSettings
+from recurra.data.sources import find_sources
 
 _SHOWN = 3
 
@@ -115,7 +116,7 @@ def describe(source: Any, settings: DataSettings, task: str = "classify") -> Des
         DataError: As `load_parts`.
     """
     reading = Reading(task, settings)
-    sources, warnings = find_sources(source, None, None, task, settings)
+    sources, warnings = find_sources(source, None, None, task, settings, ranking(task, settings))
     parts: dict[str, PartDescription] = {}
     schema, input, span, symbols, options = None, "", None, None, {}
     for name in ("train", "validation", "test"):

@@ -2,56 +2,26 @@
 
 import codecs
 import hashlib
-import io
-import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast, runtime_checkable
 
 import numpy as np
 
-from recurra.data import encode, fetch, table, text
+from recurra.data import encode, table, text
 from recurra.data.arrays import KINDS, is_frame, read_data
 from recurra.data.idx import is_labels
-from recurra.data.made import MADE
 from recurra.data.opening import check_exists, digest, entries, first_bytes, first_lines, open_binary, open_text
 from recurra.data.parts import find_parts, listed, role
+from recurra.data.reader import Parts, Reader
 from recurra.data.records import FORMATS, Format, Records
 from recurra.data.sequences import Schema, Sequences
 from recurra.data.settings import DataSettings
+from recurra.data.sources import PARTS, Source, as_source, find_sources, folder_of, is_known, made_sources
 from recurra.data.split import split
-from recurra.errors import DataError, nearest, unknown
-
-PARTS = ("train", "validation", "test")
-
-ROOT = "RECURRA_DATA"
-"""The environment variable that names a folder with a folder for each known data set."""
-
-
-@dataclass(frozen=True)
-class Parts:
-    """The parts of a data set.
-
-    Attributes:
-        train: What is learnt from.
-        validation: What the best model is chosen by; None where there is none.
-        test: What the result is measured on; None where there is none.
-        schema: What the training part settled, and all it takes to read further data alike.
-        warnings: What a person should know, such as how many sequences were cut.
-        sources: Part -> its path, or a description.
-        fingerprint: SHA-256 over the content of all that was read, to know changed data by.
-    """
-
-    train: Sequences
-    validation: Sequences | None
-    test: Sequences | None
-    schema: Schema
-    warnings: list[str] = field(default_factory=list)
-    sources: dict[str, str] = field(default_factory=dict)
-    fingerprint: str = ""
+from recurra.errors import DataError, unknown
 
 
 @runtime_checkable
@@ -72,7 +42,7 @@ def load_parts(
     test: Any = None,
     seed: int = 0,
     vocabulary: list[str] | None = None,
-) -> Parts:
+) -> Parts[Sequences, Schema]:
     """Read a data set in its parts; those that are missing are split off the training part by seed.
 
     Args:
@@ -93,7 +63,7 @@ def load_parts(
         DataError: Nothing there, or anything in it that is not as it should be, with file and line.
     """
     reading = Reading(task, settings)
-    sources, warnings = find_sources(source, validation, test, task, settings)
+    sources, warnings = find_sources(source, validation, test, task, settings, ranking(task, settings))
     name = sources["train"].name
     records, format = reading.records(sources["train"], None)
     encode.check(records, name)
@@ -145,7 +115,7 @@ def load_parts(
 
 
 def _read_apart(
-    reading: "Reading", sources: dict[str, "Source"], schema: Schema, warnings: list[str]
+    reading: "Reading", sources: dict[str, Source], schema: Schema, warnings: list[str]
 ) -> dict[str, Records]:
     """The records of the parts that stand apart; one that was found by its name alone is left out without targets."""
     apart: dict[str, Records] = {}
@@ -192,9 +162,9 @@ def load_part(
     if isinstance(source, str) and source == "-":
         source = sys.stdin.buffer
     if isinstance(source, str) and is_known(source):
-        made = settings if schema.format == source else settings.model_copy(update={"options": {}})
-        source = _named(source) or _made(source, schema.task, made).popitem()[1]
-    found = _source(source, "the data given")
+        options = settings.options if schema.format == source else {}
+        source = folder_of(source) or made_sources(source, schema.task, options).popitem()[1]
+    found = as_source(source, "the data given")
     if found is None:
         raise DataError(f"no data; give a path, '-' for standard input, or {KINDS}.")
     reading = Reading(schema.task, settings)
@@ -211,29 +181,19 @@ def load_part(
 
 def _further(folder: Path, schema: Schema, settings: DataSettings) -> Path:
     """What is read of a folder of further data: its test part, else what it holds as it stands."""
-    ranking = _ranking(schema.task, settings)
+    rank = ranking(schema.task, settings)
     parts = [entry for entry in entries(folder) if role(entry.name) is not None]
     if parts:
         if not any(role(entry.name) == "train" for entry in parts):
             test = [entry for entry in parts if role(entry.name) == "test" and not is_labels(entry)]
             if len(test) == 1:
                 return test[0]
-        elif (test := find_parts(folder, ranking).test) is not None:
+        elif (test := find_parts(folder, rank).test) is not None:
             return test
         raise DataError(f"{folder}: holds the parts of a data set but no single test part; name one file.")
-    if schema.input == "tokens" or ranking(folder) is not None:
+    if schema.input == "tokens" or rank(folder) is not None:
         return folder
-    return find_parts(folder, ranking).train
-
-
-@dataclass
-class Source:
-    """One part before it is read: its name in messages, and a path, an open file, records or Python data."""
-
-    name: str
-    data: Any
-    made: str | None = None  # the name of a source that needs no file
-    found: bool = False  # whether its name alone makes it a part
+    return find_parts(folder, rank).train
 
 
 class Reading:
@@ -332,109 +292,12 @@ def _unfitting(path: Path, settings: DataSettings) -> str:
     return f"{path}: no format fits; its first line is {line if len(line) <= 60 else line[:57] + '...'!r}; {known}"
 
 
-def is_known(name: str) -> bool:
-    """Whether `name` is that of a known data set, and no file or folder here is called so."""
-    return name in {*MADE, *fetch.sets()} and not Path(name).exists()
-
-
-def find_sources(
-    source: Any, validation: Any, test: Any, task: str, settings: DataSettings
-) -> tuple[dict[str, Source], list[str]]:
-    """Where each part comes from, and warnings; a part that is to be split off is left out."""
-    sources: dict[str, Source] = {}
-    for part, given, setting in (("validation", validation, settings.validation), ("test", test, settings.test)):
-        if (found := _source(given if given is not None else setting, f"the {part} data given")) is not None:
-            sources[part] = found
-    name = settings.name if source is None and settings.path is None else None
-    if isinstance(source, str) and is_known(source):
-        name = source
-    if name is None:
-        train = _source(source if source is not None else settings.path, "the training data given")
-    elif (path := _named(name)) is not None:
-        train = Source(str(path), path)
-    else:
-        return _made(name, task, settings) | sources, []
-    if train is None:
-        raise DataError("no data: name a file or folder (--data PATH), or a set (--set data.name=digits).")
-    if hasattr(train.data, "read"):
-        raise DataError("standard input: training reads its data more than once; give a file.")
-    if not isinstance(train.data, Path):
-        return {"train": train} | sources, []
-    if isinstance(source, str):
-        _check_name(source, train.data)
-    places = find_parts(train.data, _ranking(task, settings), frozenset(sources))
-    for part in PARTS:
-        if part not in sources and (path := getattr(places, part)) is not None:
-            sources[part] = Source(str(path), path, found=True)
-    return sources, places.warnings
-
-
-def _check_name(given: str, path: Path) -> None:
-    """Where there is no such path, look whether the name of a known set was meant."""
-    guess = nearest(given, {*MADE, *fetch.sets()})
-    if guess is None:
-        return
-    try:
-        check_exists(path)
-    except DataError as error:
-        hint = "" if "Did you mean" in str(error) else f" Did you mean the data set {guess}?"
-        raise DataError(f"{error}{hint}") from None
-
-
-def _ranking(task: str, settings: DataSettings) -> Callable[[Path], int | None]:
+def ranking(task: str, settings: DataSettings) -> Callable[[Path], int | None]:
+    """How specific the format is in which a path is laid out, 0 the most; None where no format fits."""
     if settings.format is None:
         return lambda path: _rank(path, task, settings)
     named = FORMATS[settings.format]
     return lambda path: 0 if named.recognises(path, task, settings) else None
-
-
-def _source(given: Any, name: str) -> Source | None:
-    """A source for what was given; None for nothing."""
-    if given is None or isinstance(given, Source):
-        return given
-    if isinstance(given, str | os.PathLike):
-        path = Path(os.fspath(cast(str, given))).expanduser()
-        return Source(str(path), path)
-    if isinstance(given, io.TextIOBase):
-        given = getattr(given, "buffer", None)
-        if given is None:
-            raise DataError(f"{name}: is an open text; open the file for bytes (mode 'rb').")
-    if hasattr(given, "read"):
-        return Source("standard input", given)
-    return Source("the dataframe" if is_frame(given) else name, given)
-
-
-def _named(name: str) -> Path | None:
-    """The folder of a known set; None where it is among the sources that need no file."""
-    looked: list[str] = []
-    if root := os.environ.get(ROOT):
-        if (folder := Path(root).expanduser() / name).exists():
-            return folder
-        looked.append(f"${ROOT} ({root})")
-    else:
-        looked.append(f"${ROOT} (not set)")
-    if (folder := fetch.fetched(name)) is not None:
-        return folder
-    looked.append(f"the cache ({fetch.cache_folder()})")
-    if name in MADE:
-        return None
-    offered = [known for known, entry in fetch.sets().items() if entry.files]
-    guess = nearest(name, [*MADE, *fetch.sets()])
-    if name in offered:
-        help = f"Download it with: recurra data fetch {name}; or give your own: --data PATH."
-    else:
-        hint = f"Did you mean {guess!r}? " if guess and guess != name else ""
-        help = f"{hint}Give your own: --data PATH; offered are {', '.join(sorted({*MADE, *offered}))}."
-    raise DataError(f"no data set {name!r} in {' or '.join(looked)}. {help}")
-
-
-def _made(name: str, task: str, settings: DataSettings) -> dict[str, Source]:
-    """The parts of a source that needs no file, in the order of PARTS."""
-    kind = MADE[name]
-    if task != kind.task:
-        raise DataError(f"data.name: {name!r} is made for the task {kind.task}, not for {task}.")
-    parts = kind.model_validate(settings.options).parts()
-    return {part: Source(f"{name} ({part} part)", parts[part], made=name) for part in PARTS if part in parts}
 
 
 def _files(path: Path, format: Format) -> list[Path]:
@@ -463,3 +326,33 @@ def _update(sum: Any, records: Records) -> None:
         sum.update(np.ascontiguousarray(steps.codes).data)
         labels = steps.kinds
     sum.update(repr((records.symbols, labels and list(labels))).encode())
+
+
+class SequencesReader(Reader[Sequences, Schema]):
+    """Sequences with one target each, or one at every step."""
+
+    settings = DataSettings
+    schema = Schema
+
+    def parts(
+        self,
+        source: Any,
+        task: str,
+        settings: DataSettings,
+        *,
+        validation: Any = None,
+        test: Any = None,
+        seed: int = 0,
+        kept: Schema | None = None,
+    ) -> Parts[Sequences, Schema]:
+        """See `load_parts`."""
+        vocabulary = kept.vocabulary if kept is not None else None
+        return load_parts(
+            source, task, settings, validation=validation, test=test, seed=seed, vocabulary=vocabulary or None
+        )
+
+    def part(
+        self, source: Any, schema: Schema, *, targets: bool = False, format: str | None = None
+    ) -> tuple[Sequences, list[str]]:
+        """See `load_part`."""
+        return load_part(source, schema, targets=targets, format=format)

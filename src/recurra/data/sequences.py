@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -59,16 +59,23 @@ class Sequences:
         return replace(self, values=self.values[steps], offsets=offsets, targets=targets, asked=asked, ids=ids)
 
 
-class Schema(BaseModel):
+class AnySchema(BaseModel):
     """What a reader learnt from the training data, and all it needs to read further data in the same way.
 
-    Kept in the run folder as `schema.json`.
+    Kept in the run folder as `schema.json`. Each kind of data has one of its own.
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    task: Literal["classify", "regress"]
+    task: Any
     format: str
+    settings: dict[str, object] = Field(default_factory=dict)  # the reading options as resolved: columns, separator, …
+
+
+class Schema(AnySchema):
+    """That of sequences with one target each, or one at every step."""
+
+    task: Literal["classify", "regress", "tag"]
     input: Literal["numbers", "tokens"]
     features: list[str] = Field(default_factory=list)  # numbers: a name for each of the D values of a step
     vocabulary: list[str] = Field(default_factory=list)  # tokens: index -> symbol; 0 is padding, 1 the unknown symbol
@@ -79,7 +86,6 @@ class Schema(BaseModel):
     permutation: list[int] = Field(
         default_factory=list
     )  # which step of a sequence is read 1st, 2nd, …; empty: in order
-    settings: dict[str, object] = Field(default_factory=dict)  # the reading options as resolved: columns, separator, …
 
 
 PADDING, UNKNOWN = 0, 1

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class DataSettings(BaseModel):
-    """Where the sequences are and how to read them. Everything left out is found from the content."""
+class PlaceSettings(BaseModel):
+    """Where data are, and how they are split: what all kinds of data share."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -29,8 +29,17 @@ class DataSettings(BaseModel):
         default=0.2, ge=0, lt=1, description="share split off the training part, where no test part is given"
     )
     split_seed: int | None = Field(default=None, ge=0, description="seed of the split; the run's seed when left out")
-    stratify: bool = Field(default=True, description="keep the share of each class in every part")
+    encoding: str = Field(default="utf-8", description="how text is encoded")
 
+    def for_streams_alone(self) -> list[str]:
+        """The keys that are set and that only a stream has."""
+        return []
+
+
+class DataSettings(PlaceSettings):
+    """Where the sequences are and how to read them. Everything left out is found from the content."""
+
+    stratify: bool = Field(default=True, description="keep the share of each class in every part")
     header: bool | None = Field(default=None, description="whether a table's first line names its columns")
     separator: str | None = Field(default=None, description="what stands between a table's columns")
     columns: list[str] | None = Field(default=None, description="names for the columns of a table without a header")
@@ -69,7 +78,6 @@ class DataSettings(BaseModel):
         default=None, description="read the steps of every sequence in one order, which this seed draws"
     )
     trim_blank: bool = Field(default=False, description="images: end a sequence at its last row that is not blank")
-    encoding: str = Field(default="utf-8", description="how text is encoded")
 
     classes: list[str | int] | None = Field(
         default=None, description="stream: the labels there are, which a stream does not tell ahead"

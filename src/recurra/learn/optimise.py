@@ -56,6 +56,12 @@ class TrainSettings(BaseModel):
         default=0.001, ge=0, le=1, description="cosine, one_cycle: last learning rate over the highest"
     )
     batch_size: int = Field(default=32, ge=1, description="sequences in a batch")
+    batch_steps: int | None = Field(
+        default=None,
+        ge=1,
+        description="steps (tokens) in a batch, padding counted, instead of batch_size: many short sequences or few "
+        "long ones",
+    )
     accumulate: int = Field(default=1, ge=1, description="batches whose gradients make up one update")
     epochs: int | None = Field(
         default=None, ge=1, description="times through the training part; fitted to its size when left out"
@@ -88,6 +94,12 @@ class TrainSettings(BaseModel):
     average: float = Field(
         default=0.0, ge=0, lt=1, description="evaluate and keep a running mean of the weights with this decay; 0: none"
     )
+    average_after: int | None = Field(
+        default=None,
+        ge=1,
+        description="evaluations without a better one, after which the plain mean of all further weights is evaluated "
+        "and kept (averaged SGD)",
+    )
     shuffle: bool = Field(default=True, description="draw a new order for every epoch")
     bucket: bool = Field(default=True, description="put sequences of like length into one batch")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")
@@ -105,6 +117,13 @@ class TrainSettings(BaseModel):
     def _either_epochs_or_samples(self) -> "TrainSettings":
         if self.epochs and self.samples:
             raise ValueError("epochs and samples both given; one of them says how long to train")
+        if self.batch_steps and self.shuffle and not self.bucket:
+            raise ValueError(
+                "batch_steps: batches differ in number where sequences are not put together by length; bucket is to be "
+                "true"
+            )
+        if self.average and self.average_after:
+            raise ValueError("average and average_after both given; one of them says which mean is kept")
         return self
 
 

@@ -11,19 +11,21 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 import torch
 
-from recurra.data import Schema, is_known, load_part, load_parts
+from recurra.data import is_known
+from recurra.data.sequences import AnySchema
 from recurra.errors import DataError, RecipeError, RunError
 from recurra.files import sha256, unreadable, write_text
 from recurra.run import checkpoint, folder
 from recurra.run import recipe as recipes
-from recurra.run.finish import finish, intervals_of
+from recurra.run.finish import finish
 from recurra.run.folder import RunFolder
+from recurra.run.lines import to_csv, to_lines
 from recurra.run.present import seeds_content
 from recurra.run.recipe import Recipe
 from recurra.run.report import write_seeds_report
 from recurra.run.training import Listener, Training, memory_told
-from recurra.tasks import TASKS, Predictions, Task, predict
-from recurra.tasks.model import SequenceModel, build
+from recurra.tasks import TASKS, Task
+from recurra.tasks.model import Network
 
 MOST_SEEDS = 1000
 """Runs that one call trains at most."""
@@ -65,7 +67,7 @@ class Run:
         return self.folder.recipe()
 
     @cached_property
-    def schema(self) -> Schema:
+    def schema(self) -> Any:
         """What the data mean: classes, features or vocabulary."""
         return self.folder.schema()
 
@@ -80,12 +82,17 @@ class Run:
         return self.folder.history()
 
     @cached_property
-    def task(self) -> Task:
+    def task(self) -> Task[Any, Any, Any]:
         """The task."""
         return TASKS[self.recipe.task](self.schema, self.recipe.train)
 
+    @property
+    def main_metric(self) -> str:
+        """The metric that the run is judged by."""
+        return self.summary.get("main_metric", TASKS[self.recipe.task].main_metric)
+
     @cached_property
-    def network(self) -> SequenceModel:
+    def network(self) -> Any:
         """The trained network, in evaluation mode, on the CPU.
 
         Raises:
@@ -102,7 +109,7 @@ class Run:
         return self._filled(checkpoint.read(path)[0], path)
 
     @cached_property
-    def so_far(self) -> "tuple[SequenceModel, str]":
+    def so_far(self) -> tuple[Any, str]:
         """The network as far as the run has come, and what a person should know of it.
 
         Where no finished one is there, that of the checkpoint: the best weights so far where it holds any, else its
@@ -136,19 +143,19 @@ class Run:
         said = "has gone on since its end" if is_finished else "is not finished"
         return self._filled(weights, path), f"{self.path} {said}: taken are the {which}, after {step:,} updates"
 
-    def _filled(self, weights: Mapping[str, torch.Tensor], path: Path) -> SequenceModel:
+    def _filled(self, weights: Mapping[str, torch.Tensor], path: Path) -> Network:
         """The network with weights that were read from `path`."""
-        outputs = len(self.schema.classes) or len(self.schema.targets)
         try:
-            network = build(self.recipe.model, self.schema, outputs, per_step=self.schema.per_step)
+            network = self.task.network(self.recipe.model)
         except RecipeError as error:
             raise RunError(f"{self.folder / 'recipe.toml'}: {error}") from error
-        if (weight := weights.get("output.weight")) is not None:
-            network.to(weight.dtype)
+        kinds = {weight.dtype for name, weight in weights.items() if "weight" in name}
+        if len(kinds) == 1:
+            network.to(kinds.pop())
         checkpoint.fill(network, weights, path)
         return network.eval()
 
-    def predict(self, data: Any, *, input_format: str | None = None) -> Predictions:
+    def predict(self, data: Any, *, input_format: str | None = None) -> Any:
         """What the network says of further sequences.
 
         Args:
@@ -184,20 +191,32 @@ class Run:
         said = self._predict(data, True, input_format)
         return {
             "metrics": self.task.scores(said),
-            "intervals": intervals_of(self.recipe.task, said),
+            "intervals": self.task.intervals(said),
             "sequences": len(said),
             "warnings": said.warnings,
         }
 
-    def rows(self, predictions: Predictions) -> list[dict[str, object]]:
+    def rows(self, predictions: Any) -> list[dict[str, object]]:
         """Predictions as rows: `index, prediction, p_<class>…`, or as the task has them."""
         return list(self.task.rows(predictions))
 
-    def _predict(self, data: Any, targets: bool, input_format: str | None) -> Predictions:
+    def written(self, predictions: Any, format: str = "csv", colour: bool = False) -> str:
+        """Predictions as the text of a file.
+
+        Args:
+            predictions: What `predict` returned.
+            format: One of the task's `formats`.
+            colour: text: coloured for a terminal.
+        """
+        if format == "text":
+            return self.task.text(predictions, colour)
+        return to_csv(self.task.rows(predictions)) if format == "csv" else to_lines(self.task.objects(predictions))
+
+    def _predict(self, data: Any, targets: bool, input_format: str | None) -> Any:
         network = self.network
-        part, warnings = load_part(data, self.schema, targets=targets, format=input_format)
+        part, warnings = self.task.reader.part(data, self.schema, targets=targets, format=input_format)
         with memory_told(self.recipe):
-            said = predict(self.task, network, part, carry_state=self.recipe.learn.carry_state)
+            said = self.task.predict(network, part, carry_state=self.recipe.learn.carry_state)
         said.warnings = warnings
         return said
 
@@ -443,25 +462,23 @@ def _prepared(
     validation: Any,
     test: Any,
     listener: Listener | None,
-    vocabulary: list[str] | None = None,
+    kept: AnySchema | None = None,
 ) -> Training:
     """A training that is ready to run. Nothing is written: what cannot be trained leaves nothing behind."""
     begun = RunFolder(path).checkpoint.is_file()  # and so holds all that it took from another run
     source = Run(recipe.from_run) if recipe.from_run and not begun else None
     if source is not None:
-        vocabulary = source.schema.vocabulary
-    parts = load_parts(
-        data,
-        recipe.task,
-        recipe.data,
-        validation=validation,
-        test=test,
-        seed=recipe.seed,
-        vocabulary=vocabulary or None,
+        if type(source.task.reader) is not type(TASKS[recipe.task].reader):
+            raise RunError(
+                f"--from {source.path}: that run learnt {source.recipe.task}, whose network is not one of {recipe.task}"
+            )
+        kept = source.schema
+    parts = TASKS[recipe.task].reader.parts(
+        data, recipe.task, recipe.data, validation=validation, test=test, seed=recipe.seed, kept=kept
     )
     training = Training(recipe, parts, RunFolder(path), listener)
     if source is not None:
-        parts.warnings.extend(warm_start(training.network, parts.schema, source))
+        parts.warnings.extend(warm_start(training.network, training.task, source))
     return training
 
 
@@ -477,8 +494,7 @@ def _begin(training: Training, force: bool = False) -> Run:
 def _resume(kept: RunFolder, data: Any, validation: Any, test: Any, listener: Listener | None) -> Run:
     if (kept / "summary.json").is_file():
         return Run(kept.path)
-    vocabulary = kept.schema().vocabulary
-    training = _prepared(kept.path, kept.recipe(), data, validation, test, listener, vocabulary)
+    training = _prepared(kept.path, kept.recipe(), data, validation, test, listener, kept.schema())
     kept.check_data(training.parts.fingerprint)
     return _to_the_end(training)
 
@@ -518,6 +534,7 @@ def summarise(recipe: Recipe, runs: list[Run]) -> dict[str, Any]:
         "format_version": folder.FORMAT,
         "name": recipe.name,
         "task": recipe.task,
+        "main_metric": runs[0].main_metric,
         "recipe": recipe.model_dump(),
         "seeds": [run.summary["seed"] for run in runs],
         "runs": [run.path.name for run in runs],
@@ -536,33 +553,23 @@ def summarise(recipe: Recipe, runs: list[Run]) -> dict[str, Any]:
     return found | {"parameters": runs[0].summary["parameters"], "versions": runs[0].summary["versions"]}
 
 
-def _inputs(schema: Schema) -> str:
-    if schema.input == "tokens":
-        return "texts"
-    return f"{len(schema.features)} {'number' if len(schema.features) == 1 else 'numbers'} a step"
-
-
 @torch.no_grad()
-def warm_start(network: SequenceModel, schema: Schema, source: Run) -> list[str]:
+def warm_start(network: Network, task: Task[Any, Any, Any], source: Run) -> list[str]:
     """Copy a run's weights into a new network; returns what a person should know of it.
 
-    The output's rows of classes (or targets) that both have are copied by name; those of new ones stay as they begin.
+    The output's rows of what both runs put out are copied by name (classes, targets); those of new ones stay as they
+    begin.
 
     Raises:
         RunError: The run's inputs are not like the new data's.
     """
-    old, new = source.schema, schema
-    if old.input != new.input or len(old.features) != len(new.features):
-        said = [_inputs(s) for s in (old, new)]
-        raise RunError(f"--from {source.path}: that run reads {said[0]}, the new data are {said[1]}")
-    if sorted(old.features) == sorted(new.features) and old.features != new.features:
-        raise RunError(
-            f"--from {source.path}: that run reads {', '.join(old.features)}, the new data have them in another order; "
-            "data.features puts them in that one"
-        )
+    old, new = source.schema, task.schema
+    if (fault := task.unlike(old)) is not None:
+        raise RunError(f"--from {source.path}: {fault}")
     learnt, said = source.so_far
     weights = learnt.state_dict()
-    by_output = ("output.weight", "output.bias", "target_mean", "target_deviation")
+    rows_old, rows_new = source.task.outputs_named(old), task.outputs_named(new)
+    by_output = task.by_output if rows_new else ()
     own = network.state_dict()
     for name, value in weights.items():
         if name not in by_output:
@@ -571,7 +578,6 @@ def warm_start(network: SequenceModel, schema: Schema, source: Run) -> list[str]
                     f"--from {source.path}: its network is not the one that model.* describes ({name} differs)"
                 )
             own[name].copy_(value)
-    rows_old, rows_new = (s.classes or s.targets for s in (old, new))
     shared = [name for name in rows_new if name in rows_old]
     for name in by_output:
         for label in shared:

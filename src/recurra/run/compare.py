@@ -243,7 +243,7 @@ class _Source:
         self.path = path
         self.summary = _summary(path)
         self.task: str = self.summary["task"]
-        self.metric = TASKS[self.task].main_metric
+        self.metric = self.summary.get("main_metric", TASKS[self.task].main_metric)
         self.recipe: dict[str, Any] = self.summary["recipe"]
         self.runs = [path]
         if "seeds" in self.summary:

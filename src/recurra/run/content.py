@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+from markupsafe import Markup
 
 
 @dataclass
@@ -57,6 +58,7 @@ class DataSummary:
         unit: Tokens: what a token is.
         classes: classify: the labels.
         targets: regress: a name for each number predicted.
+        words: What a step is, in place of what the fields above tell.
     """
 
     sources: Sequence[str]
@@ -67,6 +69,7 @@ class DataSummary:
     unit: Literal["word", "character"] = "word"
     classes: Sequence[str] = ()
     targets: Sequence[str] = ()
+    words: str = ""
 
 
 @dataclass
@@ -176,6 +179,23 @@ class Snapshot:
 
 
 @dataclass
+class Section:
+    """A further section of a report, which a task has of its own.
+
+    Attributes:
+        title: Its heading.
+        words: Paragraphs under it.
+        figures: (caption, drawing) in order; a drawing is SVG or HTML.
+        tables: (caption, column names, rows of cells); numbers are shown with four digits, texts as they are.
+    """
+
+    title: str
+    words: Sequence[str] = ()
+    figures: Sequence[tuple[str, Markup]] = ()
+    tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence[object]]]] = ()
+
+
+@dataclass
 class ReportContent:
     """Everything a report shows. What is left empty has no section.
 
@@ -206,11 +226,14 @@ class ReportContent:
         model: The network in a line, such as "2 layers of lstm 128".
         parameters: How many it has.
         samples_seen: Sequences trained on, counted each time.
+        samples: What a sample is: "sequences", "symbols".
+        steps_seen: Steps of all samples seen, without padding.
         train_seconds: Time spent in training.
         timings: Further times in seconds, by what they were spent on.
         versions: Program -> version.
         warnings: What a person should know.
         finished: When the run ended.
+        sections: Further sections, behind the examples.
         along: Where the network learnt from a stream: how many predictions `test` scores, each made before its target
             was seen. `validation` then scores the last of them, and so do the lines of `history`.
     """
@@ -241,11 +264,14 @@ class ReportContent:
     model: str = ""
     parameters: int = 0
     samples_seen: int = 0
+    samples: str = "sequences"
+    steps_seen: int = 0
     train_seconds: float = 0.0
     timings: Mapping[str, float] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     warnings: Sequence[str] = ()
     finished: str = ""
+    sections: Sequence[Section] = ()
     along: int = 0
 
 

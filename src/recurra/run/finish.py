@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 import recurra.version
-from recurra.data import Sequences
 from recurra.files import sha256, write_text
 from recurra.run import checkpoint
 from recurra.run.folder import FORMAT
@@ -18,8 +17,6 @@ from recurra.run.lines import to_csv
 from recurra.run.present import report_content
 from recurra.run.report import write_report
 from recurra.run.training import Training
-from recurra.tasks import Predictions
-from recurra.tasks.scores import intervals
 
 
 def finish(training: Training) -> dict[str, Any]:
@@ -35,15 +32,17 @@ def finish(training: Training) -> dict[str, Any]:
         "format_version": FORMAT,
         "name": training.recipe.name,
         "task": training.recipe.task,
+        "main_metric": task.main_metric,
         "recipe": training.recipe.model_dump(),
         "test": {} if test is None else task.scores(test),
-        "test_intervals": {} if test is None else intervals_of(training.recipe.task, test),
+        "test_intervals": {} if test is None else task.intervals(test),
         "validation": {} if validation is None else task.scores(validation),
         "baselines": {} if test is None else task.baselines(parts.train, test),
         "train": {"last_loss": training.losses[-1], "best_step": training.progress.best_step or training.progress.step},
         "train_seconds": training.progress.seconds,
         "updates": training.progress.step,
         "samples_seen": training.progress.samples,
+        "steps_seen": training.progress.steps,
         "parameters": sum(p.numel() for p in training.network.parameters()),
         "seed": training.recipe.seed,
         "data": {"sources": parts.sources, "fingerprint": parts.fingerprint, "sequences": sizes(training)},
@@ -63,21 +62,9 @@ def finish(training: Training) -> dict[str, Any]:
     return summary
 
 
-def intervals_of(task: str, test: Predictions) -> dict[str, list[float]]:
-    """The 95 % interval of each metric that has one."""
-    assert test.targets is not None
-    kind = "multilabel" if test.schema.multi_label else task
-    return {
-        k: [float(low), float(high)]
-        for k, (low, high) in intervals(kind, test.targets, test.outputs, test.offsets, test.asked).items()
-    }
-
-
 def sizes(training: Training) -> dict[str, int]:
     """How many sequences each part has."""
-    parts = training.parts
-    named = {"train": parts.train, "validation": parts.validation, "test": parts.test}
-    return {name: len(part) for name, part in named.items() if part is not None}
+    return {name: len(part) for name, part in training.parts.named.items()}
 
 
 def versions() -> dict[str, str]:
@@ -90,5 +77,5 @@ def versions() -> dict[str, str]:
     }
 
 
-def _predicted(training: Training, part: Sequences | None) -> Predictions | None:
+def _predicted(training: Training, part: Any) -> Any:
     return None if part is None or not len(part) else training.predict(part)

@@ -21,13 +21,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from recurra.data import Schema
-from recurra.data.encode import settings_of
 from recurra.data.opening import missing
 from recurra.errors import RecipeError, RunError
 from recurra.files import sync_folder, unreadable, write_text
 from recurra.run import recipe as recipes
 from recurra.run.recipe import Recipe
+from recurra.tasks import TASKS, Classify
 from recurra.version import __version__
 
 FORMAT = 1
@@ -83,15 +82,17 @@ class RunFolder:
         except RecipeError as error:
             raise RunError(str(error)) from error
 
-    def schema(self) -> Schema:
-        """What the run's data mean."""
+    def schema(self) -> Any:
+        """What the run's data mean: the schema of the task's kind of data."""
         self.check()
         values = self._json("schema.json")
         for key in ("format_version", "fingerprint"):
             values.pop(key, None)
         try:
-            schema = Schema.model_validate(values)
-            settings_of(schema)
+            task = TASKS.get(values.get("task", ""))
+            reader = task.reader if task else Classify.reader
+            schema = reader.schema.model_validate(values)
+            reader.settings_of(schema)
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"])

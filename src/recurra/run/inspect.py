@@ -16,8 +16,6 @@ from rich.table import Table
 
 from recurra.analysis import GradientFlow, Inspection, MemoryCapacity, Part
 from recurra.analysis import inspect as inspected
-from recurra.data import load_part, load_parts
-from recurra.data.batches import collate
 from recurra.data.sequences import Sequences
 from recurra.engine.threads import suited
 from recurra.errors import DataError, RecipeError, RunError
@@ -26,6 +24,7 @@ from recurra.run.api import Run
 from recurra.run.figures import number, plotted
 from recurra.run.finish import versions
 from recurra.run.report import templates
+from recurra.tasks import TASKS, SequenceTask
 
 BEGIN, END = "<!-- instruments -->", "<!-- end of instruments -->"
 """Around what is put into report.html, so that it is found again."""
@@ -130,20 +129,23 @@ def inspect(
         raise RecipeError(f"sequences: a whole number from 1 is expected, not {sequences!r}")
     run = Run(path)
     network, task = run.network, run.task
+    if not isinstance(task, SequenceTask):
+        able = [name for name, kind in TASKS.items() if issubclass(kind, SequenceTask)]
+        raise RunError(f"{run.path}: is a run of {task.name}; inspect reads those of {', '.join(able)}")
     if data is None:
         part, source, warnings = _own(run)
     else:
-        part, warnings = load_part(data, run.schema, format=input_format)
+        part, warnings = task.reader.part(data, run.schema, format=input_format)
         source = str(data) if isinstance(data, (str, os.PathLike)) else "the data given"
     part = _with_targets(part)
     if not len(part):
         raise DataError(f"{source}: there is no sequence in it")
     chosen = np.unique(np.linspace(0, len(part) - 1, min(sequences, len(part))).round().astype(int))
     few = part.select(chosen)
-    batch = collate(few, torch.arange(len(few))).to(torch.device("cpu"), next(network.parameters()).dtype)
+    batch = task.collate(few, torch.arange(len(few))).to(torch.device("cpu"), next(network.parameters()).dtype)
     loss = None if few.targets is None else lambda returned: task.loss(network, returned[0], batch)
     with suited(network, len(few)):
-        found = inspected(network, (batch.x, batch.lengths), loss=loss)
+        found = inspected(network, batch.inputs, loss=loss)
     if len(few) < len(part):
         source = f"{len(few)} of {len(part):,} sequences of {source}"
     command = _command(run.path, data, sequences, input_format)
@@ -170,7 +172,7 @@ def _own(run: Run) -> tuple[Sequences, str, list[str]]:
         raise RunError(f"{run.path}: it learnt from a stream ({stream}), and keeps none of its rows; --data names some")
     if recipe.data.path is None and recipe.data.name is None:
         raise RunError(f"{run.path}: its data were given from Python, and are not kept; --data names some")
-    parts = load_parts(None, recipe.task, recipe.data, seed=recipe.seed, vocabulary=run.schema.vocabulary or None)
+    parts = run.task.reader.parts(None, recipe.task, recipe.data, seed=recipe.seed, kept=run.schema)
     named = {"test": parts.test, "validation": parts.validation, "training": parts.train}
     name, part = next((name, part) for name, part in named.items() if part is not None and len(part))
     warnings = []

@@ -30,7 +30,7 @@ from recurra.run.diverged import is_good
 from recurra.run.recipe import Recipe
 from recurra.run.running import Scale, Scores
 from recurra.run.training import make_fabric, memory_told, rule_refused
-from recurra.tasks import TASKS, Classify, Predictions
+from recurra.tasks import TASKS, Classify, Predictions, SequenceTask
 from recurra.tasks.classify import ClassifyTrainSettings
 from recurra.tasks.model import build
 from recurra.tasks.regress import RegressTrainSettings
@@ -136,7 +136,7 @@ class Online:
         self.device = torch.device("cpu") if device == "auto" else make_fabric(recipe.train).device
         self.dtype = torch.float64 if recipe.train.precision == "64-true" else torch.float32
         torch.manual_seed(recipe.seed)
-        self.task = TASKS[recipe.task](schema, recipe.train)
+        self.task = cast(SequenceTask, TASKS[recipe.task](schema, recipe.train))
         outputs = len(schema.classes) or len(schema.targets)
         with memory_told(recipe):
             self.network = build(recipe.model, schema, outputs, per_step=True)
@@ -177,7 +177,7 @@ class Online:
 
     def _warm_start(self, source: "api.Run") -> list[str]:
         """Take over a run's weights, and with them its scales: it learnt with these."""
-        said = api.warm_start(self.network, self.schema, source)
+        said = api.warm_start(self.network, self.task, source)
         self.input_scale.how = "none"
         if set(self.schema.targets) <= set(source.schema.targets):
             self.target_scale.how = "none"
@@ -559,6 +559,9 @@ def check(recipe: Recipe) -> None:
     Raises:
         RecipeError: It cannot; which key, and what is expected there.
     """
+    if not TASKS[recipe.task].streams:
+        able = " and ".join(name for name, task in TASKS.items() if task.streams)
+        raise RecipeError(f"task: {recipe.task} has no rows with a target each; {able} are learnt from a stream")
     if recipe.learn.rule == "bptt":
         raise RecipeError(
             "learn.rule: bptt goes back from the end, and a stream has none; rtrl, snap1, eprop and uoro go forward, "

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 
 from recurra.data import Sequences
-from recurra.data.batches import collate
-from recurra.data.sequences import UNKNOWN
+from recurra.data.sequences import UNKNOWN, Schema
 from recurra.run import recipe as recipes
 from recurra.run.content import (
     Classified,
@@ -25,9 +24,10 @@ from recurra.run.content import (
     Updates,
 )
 from recurra.run.recipe import Recipe
+from recurra.run.sections import SECTIONS
 from recurra.run.training import Training
 from recurra.run.words import describe_model
-from recurra.tasks import TASKS, Predictions
+from recurra.tasks import TASKS, Predictions, SequenceTask
 from recurra.tasks.scores import furthest_off, most_wrong, most_wrong_sequences
 
 EXAMPLES, TRACES, LONGEST_TRACE = 12, 3, 200
@@ -41,8 +41,8 @@ def report_content(training: Training, summary: Mapping[str, Any], test: Predict
         summary: What is about to be written as summary.json.
         test: The test part's predictions.
     """
-    recipe, schema, parts = training.recipe, training.parts.schema, training.parts
-    shown = parts.test if parts.test is not None else parts.train
+    recipe, parts = training.recipe, training.parts
+    own = SECTIONS.get(recipe.task)
     return ReportContent(
         title=recipe.name,
         description=recipe.description,
@@ -61,19 +61,41 @@ def report_content(training: Training, summary: Mapping[str, Any], test: Predict
         history=training.progress.history,
         best_step=training.progress.best_step or None,
         updates=Updates(np.array(training.losses), np.array(training.norms), recipe.train.clip_norm or None),
-        result=None if test is None else _result(test),
-        examples=[] if test is None or parts.test is None else _examples(training, test, parts.test),
-        images=schema.format in ("idx", "digits") and not recipe.data.pixels,
-        states=_traces(training, shown, "test" if parts.test is not None else "training"),
-        snapshots=_snapshots(training),
+        sections=[] if own is None else own(training, *_shown(training, test)),
         model=describe_model(training),
         parameters=summary["parameters"],
         samples_seen=summary["samples_seen"],
+        samples=training.task.samples,
+        steps_seen=summary["steps_seen"],
         train_seconds=summary["train_seconds"],
         versions=summary["versions"],
         warnings=parts.warnings,
         finished=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        **(_of_sequences(training, test) if isinstance(training.task, SequenceTask) else {}),
     )
+
+
+def _of_sequences(training: Training, test: Predictions | None) -> dict[str, Any]:
+    """What the report shows of a task whose data are sequences with targets."""
+    recipe, schema, parts = training.recipe, training.parts.schema, training.parts
+    shown = parts.test if parts.test is not None else parts.train
+    return {
+        "result": None if test is None else _result(test),
+        "examples": [] if test is None or parts.test is None else _examples(training, test, parts.test),
+        "images": schema.format in ("idx", "digits") and not recipe.data.pixels,
+        "states": _traces(training, shown, "test" if parts.test is not None else "training"),
+        "snapshots": _snapshots(training),
+    }
+
+
+def _shown(training: Training, test: Any) -> tuple[Any, Any]:
+    """The part that a task's own sections show, and what the network says of it."""
+    parts = training.parts
+    if parts.test is not None:
+        return parts.test, test
+    if parts.validation is not None and len(parts.validation):
+        return parts.validation, training.predict(parts.validation)
+    return parts.train, None
 
 
 def seeds_content(recipe: Recipe, summary: Mapping[str, Any], runs: list[Any], folder: str) -> SeedsContent:
@@ -83,7 +105,7 @@ def seeds_content(recipe: Recipe, summary: Mapping[str, Any], runs: list[Any], f
         title=recipe.name,
         description=recipe.description,
         task=recipe.task,
-        main=task.main_metric,
+        main=runs[0].main_metric,
         higher_is_better=task.higher_is_better,
         runs=[
             SeedRun(run.summary["seed"], run.path.name, run.summary["test"], run.summary["train_seconds"], run.history)
@@ -106,14 +128,15 @@ def defaults(recipe: Recipe) -> dict[str, Any]:
 
 def _data(training: Training) -> DataSummary:
     parts, schema = training.parts, training.parts.schema
-    named = {"train": parts.train, "validation": parts.validation, "test": parts.test}
+    sources = list(dict.fromkeys(parts.sources.values()))
+    there = {name: part for name, part in parts.named.items() if len(part)}
+    words = training.task.data_words()
+    if not isinstance(schema, Schema):
+        return DataSummary(sources, [Part.of(name, part.lengths.numpy()) for name, part in there.items()], words=words)
     return DataSummary(
-        sources=list(dict.fromkeys(parts.sources.values())),
-        parts=[
-            Part.of(name, part.lengths.numpy(), _counts(part, len(schema.classes)))
-            for name, part in named.items()
-            if part is not None and len(part)
-        ],
+        sources=sources,
+        words=words,
+        parts=[Part.of(name, part.lengths.numpy(), _counts(part, len(schema.classes))) for name, part in there.items()],
         input=schema.input,
         features=schema.features,
         vocabulary=len(schema.vocabulary),
@@ -225,11 +248,12 @@ def _rmse(true: np.ndarray, said: np.ndarray) -> float:
 @torch.no_grad()
 def _traces(training: Training, part: Sequences, name: str) -> list[StateTrace]:
     """The last layer's state, running forward, along the first few sequences."""
-    network = training.network
+    network: Any = training.network
     network.eval()
     traces = []
     for i in range(min(TRACES, len(part))):
-        batch = collate(part, torch.tensor([i])).to(training.fabric.device, next(network.parameters()).dtype)
+        batch = training.task.collate(part, torch.tensor([i]))
+        batch = batch.to(training.fabric.device, next(network.parameters()).dtype)
         x = network.inputs(batch.x[:LONGEST_TRACE])
         _, _, states = network.recurrent(x, return_states=True)
         last = -2 if network.recurrent.bidirectional else -1

@@ -43,7 +43,7 @@ class Progress:
         parameters = sum(p.numel() for p in training.network.parameters())
         self._say(
             f"{training.recipe.name} (seed {training.recipe.seed}): {describe_model(training)}, "
-            f"{parameters:,} parameters; {parts} sequences"
+            f"{parameters:,} parameters; {parts} {training.task.samples}"
         )
         for warning in training.parts.warnings:
             self._say(f"warning: {warning}")

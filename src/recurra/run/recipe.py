@@ -16,12 +16,11 @@ from pydantic.fields import FieldInfo
 from recurra.data.fetch import sets
 from recurra.data.made import MADE
 from recurra.data.opening import check_exists
-from recurra.data.settings import DataSettings
+from recurra.data.settings import PlaceSettings
 from recurra.errors import DataError, RecipeError, nearest, unknown
-from recurra.learn import LearnSettings, TrainSettings
+from recurra.learn import LearnSettings
 from recurra.run import faults
 from recurra.tasks import TASKS
-from recurra.tasks.model import ModelSettings
 
 SECTIONS = ("data", "model", "train", "learn", "report")
 
@@ -52,14 +51,14 @@ class Recipe(BaseModel):
 
     name: str = Field(description="what it is called; the run folder is runs/NAME where --out names none")
     description: str = Field(default="", description="one line that says what it does")
-    task: str = Field(description="classify or regress")
+    task: str = Field(description=f"what is learnt: {', '.join(TASKS)}")
     from_run: str | None = Field(default=None, description="run whose weights and vocabulary this one begins with")
     seed: int = Field(
         default=0, ge=0, lt=SEEDS, description="seed of the split, the first weights, the order and the dropout"
     )
-    data: DataSettings = Field(default_factory=lambda: DataSettings())
-    model: ModelSettings = Field(default_factory=lambda: ModelSettings())
-    train: SerializeAsAny[TrainSettings]
+    data: SerializeAsAny[Any]  # of the classes that the task has for them
+    model: SerializeAsAny[Any]
+    train: SerializeAsAny[Any]
     learn: LearnSettings = Field(default_factory=lambda: LearnSettings())
     report: ReportSettings = Field(default_factory=lambda: ReportSettings())
 
@@ -104,7 +103,7 @@ def parse(
     return made.model_copy(update={"data": made.data.model_copy(update={"options": options})})
 
 
-def _options(data: DataSettings, source: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
+def _options(data: PlaceSettings, source: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
     """The options of the made source that a recipe names, complete, with defaults filled in.
 
     Raises:
@@ -209,8 +208,8 @@ def keys(task: str) -> dict[str, FieldInfo]:
 
 def _sections(task: str) -> dict[str, type[BaseModel]]:
     return {
-        "data": DataSettings,
-        "model": ModelSettings,
+        "data": TASKS[task].reader.settings,
+        "model": TASKS[task].model_settings,
         "train": TASKS[task].train_settings,
         "learn": LearnSettings,
         "report": ReportSettings,
@@ -219,9 +218,12 @@ def _sections(task: str) -> dict[str, type[BaseModel]]:
 
 @cache
 def _model(task: str) -> type[Recipe]:
-    """The recipe of one task: its `train` has the settings of that task."""
-    kind = TASKS[task].train_settings
-    return create_model("Recipe", __base__=Recipe, train=(kind, Field(default_factory=kind)))
+    """The recipe of one task: `data`, `model` and `train` have the settings of that task."""
+    sections = _sections(task)
+    data, model, train = (
+        (sections[name], Field(default_factory=sections[name])) for name in ("data", "model", "train")
+    )
+    return create_model("Recipe", __base__=Recipe, data=data, model=model, train=train)
 
 
 def _schemas(task: str) -> dict[str, Any]:

@@ -146,6 +146,13 @@ def _short(text: object, most: int = 60) -> str:
     return f"{written[: most // 2]}…{written[len(written) - most // 2 + 1 :]}"
 
 
+def _cell(value: object) -> str:
+    """A table's cell: whole numbers in groups of three, others with four digits, texts as they are."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return value if isinstance(value, Markup) else _short(value, 200)
+    return f"{value:,}" if isinstance(value, int) else number(value)
+
+
 def _finalize(value: object) -> object:
     return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
@@ -161,7 +168,7 @@ def templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"short": _short, "number": number, "seconds": _seconds}
+    environment.filters |= {"cell": _cell, "short": _short, "number": number, "seconds": _seconds}
     environment.globals |= {"value": _value, "label": lambda name: _metric(name).label}
     return environment
 
@@ -205,6 +212,7 @@ def _report(content: ReportContent) -> dict[str, Any]:
         "recipe": _recipe_groups(content.recipe, content.defaults),
         "baseline_words": BASELINES,
         "columns": (ALONG, LAST) if content.along else ("test", "validation"),
+        "anchors": [re.sub(r"\W+", "-", section.title.lower()).strip("-") for section in content.sections],
     }
     if isinstance(content.result, Classified):
         view |= _classes(content.result)
@@ -217,6 +225,7 @@ def _report(content: ReportContent) -> dict[str, Any]:
         "classes": ("Class by class", view["class_rows"]),
         "agreement": ("Predicted against true", view["agreement"]),
         "examples": ("What it got most wrong", view["examples"]),
+        **{anchor: (part.title, True) for anchor, part in zip(view["anchors"], content.sections, strict=True)},
         "states": ("The state along a sequence", view["states"]),
         "data": ("Data", True),
         "again": ("The same run again", True),

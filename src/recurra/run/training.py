@@ -10,14 +10,13 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from recurra.data import Parts, Sequences
-from recurra.data.batches import Batch, collate, epoch_plan
+from recurra.data import Parts
 from recurra.engine.threads import suited
 from recurra.errors import RecipeError, RunError, unknown
 from recurra.files import write_text
@@ -30,11 +29,11 @@ from recurra.run import checkpoint, diverged
 from recurra.run.folder import RunFolder, remove_partial
 from recurra.run.lines import to_lines
 from recurra.run.recipe import Recipe
-from recurra.tasks import TASKS, Predictions, Task, predict
-from recurra.tasks.model import SequenceModel
+from recurra.tasks import TASKS, SequenceTask, Task
+from recurra.tasks.model import Network, SequenceModel
 
 Parameters = dict[str, nn.Parameter]
-Update = tuple[float, float, Batch, Tensor]
+Update = tuple[float, float, Any, Tensor]
 """Of one update, or of those of one batch: the loss, the norm of the gradient, the last batch and its outputs."""
 
 
@@ -82,10 +81,12 @@ class Progress:
     epoch: int = 0
     position: int = 0  # updates made in this epoch
     samples: int = 0
+    steps: int = 0  # of all samples, without padding
     seconds: float = 0.0  # spent training, without evaluation
     best: list[float] | None = None  # the best evaluation so far, as `Training._merit` has it
     best_step: int = 0
     since_best: int = 0  # evaluations since then
+    averaged_from: int | None = None  # the update behind which all weights go into the mean, in averaged SGD
     evaluated_step: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
     finished: bool = False
@@ -101,7 +102,9 @@ class Training:
         listener: What is told how it goes.
     """
 
-    def __init__(self, recipe: Recipe, parts: Parts, folder: RunFolder, listener: Listener | None = None) -> None:
+    def __init__(
+        self, recipe: Recipe, parts: Parts[Any, Any], folder: RunFolder, listener: Listener | None = None
+    ) -> None:
         self.recipe, self.parts, self.folder, self.listener = recipe, parts, folder, listener or Silent()
         self.settings = recipe.train
         if self.settings.early_stopping and parts.validation is None:
@@ -113,16 +116,19 @@ class Training:
             )
         self.fabric = make_fabric(self.settings)
         torch.manual_seed(recipe.seed)
-        self.task: Task = TASKS[recipe.task](parts.schema, self.settings)
+        self.task: Task[Any, Any, Any] = TASKS[recipe.task](parts.schema, self.settings)
+        self.task.check(recipe.model, recipe.learn)
+        self.carries_state = recipe.learn.carry_state or self.task.carries_state
         with memory_told(recipe):
-            self.network: SequenceModel = self.task.build(recipe.model, parts.train)
+            self.network: Network = self.task.build(recipe.model, parts.train)
         own = dict(self.network.named_parameters())
         self.l1 = factors(own, self.network.by_symbol, self.settings.l1, "train.l1")
         self.l2 = factors(own, self.network.by_symbol, self.settings.l2, "train.l2")
         self.network.keep_hidden = bool(self.settings.activation_l2 or self.settings.temporal_l2)
-        if recipe.learn.carry_state and self.network.recurrent.bidirectional:
+        if self.carries_state and self.network.recurrent.bidirectional:
             raise RecipeError(
-                "learn.carry_state: the backward direction comes from the future: model.bidirectional is false"
+                f"{'learn.carry_state' if recipe.learn.carry_state else recipe.task}: the state is carried on, and the "
+                "backward direction comes from the future: model.bidirectional is to be false"
             )
         self.rule = self._rule()
         self._check_penalties()
@@ -133,7 +139,7 @@ class Training:
         self.snapshots: dict[str, Tensor] = {}
         self.best: dict[str, Tensor] = {}
         self.mean_weights: dict[str, Tensor] = {}
-        self.total = total_updates(self.settings, len(parts.train))
+        self.total = total_updates(self.settings, len(parts.train), self._batches_in_epoch)
         self._saved_at, self._saved_step = time.monotonic(), 0
 
     def _rule(self) -> Rule:
@@ -142,15 +148,17 @@ class Training:
         Raises:
             RecipeError: It cannot take this network or these data; which part of it, and why.
         """
-        learn, schema = self.recipe.learn, self.parts.schema
+        learn = self.recipe.learn
         rule = learn.make(self.recipe.seed)
         try:
             rule.check(self.network.recurrent, learns_below=self.network.embedding is not None)
         except ValueError as error:
             raise rule_refused(error) from error
-        if learn.k1 and learn.rule != "tbptt" and not schema.per_step:
+        if learn.k1 and learn.rule != "tbptt" and not self.task.in_windows:
             raise RecipeError(
-                "learn.k1: there is one target a sequence here, so there is nothing to learn from within it; "
+                "learn.k1: an update is made of a whole batch here, and not in the middle of it; k1 is to be left out"
+                if self.task.carries_state
+                else "learn.k1: there is one target a sequence here, so there is nothing to learn from within it; "
                 "k1 is to be left out"
             )
         if self._window and self.settings.accumulate > 1:
@@ -177,7 +185,7 @@ class Training:
     @property
     def _window(self) -> int | None:
         """Steps from one update to the next; None where a batch makes one update."""
-        return self.recipe.learn.window if self.parts.schema.per_step else None
+        return self.recipe.learn.window if self.task.in_windows else None
 
     def run(self) -> None:
         """Train from the last checkpoint, or from the start, to the end; then hold the weights that are to be kept.
@@ -219,16 +227,13 @@ class Training:
 
     def _epoch(self) -> list[list[Tensor]]:
         """The updates of the present epoch, each the indices of its batches."""
-        batches = epoch_plan(
-            self.parts.train,
-            self.settings.batch_size,
-            seed=self.recipe.seed,
-            epoch=self.progress.epoch,
-            shuffle=self.settings.shuffle,
-            bucket=self.settings.bucket,
-        )
+        batches = self.task.plan(self.parts.train, seed=self.recipe.seed, epoch=self.progress.epoch)
         n = self.settings.accumulate
         return [batches[i : i + n] for i in range(0, len(batches), n)]
+
+    @property
+    def _batches_in_epoch(self) -> int:
+        return len(self.task.plan(self.parts.train, seed=self.recipe.seed, epoch=0))
 
     def _update(self, batches: list[Tensor]) -> None:
         started = time.perf_counter()
@@ -236,34 +241,36 @@ class Training:
         parameters = {name: p for name, p in self.network.named_parameters() if p.requires_grad}
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(progress.step, self.total, settings)
-        sequences = sum(len(b) for b in batches)
-        given = (collate(self.parts.train, indices).to(self.fabric.device, self._dtype()) for indices in batches)
+        given = [
+            self.task.collate(self.parts.train, indices).to(self.fabric.device, self._dtype()) for indices in batches
+        ]
         update = self._in_windows if self._window else self._at_once
-        total, norm, last, outputs = update(given, sequences, parameters)
+        total, norm, last, outputs = update(given, sum(len(b) for b in given), parameters)
         self.norms.append(norm)
         self.losses.append(total)
         progress.step += 1
         progress.position += 1
-        progress.samples += sequences
-        if settings.average:
+        progress.samples += sum(b.samples for b in given)
+        progress.steps += sum(b.steps for b in given)
+        if settings.average or progress.averaged_from is not None:
             self._average()
         progress.seconds += time.perf_counter() - started
         if progress.step in self.recipe.report.snapshots:
             self._take_snapshot(last, outputs)
         self.listener.update(progress.step, total)
 
-    def _gradients(self, batch: Batch, state: Any, share: float = 1.0) -> tuple[float, Tensor, Any]:
+    def _gradients(self, batch: Any, state: Any, share: float = 1.0) -> tuple[float, Tensor, Any]:
         """Add the gradient of a batch's loss, or of so much of it, to the parameters; the loss, the outputs and the
         final state."""
-        outputs, final = self.model(batch.x, batch.lengths, state, self.rule)
+        outputs, final = self.model(*batch.inputs, state, self.rule)
         loss = self._loss(outputs, batch)
         self.fabric.backward(loss if share == 1 else loss * share)
         self.network.hidden = None
         if self.settings.error_norm and (penalty := self._error_norm(batch, state)).requires_grad:
             self.fabric.backward(share * self.settings.error_norm * penalty)
-        return float(loss.detach()), outputs.detach(), final
+        return float(loss.detach()), _detached(outputs), final
 
-    def _at_once(self, batches: Iterable[Batch], sequences: int, parameters: Parameters) -> Update:
+    def _at_once(self, batches: Iterable[Any], sequences: int, parameters: Parameters) -> Update:
         """Make one update of some batches, of so many sequences together."""
         self.wrapped.zero_grad(set_to_none=True)
         total, last = 0.0, None
@@ -275,14 +282,14 @@ class Training:
         assert last is not None
         return total, self._move(parameters, total), *last
 
-    def _in_windows(self, batches: Iterable[Batch], sequences: int, parameters: Parameters) -> Update:
+    def _in_windows(self, batches: Iterable[Any], sequences: int, parameters: Parameters) -> Update:
         """Make an update after every so many steps of a batch, the state carried on."""
         (batch,) = batches
         window = self._window
         assert window is not None
         total, norm, count, state, every = 0.0, 0.0, 0, self.state, []
         for first in range(0, len(batch.x), window):
-            piece = batch.steps(first, first + window)
+            piece = batch.window(first, first + window)
             asked = piece.targets_asked
             if asked:
                 self.wrapped.zero_grad(set_to_none=True)
@@ -291,14 +298,14 @@ class Training:
                 total += asked * loss
                 count += asked
             else:
-                outputs, state = self.model(piece.x, piece.lengths, state, self.rule)
+                outputs, state = self.model(*piece.inputs, state, self.rule)
             every.append(outputs.detach())
             state = detached(state)
         self._carry_on(state)
         return total / max(1, count), norm / max(1, count), batch, torch.cat(every)
 
     def _carry_on(self, final: Any) -> None:
-        if self.recipe.learn.carry_state:
+        if self.carries_state:
             self.state = tuple(field.detach() for field in final)
 
     def _move(self, parameters: Parameters, loss: float) -> float:
@@ -328,7 +335,7 @@ class Training:
         """Whether the last checkpoint was, as far as the losses behind it say."""
         return diverged.is_good(self.losses[: self._saved_step], self.losses[self._saved_step :])
 
-    def _loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+    def _loss(self, outputs: Any, batch: Any) -> Tensor:
         """The task's loss, with the penalties on activations."""
         loss = self.task.loss(self.network, outputs, batch)
         if not self.network.keep_hidden:
@@ -336,9 +343,9 @@ class Training:
         assert self.network.hidden is not None, "the rule ran the network's parts by themselves"
         return loss + activation_penalty(self.network.hidden, self.settings.activation_l2, self.settings.temporal_l2)
 
-    def _error_norm(self, batch: Batch, state: Any) -> Tensor:
+    def _error_norm(self, batch: Any, state: Any) -> Tensor:
         """How much errors grow or shrink on their way back, found without dropout."""
-        network = self.network.eval()
+        network: Any = self.network.eval()  # a task that has this takes sequences: see its `check`
         try:
             return error_norm(
                 network.recurrent,
@@ -352,9 +359,13 @@ class Training:
 
     @torch.no_grad()
     def _average(self) -> None:
-        """Move the mean weights towards the present ones; faster at first, so that the start is forgotten."""
+        """Move the mean weights towards the present ones: a running mean, faster at first, so that the start is
+        forgotten; in averaged SGD the plain mean of all since it began."""
         step = self.progress.step
-        decay = min(self.settings.average, (1 + step) / (10 + step))
+        if self.progress.averaged_from is not None:
+            decay = 1 - 1 / (step - self.progress.averaged_from)
+        else:
+            decay = min(self.settings.average, (1 + step) / (10 + step))
         for name, p in self.network.named_parameters():
             if name in self.mean_weights:
                 self.mean_weights[name].lerp_(p.detach(), 1 - decay)
@@ -392,6 +403,10 @@ class Training:
                     self.best = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
                 else:
                     progress.since_best += 1
+            after = self.settings.average_after
+            if after is not None and progress.averaged_from is None and progress.since_best >= after:
+                progress.averaged_from = progress.step
+                line["averaging"] = True
             patience = self.settings.early_stopping
             if patience is not None and progress.since_best >= patience:
                 line["stopped_early"] = progress.finished = True
@@ -405,10 +420,9 @@ class Training:
         main = scores[self.task.main_metric]
         return [main if self.task.higher_is_better else -main, -scores.get("loss", 0.0)]
 
-    def predict(self, data: Sequences) -> Predictions:
+    def predict(self, data: Any) -> Any:
         """What the network says at present."""
-        return predict(
-            self.task,
+        return self.task.predict(
             self.network,
             data,
             forward=self.model,
@@ -436,14 +450,17 @@ class Training:
             return self.best
         return {**self.network.state_dict(), **self.mean_weights}
 
-    def _take_snapshot(self, batch: Batch, outputs: Tensor) -> None:
+    def _take_snapshot(self, batch: Any, outputs: Tensor) -> None:
         """Keep what the network said of the first sequence of a batch, before this update."""
-        values = self.task.outputs(self.network, outputs[:, :1] if self.parts.schema.per_step else outputs[:1])
+        if not isinstance(self.task, SequenceTask):
+            return
+        per_step, network = self.task.schema.per_step, cast(SequenceModel, self.network)
+        values = self.task.outputs(network, outputs[:, :1] if per_step else outputs[:1])
         key = f"{self.progress.step}"
         self.snapshots[f"{key}.input"] = batch.x[:, 0].detach().cpu().clone()
         self.snapshots[f"{key}.output"] = values.detach().cpu().float().clone()
         if batch.targets is not None:
-            targets = batch.targets[:, 0] if self.parts.schema.per_step else batch.targets[0]
+            targets = batch.targets[:, 0] if per_step else batch.targets[0]
             self.snapshots[f"{key}.target"] = targets.detach().cpu().clone()
 
     def _dtype(self) -> torch.dtype | None:
@@ -501,6 +518,11 @@ class Training:
         self._saved_step = self.progress.step
 
 
+def _detached(outputs: Any) -> Any:
+    """What a network put out, without what it was made from; a task may have it in several tensors."""
+    return outputs.detach() if isinstance(outputs, Tensor) else None
+
+
 def rule_refused(error: ValueError) -> RecipeError:
     """What a rule says that cannot take a layer, in a recipe's words."""
     said = re.sub(r"(\w+)=(\S+)", r"model.\1 = \2", str(error).removeprefix("layer: "))
@@ -533,14 +555,16 @@ def memory_told(recipe: Recipe) -> Iterator[None]:
         raise RunError(f"the memory does not suffice; {hint}") from error
 
 
-def total_updates(settings: TrainSettings, sequences: int) -> int:
-    """How many updates a run makes.
+def total_updates(settings: TrainSettings, sequences: int, batches: int) -> int:
+    """How many updates a run makes, of so many sequences and batches in an epoch.
 
     Where neither epochs nor samples are given, enough that a small data set is seen often and a large one a few times.
     """
     if settings.samples is not None:
+        if settings.batch_steps:
+            return max(1, settings.samples * batches // (sequences * settings.accumulate))
         return max(1, settings.samples // min(settings.batch_size * settings.accumulate, sequences))
-    in_epoch = math.ceil(math.ceil(sequences / settings.batch_size) / settings.accumulate)
+    in_epoch = math.ceil(batches / settings.accumulate)
     if settings.epochs is not None:
         return settings.epochs * in_epoch
     return in_epoch * min(LONGEST, max(SHORTEST, math.ceil(UPDATES / in_epoch)))

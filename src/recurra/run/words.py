@@ -21,17 +21,18 @@ def describe_model(training: "Training | Online") -> str:
 def outcome(done: "Run | Seeds") -> str:
     """The score with its interval (or deviation over seeds), the baseline beside it, and where the report is."""
     summary = done.summary
-    metric = TASKS[summary["task"]].main_metric
+    metric = summary.get("main_metric", TASKS[summary["task"]].main_metric)
     lines = []
-    if metric in summary["test"]:
-        value = summary["test"][metric]
+    part = "test" if summary["test"] else "validation"
+    if metric in summary[part]:
+        value = summary[part][metric]
         if "seeds" in summary:
-            lines += [f"{path}: test {metric} {run.summary['test'][metric]:.4f}" for path, run in _by_seed(done)]
-            spread = summary["test_deviation"].get(metric)
-            said = f"test {metric} {value:.4f}, mean over {len(summary['seeds'])} seeds"
+            lines += [f"{path}: {part} {metric} {run.summary[part][metric]:.4f}" for path, run in _by_seed(done)]
+            spread = summary[f"{part}_deviation"].get(metric)
+            said = f"{part} {metric} {value:.4f}, mean over {len(summary['seeds'])} seeds"
             said += f" (standard deviation {spread:.4f})" if spread is not None else ""
         else:
-            said = f"test {metric} {value:.4f}" + _interval(summary, metric)
+            said = f"{part} {metric} {value:.4f}" + _interval(summary, metric)
         for name, scores in summary["baselines"].items():
             said += f"; {name} baseline {scores[metric]:.4f}"
         lines.append(said)
@@ -39,13 +40,14 @@ def outcome(done: "Run | Seeds") -> str:
         lines += [f"test {k.replace('_', ' ')}: {v:.4f}" for k, v in extra.items()]
     else:
         lines.append(f"last training loss {summary['train']['last_loss']:.4g}")
-    lines.append(f"trained in {summary['train_seconds']:.1f} s on {summary['samples_seen']:,} sequences")
+    samples = TASKS[summary["task"]].samples
+    lines.append(f"trained in {summary['train_seconds']:.1f} s on {summary['samples_seen']:,} {samples}")
     lines.append(f"report {done.report}")
     return "\n".join(lines)
 
 
 def _interval(summary: dict[str, Any], metric: str) -> str:
-    found = summary["test_intervals"].get(metric)
+    found = summary["test_intervals"].get(metric) if summary["test"] else None
     return f" (95 % interval {found[0]:.4f} to {found[1]:.4f})" if found else ""
 
 

@@ -3,19 +3,65 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from recurra.data.batches import Batch, by_length, collate
+from recurra.data.batches import Batch, by_length, collate, epoch_plan
+from recurra.data.load import SequencesReader
+from recurra.data.reader import Data, Reader
 from recurra.data.sequences import Schema, Sequences
 from recurra.engine.threads import suited
+from recurra.learn import LearnSettings
 from recurra.learn.optimise import TrainSettings
-from recurra.tasks.model import ModelSettings, SequenceModel
+from recurra.tasks.model import ModelSettings, Network, RecurrentSettings, SequenceModel
+from recurra.tasks.scores import intervals
 
 Metrics = dict[str, float]
+Intervals = dict[str, list[float]]
+
+
+class AnyBatch(Protocol):
+    """Some of the data, as a network reads them."""
+
+    @property
+    def inputs(self) -> tuple[Any, ...]:
+        """What the network is called with, before the state to begin with and the rule."""
+        ...
+
+    @property
+    def samples(self) -> int:
+        """What a run counts as its samples: sequences, or symbols where they have no end."""
+        ...
+
+    @property
+    def steps(self) -> int:
+        """Steps that are no padding."""
+        ...
+
+    def __len__(self) -> int:
+        """Sequences."""
+        ...
+
+    def to(self, device: torch.device, dtype: torch.dtype | None = None) -> Self:
+        """The batch on another device, its numbers in another precision."""
+        ...
+
+
+class Said(Protocol):
+    """What a network says of some data, in their order."""
+
+    warnings: list[str]
+
+    def __len__(self) -> int:
+        """How many sequences."""
+        ...
+
+    def first(self, count: int) -> Self:
+        """What it says of the first `count` of them."""
+        ...
 
 
 @dataclass
@@ -65,7 +111,12 @@ class Predictions:
         return len(self.outputs) if self.offsets is None else len(self.offsets) - 1
 
 
-class Task(ABC):
+DataT = TypeVar("DataT", bound=Data)
+BatchT = TypeVar("BatchT", bound=AnyBatch)
+SaidT = TypeVar("SaidT", bound=Said)
+
+
+class Task(ABC, Generic[DataT, BatchT, SaidT]):
     """A kind of problem, made for one data set's schema. One file a task; registered in `recurra.tasks.TASKS`.
 
     Args:
@@ -76,43 +127,194 @@ class Task(ABC):
     name: ClassVar[str]
     summary: ClassVar[str]
     train_settings: ClassVar[type[TrainSettings]]
-    main_metric: ClassVar[str]
-    """The metric that a run is judged by."""
+    model_settings: ClassVar[type[RecurrentSettings]] = ModelSettings
+    reader: ClassVar[Reader[Any, Any]]
+    """How the data are read."""
+    main_metric: str
+    """The metric that a run is judged by; a task may settle it by the data."""
     higher_is_better: ClassVar[bool]
+    samples: ClassVar[str] = "sequences"
+    """What a run counts as its samples."""
+    streams: ClassVar[bool] = False
+    """Whether it can be learnt from a stream of rows, each of which is a step."""
+    carries_state: ClassVar[bool] = False
+    """Whether each batch goes on where the last one ended."""
+    formats: ClassVar[tuple[str, ...]] = ("csv", "jsonl")
+    """How predictions can be written, the usual way first; "text" is `text`."""
+    schema: Any
+    settings: Any
+
+    @abstractmethod
+    def __init__(self, schema: Any, settings: TrainSettings) -> None:
+        self.schema, self.settings = schema, settings
+
+    @property
+    def in_windows(self) -> bool:
+        """Whether a batch has a target at every step, so that an update can be made in the middle of it."""
+        return False
+
+    def data_words(self) -> str:
+        """What a step of the data is, in a sentence for the report; empty where the schema tells."""
+        return ""
+
+    def check(self, model: RecurrentSettings, learn: LearnSettings) -> None:
+        """Hold the other settings of a recipe against what the task can do.
+
+        Raises:
+            RecipeError: One of them cannot be had.
+        """
+
+    @abstractmethod
+    def network(self, model: Any) -> Network:
+        """The network for the schema, before it has seen data; `model` is of the class `model_settings`."""
+
+    def build(self, model: Any, train: DataT) -> Network:
+        """The network for this data, its scales (and class weights) learnt from the training part."""
+        return self.network(model)
+
+    by_output: ClassVar[tuple[str, ...]] = ()
+    """Tensors of the network with a row for each thing that it puts out."""
+
+    def outputs_named(self, schema: Any) -> list[str]:
+        """What the rows of the network's output stand for, where these can be told apart by name."""
+        return []
+
+    def unlike(self, schema: Any) -> str | None:
+        """Why a run with this schema reads other inputs than this task's; None where they are alike."""
+        return None
+
+    def plan(self, data: DataT, *, seed: int, epoch: int) -> list[Tensor]:
+        """The batches of an epoch, each the indices of its sequences; as many in every epoch."""
+        s = self.settings
+        return epoch_plan(
+            data, s.batch_size, seed=seed, epoch=epoch, shuffle=s.shuffle, bucket=s.bucket, steps=s.batch_steps
+        )
+
+    @abstractmethod
+    def collate(self, data: DataT, indices: Tensor) -> BatchT:
+        """The batch of these indices."""
+
+    @abstractmethod
+    def loss(self, network: Any, outputs: Any, batch: BatchT) -> Tensor:
+        """What is made small: a mean over the batch's sequences, or over its steps that have a target."""
+
+    @abstractmethod
+    def predict(
+        self,
+        network: Any,
+        data: DataT,
+        *,
+        forward: Callable[..., tuple[Any, Any]] | None = None,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        carry_state: bool = False,
+    ) -> SaidT:
+        """What a network says of all of the data, in their order.
+
+        Args:
+            network: The network; it is put in evaluation mode and left as it was.
+            data: The data.
+            forward: What is called instead of the network itself: the same under Fabric.
+            device: Where to run.
+            dtype: In which precision numbers go in.
+            carry_state: Run the sequences one after another, each beginning with the state that the last one left.
+        """
+
+    @abstractmethod
+    def scores(self, predictions: SaidT) -> Metrics:
+        """Every metric of predictions whose targets are known."""
+
+    def intervals(self, predictions: SaidT) -> Intervals:
+        """The 95 % interval of each metric that has one."""
+        return {}
+
+    @abstractmethod
+    def baselines(self, train: DataT, test: SaidT) -> dict[str, Metrics]:
+        """What a method without learning reaches on the same data."""
+
+    @abstractmethod
+    def rows(self, predictions: SaidT, targets: bool = False) -> Iterator[dict[str, object]]:
+        """The predictions as rows of a table; with `targets`, what is true beside them."""
+
+    def objects(self, predictions: SaidT) -> Iterator[dict[str, object]]:
+        """The predictions as JSON objects, a line each."""
+        return self.rows(predictions)
+
+    def text(self, predictions: SaidT, colour: bool = False) -> str:
+        """The predictions as text, for tasks that have "text" among their formats; coloured for a terminal."""
+        raise NotImplementedError(f"{self.name} has no text")
+
+
+class SequenceTask(Task[Sequences, Batch, Predictions]):
+    """A task whose data are sequences with one target each, or one at every step: of these a `SequenceModel`."""
+
+    reader = SequencesReader()
+    by_output = ("output.weight", "output.bias", "target_mean", "target_deviation")
     schema: Schema
 
-    @abstractmethod
-    def __init__(self, schema: Schema, settings: TrainSettings) -> None:
-        self.schema = schema
+    def outputs_named(self, schema: Schema) -> list[str]:
+        """See `Task.outputs_named`."""
+        return schema.classes or schema.targets
 
-    @abstractmethod
-    def build(self, model: ModelSettings, train: Sequences) -> SequenceModel:
-        """The network for this data, its scales (and class weights) learnt from the training part."""
+    def unlike(self, schema: Schema) -> str | None:
+        """See `Task.unlike`."""
+        new = self.schema
+        if schema.input != new.input or len(schema.features) != len(new.features):
+            return f"that run reads {_inputs(schema)}, the new data are {_inputs(new)}"
+        if sorted(schema.features) == sorted(new.features) and schema.features != new.features:
+            return (
+                f"that run reads {', '.join(schema.features)}, the new data have them in another order; data.features "
+                "puts them in that one"
+            )
+        return None
+
+    @property
+    def in_windows(self) -> bool:
+        """See `Task.in_windows`."""
+        return self.schema.per_step
+
+    def collate(self, data: Sequences, indices: Tensor) -> Batch:
+        """See `Task.collate`."""
+        return collate(data, indices)
 
     @abstractmethod
     def loss(self, network: SequenceModel, outputs: Tensor, batch: Batch) -> Tensor:
-        """What is made small: a mean over the batch's sequences, or over its steps that have a target."""
+        """See `Task.loss`."""
 
     @abstractmethod
     def outputs(self, network: SequenceModel, outputs: Tensor) -> Tensor:
         """From what the network puts out to probabilities, or to numbers in their own units."""
 
-    @abstractmethod
-    def scores(self, predictions: Predictions) -> Metrics:
-        """Every metric of predictions whose targets are known."""
+    def predict(
+        self,
+        network: SequenceModel,
+        data: Sequences,
+        *,
+        forward: Callable[..., tuple[Any, Any]] | None = None,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        carry_state: bool = False,
+    ) -> Predictions:
+        """See `Task.predict`."""
+        return predict(self, network, data, forward=forward, device=device, dtype=dtype, carry_state=carry_state)
 
-    @abstractmethod
-    def baselines(self, train: Sequences, test: Predictions) -> dict[str, Metrics]:
-        """What a method without learning reaches on the same data."""
+    def intervals(self, predictions: Predictions) -> Intervals:
+        """See `Task.intervals`."""
+        assert predictions.targets is not None
+        kind = "multilabel" if predictions.schema.multi_label else self.name
+        found = intervals(kind, predictions.targets, predictions.outputs, predictions.offsets, predictions.asked)
+        return {k: [float(low), float(high)] for k, (low, high) in found.items()}
 
-    @abstractmethod
-    def rows(self, predictions: Predictions, targets: bool = False) -> Iterator[dict[str, object]]:
-        """The predictions as rows to be written; with `targets`, what is true beside them."""
+
+def _inputs(schema: Schema) -> str:
+    if schema.input == "tokens":
+        return "texts"
+    return f"{len(schema.features)} {'number' if len(schema.features) == 1 else 'numbers'} a step"
 
 
 @torch.no_grad()
 def predict(
-    task: Task,
+    task: SequenceTask,
     network: SequenceModel,
     data: Sequences,
     *,
@@ -143,8 +345,8 @@ def predict(
     results: list[np.ndarray] = [np.empty(0)] * len(data)
     with suited(network, batch_size):
         for indices in plan:
-            batch = collate(data, indices).to(device, dtype)
-            raw, final = (forward or network)(batch.x, batch.lengths, state)
+            batch = task.collate(data, indices).to(device, dtype)
+            raw, final = (forward or network)(*batch.inputs, state)
             state = final if carry_state else None
             values = task.outputs(network, raw).double().cpu()
             for row, index in enumerate(indices.tolist()):

@@ -14,7 +14,7 @@ from recurra.data.batches import Batch
 from recurra.data.sequences import Schema, Sequences
 from recurra.errors import RecipeError, unknown
 from recurra.learn.optimise import TrainSettings
-from recurra.tasks.base import Metrics, Predictions, Task
+from recurra.tasks.base import Metrics, Predictions, SequenceTask
 from recurra.tasks.model import ModelSettings, SequenceModel, build
 from recurra.tasks.scores import classify_scores, multilabel_scores, step_scores
 
@@ -29,7 +29,7 @@ class ClassifyTrainSettings(TrainSettings):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="share of the target spread over all classes")
 
 
-class Classify(Task):
+class Classify(SequenceTask):
     """Sequence to class, or step to class: one label each, or several at once."""
 
     name = "classify"
@@ -37,6 +37,7 @@ class Classify(Task):
     train_settings = ClassifyTrainSettings
     main_metric = "accuracy"
     higher_is_better = True
+    streams = True
 
     def __init__(self, schema: Schema, settings: TrainSettings) -> None:
         assert isinstance(settings, ClassifyTrainSettings)
@@ -44,9 +45,13 @@ class Classify(Task):
         self.settings = settings
         self.weights: Tensor | None = None
 
+    def network(self, model: ModelSettings) -> SequenceModel:
+        """See `Task.network`."""
+        return build(model, self.schema, len(self.schema.classes), per_step=self.schema.per_step)
+
     def build(self, model: ModelSettings, train: Sequences) -> SequenceModel:
         """See `Task.build`."""
-        network = build(model, self.schema, len(self.schema.classes), per_step=self.schema.per_step)
+        network = self.network(model)
         network.scale_from(train, model.normalise)
         self.weights = self._class_weights(train)
         return network

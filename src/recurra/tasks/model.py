@@ -23,8 +23,8 @@ Width = Annotated[int, Field(ge=1)]
 Normalise = Literal["auto", "none", "feature", "global", "unit"]
 
 
-class ModelSettings(BaseModel):
-    """The `model.*` settings of a recipe."""
+class RecurrentSettings(BaseModel):
+    """The `model.*` settings of recurrent layers: what the networks of all tasks share."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -69,19 +69,10 @@ class ModelSettings(BaseModel):
     word_dropout: float = Field(
         default=0.0, ge=0, le=1, description="tokens: share of symbols taken for the unknown one in training"
     )
-    normalise: Normalise = Field(
-        default="auto",
-        description="numbers: feature (mean 0, deviation 1 each), global (over all), unit (0 to 1 over all), none; "
-        "auto: global for images, else feature",
-    )
-    pool: Literal["last", "mean", "max"] = Field(
-        default="last", description="sequence to vector: the last state, mean or largest"
-    )
     output_dropout: float = Field(default=0.0, ge=0, le=1, description="share dropped before the head")
-    head: list[Width] = Field(default_factory=list, description="widths of hidden layers between pooling and output")
 
     @model_validator(mode="after")
-    def _a_width_for_each_layer(self) -> "ModelSettings":
+    def _a_width_for_each_layer(self) -> "RecurrentSettings":
         if isinstance(self.hidden_size, list) and len(self.hidden_size) != self.num_layers:
             raise ValueError(
                 f"hidden_size has {len(self.hidden_size)} widths, num_layers is {self.num_layers}; one number is "
@@ -90,7 +81,52 @@ class ModelSettings(BaseModel):
         return self
 
 
-class SequenceModel(nn.Module):
+class ModelSettings(RecurrentSettings):
+    """The `model.*` settings of tasks whose network is a `SequenceModel`."""
+
+    normalise: Normalise = Field(
+        default="auto",
+        description="numbers: feature (mean 0, deviation 1 each), global (over all), unit (0 to 1 over all), none; "
+        "auto: global for images, else feature",
+    )
+    pool: Literal["last", "mean", "max"] = Field(
+        default="last", description="sequence to vector: the last state, mean or largest"
+    )
+    head: list[Width] = Field(default_factory=list, description="widths of hidden layers between pooling and output")
+
+
+class Network(nn.Module):
+    """What training needs of a network, whatever the task.
+
+    Attributes:
+        recurrent: The recurrent layers that a learning rule goes through.
+        embedding: The vectors of symbols that these layers read; None for numbers.
+        keep_hidden: Whether a call leaves in `hidden` what the last recurrent layer put out, for a loss to read.
+        hidden: That of the last call, where it is kept.
+    """
+
+    recurrent: Recurrent
+    embedding: nn.Embedding | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keep_hidden = False
+        self.hidden: Hidden | None = None
+
+    def by_symbol(self, tensors: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
+        """Views of the parameters by symbol: those of the recurrent layers (`Recurrent.by_symbol`); "V" (eq. 6.9) or
+        "head", the matrices behind them; "embedding".
+
+        Args:
+            tensors: Named as the parameters and of their shapes.
+        """
+        recurrent = {name.removeprefix("recurrent."): v for name, v in tensors.items() if name.startswith("recurrent.")}
+        after = [v for name, v in tensors.items() if name.startswith(("head.", "output.")) and v.dim() > 1]
+        found = {**self.recurrent.by_symbol(recurrent), "V": after, "head": after}
+        return found if self.embedding is None else {**found, "embedding": [tensors["embedding.weight"]]}
+
+
+class SequenceModel(Network):
     """Sequence in, one vector of outputs a sequence, or one a step.
 
     Input (an embedding, or numbers brought to a common scale), recurrent layers, pooling (eqs 6.20, 6.21; none where
@@ -102,10 +138,6 @@ class SequenceModel(nn.Module):
         input_size: Values a step, for numbers.
         vocabulary_size: Symbols, for tokens; 0 for numbers.
         per_step: An output at every step instead of one a sequence.
-
-    Attributes:
-        keep_hidden: Whether a call leaves in `hidden` what the last recurrent layer put out, for a loss to read.
-        hidden: That of the last call, where it is kept.
     """
 
     mean: Tensor
@@ -125,18 +157,15 @@ class SequenceModel(nn.Module):
         super().__init__()
         self.pool = "none" if per_step else settings.pool
         self.word_dropout = settings.word_dropout
-        self.embedding: nn.Embedding | None = None
+        self.embedding = embedding(vocabulary_size, settings.embedding_size) if vocabulary_size else None
         if vocabulary_size:
-            self.embedding = nn.Embedding(vocabulary_size, settings.embedding_size, padding_idx=PADDING)
-            with torch.no_grad():  # PyTorch's deviation of 1 drowns what words have in common for the first epochs
-                self.embedding.weight.mul_(0.1)
             input_size = settings.embedding_size
         self.embedding_dropout = nn.Dropout(settings.embedding_dropout)
         self.register_buffer("mean", torch.zeros(input_size))
         self.register_buffer("deviation", torch.ones(input_size))
         self.register_buffer("target_mean", torch.zeros(outputs))
         self.register_buffer("target_deviation", torch.ones(outputs))
-        self.recurrent = _recurrent(settings, input_size, per_step)
+        self.recurrent = recurrent_layers(settings, input_size, forward_only=per_step)
         width = self.recurrent.output_size
         layers: list[nn.Module] = [nn.Dropout(settings.output_dropout)]
         for hidden in settings.head:
@@ -144,8 +173,6 @@ class SequenceModel(nn.Module):
             width = hidden
         self.head = nn.Sequential(*layers)
         self.output = nn.Linear(width, outputs)
-        self.keep_hidden = False
-        self.hidden: Hidden | None = None
 
     def scale_from(self, data: Sequences, how: Normalise) -> None:
         """Learn from the training part how to bring numbers to a common scale."""
@@ -195,18 +222,6 @@ class SequenceModel(nn.Module):
             seen = layer(seen)
         return self.output(seen)
 
-    def by_symbol(self, tensors: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
-        """Views of the parameters by symbol: those of the recurrent layers (`Recurrent.by_symbol`); "V" (eq. 6.9) or
-        "head", the matrices after them; "embedding".
-
-        Args:
-            tensors: Named as the parameters and of their shapes.
-        """
-        recurrent = {name.removeprefix("recurrent."): v for name, v in tensors.items() if name.startswith("recurrent.")}
-        after = [v for name, v in tensors.items() if name.startswith(("head.", "output.")) and v.dim() > 1]
-        found = {**self.recurrent.by_symbol(recurrent), "V": after, "head": after}
-        return found if self.embedding is None else {**found, "embedding": [tensors["embedding.weight"]]}
-
     def _pooled(self, output: Tensor, final: Any, lengths: Tensor | None) -> Tensor:
         """One vector a sequence; padding does not count."""
         if self.pool == "none":
@@ -234,7 +249,28 @@ def build(settings: ModelSettings, schema: Schema, outputs: int, per_step: bool 
     )
 
 
-def _recurrent(settings: ModelSettings, input_size: int, per_step: bool) -> Recurrent:
+def embedding(symbols: int, width: int) -> nn.Embedding:
+    """Vectors for so many symbols; that of padding is zero and stays so."""
+    found = nn.Embedding(symbols, width, padding_idx=PADDING)
+    with torch.no_grad():  # PyTorch's deviation of 1 drowns what words have in common for the first epochs
+        found.weight.mul_(0.1)
+    return found
+
+
+def recurrent_layers(
+    settings: RecurrentSettings, input_size: int, *, forward_only: bool = False, **others: Any
+) -> Recurrent:
+    """The recurrent layers that the settings describe.
+
+    Args:
+        settings: The `model.*` settings.
+        input_size: Width of what the first layer reads.
+        forward_only: Where the settings leave `bidirectional` open: False, instead of both directions.
+        others: Arguments of `Recurrent` that go before what the settings say of them.
+
+    Raises:
+        RecipeError: A setting cannot be had; which, and why.
+    """
     key = "model.cell"
     try:
         cell = find(settings.cell)
@@ -250,24 +286,22 @@ def _recurrent(settings: ModelSettings, input_size: int, per_step: bool) -> Recu
         raise RecipeError(f"{key}: {error}") from error
     both_ways = settings.bidirectional
     if both_ways is None:
-        both_ways = isinstance(cell, Cell) and not per_step
+        both_ways = isinstance(cell, Cell) and not forward_only
     try:
-        layers = Recurrent(
-            cell,
-            input_size,
-            settings.hidden_size,
-            settings.num_layers,
-            bidirectional=both_ways,
-            dropout=settings.dropout,
-            input_dropout=settings.input_dropout,
-            recurrent_dropout=settings.recurrent_dropout,
-            weight_drop=settings.weight_drop,
-            zoneout=settings.zoneout,
-            skip=None if settings.skip == "none" else settings.skip,
-            learn_initial_state=settings.learn_initial_state,
-            input_layers=settings.input_layers,
-            init=settings.init or None,
-        )
+        arguments: dict[str, Any] = {
+            "num_layers": settings.num_layers,
+            "bidirectional": both_ways,
+            "dropout": settings.dropout,
+            "input_dropout": settings.input_dropout,
+            "recurrent_dropout": settings.recurrent_dropout,
+            "weight_drop": settings.weight_drop,
+            "zoneout": settings.zoneout,
+            "skip": None if settings.skip == "none" else settings.skip,
+            "learn_initial_state": settings.learn_initial_state,
+            "input_layers": settings.input_layers,
+            "init": settings.init or None,
+        }
+        layers = Recurrent(cell, input_size, settings.hidden_size, **(arguments | others))
     except OptionError as error:
         raise RecipeError(f"model.options: {error}") from error
     except CellError as error:

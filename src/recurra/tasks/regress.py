@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from recurra.data.batches import Batch
 from recurra.data.sequences import Schema, Sequences
 from recurra.learn.optimise import TrainSettings
-from recurra.tasks.base import Metrics, Predictions, Task
+from recurra.tasks.base import Metrics, Predictions, SequenceTask
 from recurra.tasks.model import ModelSettings, SequenceModel, build
 from recurra.tasks.scores import regress_scores
 
@@ -29,7 +29,7 @@ class RegressTrainSettings(TrainSettings):
     )
 
 
-class Regress(Task):
+class Regress(SequenceTask):
     """Sequence to number."""
 
     name = "regress"
@@ -37,15 +37,20 @@ class Regress(Task):
     train_settings = RegressTrainSettings
     main_metric = "rmse"
     higher_is_better = False
+    streams = True
 
     def __init__(self, schema: Schema, settings: TrainSettings) -> None:
         assert isinstance(settings, RegressTrainSettings)
         super().__init__(schema, settings)
         self.settings = settings
 
+    def network(self, model: ModelSettings) -> SequenceModel:
+        """See `Task.network`."""
+        return build(model, self.schema, len(self.schema.targets), per_step=self.schema.per_step)
+
     def build(self, model: ModelSettings, train: Sequences) -> SequenceModel:
         """See `Task.build`."""
-        network = build(model, self.schema, len(self.schema.targets), per_step=self.schema.per_step)
+        network = self.network(model)
         network.scale_from(train, model.normalise)
         if self.settings.normalise_targets:
             assert train.targets is not None
