@@ -74,14 +74,16 @@ def tasks() -> str:
 
 def recipe_keys() -> str:
     """Every key of a recipe; those of one task alone say so."""
-    known: dict[str, tuple[FieldInfo, list[str]]] = {}
+    known: dict[str, dict[tuple[str, str], list[str]]] = {}
     for task in TASKS:
         for key, field in recipe.keys(task).items():
-            known.setdefault(key, (field, []))[1].append(task)
+            said = _default(field), field.description or ""
+            known.setdefault(key, {}).setdefault(said, []).append(task)
     rows = []
-    for key, (field, where) in known.items():
-        only = "" if len(where) == len(TASKS) else f" ({', '.join(where)} only)"
-        rows.append((f"`{key}`", _default(field), (field.description or "") + only))
+    for key, kinds in known.items():
+        for (default, meaning), where in kinds.items():
+            only = "" if len(where) == len(TASKS) else f" ({', '.join(where)}{' only' if len(kinds) == 1 else ''})"
+            rows.append((f"`{key}`", default, meaning + only))
     return table(("key", "default", "meaning"), rows)
 
 

@@ -14,6 +14,7 @@ from recurra.files import sha256
 from recurra.learn import TrainSettings
 from recurra.run.folder import RunFolder
 from recurra.run.training import total_updates
+from recurra.run.words import outcome
 from recurra.tasks import Predictions
 
 TINY: dict[str, Any] = {"model.hidden_size": 5, "train.epochs": 2, "train.evaluate_every": 1000, "train.shuffle": False}
@@ -79,6 +80,62 @@ def test_samples_and_epochs_say_how_long() -> None:
     assert updates(100, epochs=3, batch_size=32, accumulate=2) == 6
     assert updates(40, batch_size=32) == 400  # small: at most 200 epochs
     assert updates(10**6, batch_size=32) == 3 * 31250  # large: at least 3
+
+
+def test_batches_of_steps_say_how_long_too(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    x = [generator.normal(size=(int(n), 2)).astype(np.float32) for n in generator.integers(1, 30, size=120)]
+    labels = ["long" if len(a) > 15 else "short" for a in x]
+    run = train(tmp_path / "run", (x, labels), train__batch_steps=64, train__shuffle=True, train__epochs=3)
+    seen = run.summary["samples_seen"], run.summary["steps_seen"]
+    whole = recurra.load(tmp_path / "run").summary["data"]["sequences"]["train"]
+    assert seen[0] == 3 * whole
+    assert seen[1] > 3 * whole
+    half = train(tmp_path / "half", (x, labels), train__batch_steps=64, train__shuffle=True, train__epochs=None,
+                 train__samples=3 * whole)  # fmt: skip
+    assert half.summary["updates"] == run.summary["updates"]
+
+
+class Weights:
+    """A listener that keeps the weights behind every update."""
+
+    def __init__(self) -> None:
+        self.network: Any = None
+        self.kept: list[dict[str, torch.Tensor]] = []
+
+    def begin(self, training: Any) -> None:
+        self.network = training.network
+
+    def update(self, step: int, loss: float) -> None:
+        self.kept.append({k: v.detach().clone() for k, v in self.network.named_parameters()})
+
+    def evaluation(self, line: dict[str, Any]) -> None: ...
+
+    def end(self) -> None: ...
+
+
+def test_averaged_sgd_keeps_the_mean_of_all_weights_since_nothing_got_better(tmp_path: Path) -> None:
+    """Labels that say nothing of the inputs: the validation part soon does no better."""
+    generator = np.random.default_rng(2)
+    x = generator.normal(size=(80, 4, 2)).astype(np.float32)
+    labels = [str(label) for label in generator.integers(0, 2, size=80)]
+    settings = {"train.average_after": 2, "train.epochs": 12, "train.evaluate_every": None, "train.lr": 0.05}
+    settings |= {"train.select": "last", "model.hidden_size": 5, "data.validation_fraction": 0.2}
+    listener = Weights()
+    run = recurra.train("classify", (x, labels), out=tmp_path / "run", settings=settings, seed=1, listener=listener)
+    begun = [line["step"] for line in run.history if line.get("averaging")]
+    assert len(begun) == 1
+    assert 0 < begun[0] < len(listener.kept)
+    for name, value in run.network.named_parameters():
+        mean = torch.stack([weights[name] for weights in listener.kept[begun[0] :]]).double().mean(0)
+        torch.testing.assert_close(value.double(), mean, rtol=1e-5, atol=1e-7)
+
+
+def test_a_run_without_a_test_part_is_told_by_its_validation_part(tmp_path: Path) -> None:
+    run = train(tmp_path / "run", data__test_fraction=0.0)
+    told = outcome(run)
+    assert f"validation accuracy {run.summary['validation']['accuracy']:.4f}" in told
+    assert "test" not in told.replace(str(tmp_path), "")
 
 
 def test_the_first_sequences_are_counted_in_sequences() -> None:

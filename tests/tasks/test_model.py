@@ -183,6 +183,32 @@ def test_buckets_hold_sequences_of_like_length() -> None:
     assert padding(True) < padding(False) / 10
 
 
+def test_batches_measured_in_steps() -> None:
+    generator = np.random.default_rng(0)
+    data = ragged([*generator.integers(1, 60, size=700).tolist(), 500], width=1)
+    counts = set()
+    for epoch in range(4):
+        plan = epoch_plan(data, 7, seed=3, epoch=epoch, shuffle=True, bucket=True, steps=300)
+        assert sorted(torch.cat(plan).tolist()) == list(range(701))
+        sizes = [len(b) * int(data.lengths[b].max()) for b in plan]
+        assert sorted(sizes)[-2] <= 300  # the one that is longer than a batch may be is a batch by itself
+        assert [len(b) for b, size in zip(plan, sizes, strict=True) if size > 300] == [1]
+        assert sum(sizes) < 1.03 * int(data.lengths.sum())
+        counts.add(len(plan))
+    assert len(counts) == 1
+    first, second = (
+        torch.cat(epoch_plan(data, 7, seed=3, epoch=e, shuffle=True, bucket=True, steps=300)) for e in (0, 1)
+    )
+    assert first.tolist() != second.tolist()
+    in_order = epoch_plan(data, 7, seed=3, epoch=0, shuffle=False, bucket=True, steps=300)
+    assert torch.cat(in_order).tolist() == list(range(701))
+
+
+def test_steps_in_a_batch_ask_for_buckets() -> None:
+    with pytest.raises(ValueError, match="batch_steps: batches differ in number"):
+        train_settings("classify", batch_steps=100, bucket=False)
+
+
 def schema(**values: object) -> Schema:
     return Schema.model_validate({"format": "x", "input": "numbers", "features": ["a", "b", "c"], **values})
 
