@@ -134,9 +134,7 @@ def test_allowed_is_what_written_tags_can_be(scheme: Scheme) -> None:
         for path in product(range(len(tags)), repeat=length):
             named = [tags[k] for k in path]
             kept = written(entities(named), length, scheme) == named
-            moves = (
-                begins[path[0]] and ends[path[-1]] and all(follows[i, j] for i, j in zip(path, path[1:], strict=False))
-            )
+            moves = begins[path[0]] and ends[path[-1]] and all(follows[i, j] for i, j in pairwise(path))
             assert bool(moves) == kept, named
 
 

@@ -179,6 +179,7 @@ CARRIED: dict[str, dict[str, Any]] = {
     "tbptt, k1 = 7, k2 = 12": {"learn.rule": "tbptt", "learn.k1": 7, "learn.k2": 12},
     "uoro": {"learn.rule": "uoro"},
     "uoro, k1 = 3": {"learn.rule": "uoro", "learn.k1": 3},
+    "tbptt, layers of two widths": {"learn.rule": "tbptt", "model.num_layers": 2, "model.hidden_size": [4, 3]},
 }
 
 
@@ -190,7 +191,7 @@ def test_what_a_rule_carries_survives_a_stop(rule: str, tmp_path: Path) -> None:
     y = [["up" if v > 0 else "down" for v in np.cumsum(a[:, 0])] for a in x]
     settings: dict[str, Any] = {
         **{"learn.carry_state": True, "train.batch_size": 1, "train.shuffle": False, "train.epochs": 3},
-        **{"model.cell": "gru", "model.hidden_size": 4, "train.checkpoint_seconds": 0.0},
+        **{"model.cell": "lstm", "model.hidden_size": 4, "train.checkpoint_seconds": 0.0},
         **{"data.per_step": True, "data.validation_fraction": 0.0, "data.test_fraction": 0.0, **CARRIED[rule]},
     }
     recurra.train("classify", (x, y), out=tmp_path / "whole", settings=settings)

@@ -83,6 +83,27 @@ def under_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
     return {name[len(prefix) + 1 :]: t for name, t in tensors.items() if name.startswith(prefix + ".")}
 
 
+def named_parts(state: Any) -> dict[str, Tensor]:
+    """The tensors of a state, "0" its first field; "0.1" that of the second layer, where fields are lists."""
+    if isinstance(state, Tensor):
+        return {"": state}
+    return {f"{i}.{name}".rstrip("."): t for i, part in enumerate(state) for name, t in named_parts(part).items()}
+
+
+def from_parts(tensors: Mapping[str, Tensor]) -> tuple[Any, ...]:
+    """The state that `named_parts` named the tensors of."""
+    fields: list[Any] = []
+    for key, tensor in sorted(tensors.items(), key=lambda item: [int(part) for part in item[0].split(".")]):
+        index, _, layer = key.partition(".")
+        if not layer:
+            fields.append(tensor)
+        elif int(index) == len(fields):
+            fields.append([tensor])
+        else:
+            fields[-1].append(tensor)
+    return tuple(fields)
+
+
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The optimiser's running values: "0.exp_avg" is that of its first parameter."""
     state = optimizer.state_dict()["state"]

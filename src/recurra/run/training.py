@@ -132,7 +132,7 @@ class Training:
             )
         self.rule = self._rule()
         self._check_penalties()
-        self.state: tuple[Tensor, ...] | None = None  # that sequences begin with which go on where the last one ended
+        self.state: Any = None  # that sequences begin with which go on where the last one ended
         self.progress = Progress()
         self.losses: list[float] = []
         self.norms: list[float] = []
@@ -306,7 +306,7 @@ class Training:
 
     def _carry_on(self, final: Any) -> None:
         if self.carries_state:
-            self.state = tuple(field.detach() for field in final)
+            self.state = detached(final)
 
     def _move(self, parameters: Parameters, loss: float) -> float:
         """Move the parameters by their gradients; returns the norm that these had.
@@ -481,7 +481,7 @@ class Training:
         if self.fabric.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.fabric.device)
         if self.state is not None:
-            tensors |= {f"state.{i}": field for i, field in enumerate(self.state)}
+            tensors |= checkpoint.with_prefix("state", checkpoint.named_parts(self.state))
             tensors |= checkpoint.with_prefix("rule", self.rule.carried())
         diverged.keep(self.folder, self._was_good())
         checkpoint.write(self.folder.checkpoint, tensors, {"progress": asdict(self.progress)})
@@ -509,7 +509,7 @@ class Training:
         self.losses, self.norms = tensors["losses"].tolist(), tensors["norms"].tolist()
         state = checkpoint.under_prefix("state", tensors)
         if state:
-            self.state = tuple(state[str(i)].to(self.fabric.device) for i in range(len(state)))
+            self.state = checkpoint.from_parts({k: v.to(self.fabric.device) for k, v in state.items()})
             self.rule.carry_on(self.network.recurrent, checkpoint.under_prefix("rule", tensors))
         torch.set_rng_state(tensors["random.cpu"])
         if "random.cuda" in tensors:
