@@ -221,7 +221,7 @@ def test_a_run_folder_is_as_it_is_promised(here: Path, command: Command) -> None
     accuracy = f"test accuracy {summary['test']['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f})"
     first, second, third = out.splitlines()
     assert first == f"{accuracy}; majority baseline {summary['baselines']['majority']['accuracy']:.4f}"
-    assert re.fullmatch(r"trained in \d+\.\d s on 640 sequences", second)
+    assert re.fullmatch(r"trained in \d+\.\d s on 640 sequences, [\d,]+ steps a second", second)
     assert third == "report runs/digits/report.html"
     assert err.startswith("digits (seed 3): gru 96, both directions")
     assert "update 10 of 10, loss " in err

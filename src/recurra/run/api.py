@@ -548,8 +548,8 @@ def summarise(recipe: Recipe, runs: list[Run]) -> dict[str, Any]:
         baseline: {m: float(np.mean([run.summary["baselines"][baseline][m] for run in runs])) for m in metrics}
         for baseline, metrics in runs[0].summary["baselines"].items()
     }
-    for key in ("train_seconds", "samples_seen"):
-        found[key] = sum(run.summary[key] for run in runs)
+    for key in ("train_seconds", "samples_seen", "steps_seen"):
+        found[key] = sum(run.summary.get(key, 0) for run in runs)  # runs of earlier releases did not count steps
     return found | {"parameters": runs[0].summary["parameters"], "versions": runs[0].summary["versions"]}
 
 

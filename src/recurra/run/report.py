@@ -312,10 +312,16 @@ def _facts(content: ReportContent) -> list[tuple[str, str]]:
         ("network", content.model),
         ("parameters", f"{content.parameters:,}" if content.parameters else ""),
         (
-            "rows learnt from" if content.along else "sequences seen",
+            "rows learnt from" if content.along else f"{content.samples} seen",
             f"{content.samples_seen:,}" if content.samples_seen else "",
         ),
         ("training time", _seconds(content.train_seconds) if content.train_seconds else ""),
+        (
+            "steps a second",
+            f"{content.steps_seen / content.train_seconds:,.0f}"
+            if content.steps_seen and content.train_seconds
+            else "",
+        ),
         ("seed", str(content.seed)),
     ]
     return [(name, said) for name, said in facts if said]

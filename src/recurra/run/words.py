@@ -40,8 +40,9 @@ def outcome(done: "Run | Seeds") -> str:
         lines += [f"test {k.replace('_', ' ')}: {v:.4f}" for k, v in extra.items()]
     else:
         lines.append(f"last training loss {summary['train']['last_loss']:.4g}")
-    samples = TASKS[summary["task"]].samples
-    lines.append(f"trained in {summary['train_seconds']:.1f} s on {summary['samples_seen']:,} {samples}")
+    samples, seconds = TASKS[summary["task"]].samples, summary["train_seconds"]
+    pace = f", {steps / seconds:,.0f} steps a second" if (steps := summary.get("steps_seen")) and seconds else ""
+    lines.append(f"trained in {seconds:.1f} s on {summary['samples_seen']:,} {samples}{pace}")
     lines.append(f"report {done.report}")
     return "\n".join(lines)
 
