@@ -100,15 +100,18 @@ class Followed:
         every = [*self.module._places[k].names, *own]
         return {name: name + suffix for name in every if name + suffix in trained}
 
-    def trained(self) -> dict[str, Tensor]:
+    def trained(self, weights: Sequence[Mapping[str, Tensor]] | None = None) -> dict[str, Tensor]:
         """By the module's names, its parameters, or what a parametrisation makes of them, that a gradient is asked of.
 
         Where gradients are recorded, a parametrised one can be differentiated further.
-        """
-        weights = [(self.names(k), self.weights(k)) for k in range(self.count)]
-        return {name: found[own] for names, found in weights for own, name in names.items()}
 
-    @property
+        Args:
+            weights: What `weights` gave for each layer, where that is there already.
+        """
+        found = weights or [self.weights(k) for k in range(self.count)]
+        return {name: found[k][own] for k in range(self.count) for own, name in self.names(k).items()}
+
+    @cached_property
     def not_followed(self) -> str | None:
         """A parameter that learns and is none of the cells' own, nor made into one by a parametrisation; or None."""
         known = {name for k in range(self.count) for name in self.names(k).values()}

@@ -143,6 +143,9 @@ class Forward(Rule):
     def check(self, layer: nn.Module, learns_below: bool = False) -> None:
         """See `Rule.check`."""
         super().check(layer)
+        self._check_below(learns_below)
+
+    def _check_below(self, learns_below: bool) -> None:
         if learns_below and self.stack == "exact":
             raise ValueError(
                 f"x: it depends on parameters, whose influence on the state {self.name} does not carry; an x without a "
@@ -249,7 +252,8 @@ class Forward(Rule):
 
     def _stepped(self, x: Tensor, reset: Tensor | None, taken: Tensor | None) -> Tensor:
         followed = self._begun_with()
-        self.check(followed.module, x.requires_grad)
+        self._check(followed)
+        self._check_below(x.requires_grad)
         self._x = x if x.requires_grad else None
         with torch.no_grad():
             if reset is not None:
@@ -296,7 +300,7 @@ class Forward(Rule):
             self._x.backward(below)
         with torch.enable_grad():  # what is not a parameter itself is made of some
             weights = [followed.weights(k) for k in range(followed.count)]
-            trained = followed.trained()
+            trained = followed.trained(weights)
         made, gradients = [], []
         for name, gradient in _named(followed, self._influences.take(weights)).items():
             tensor = trained.get(name)
