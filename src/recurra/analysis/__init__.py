@@ -20,7 +20,6 @@ from recurra.analysis.jacobians import (
     lyapunov_exponents,
     state_jacobians,
 )
-from recurra.analysis.prediction_tree import PredictionTree, prediction_tree
 from recurra.analysis.record import Recording, record
 from recurra.analysis.result import AnalysisError
 from recurra.analysis.system import System
@@ -34,7 +33,6 @@ __all__ = [
     "LyapunovExponents",
     "MemoryCapacity",
     "Part",
-    "PredictionTree",
     "Recording",
     "SpanSingularValues",
     "StateJacobians",
@@ -44,7 +42,6 @@ __all__ = [
     "inspect",
     "lyapunov_exponents",
     "memory_capacity",
-    "prediction_tree",
     "record",
     "state_jacobians",
 ]
