@@ -959,7 +959,7 @@ WORDS = {
     ),
     "fetch what is built in": Case("data fetch digits", "digits: is part of Recurra; there is nothing to fetch."),
     "data for no such task": Case(
-        "data good.csv --task tag", "--task: unknown task 'tag'. Known: TASKS", {"good.csv": GOOD}
+        "data good.csv --task sort", "--task: unknown task 'sort'. Known: TASKS", {"good.csv": GOOD}
     ),
     "data with a model's key": Case(
         "data good.csv --set model.cell=gru",

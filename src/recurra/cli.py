@@ -416,7 +416,7 @@ def data(
         return
     if name is not None:
         raise DataError(f"{name!r}: one file or folder at a time")
-    from recurra.data import describe, is_known
+    from recurra.data import is_known
     from recurra.data.made import MADE
 
     made = MADE.get(source) if is_known(source) else None
@@ -434,7 +434,7 @@ def data(
         settings["data.name"] = source
     read = recipe.load(task, settings)
     if lines is None and output_format is None:
-        _say(describe(source, read.data, task=read.task).to_text())
+        _say(recipe.TASKS[read.task].reader.describe(source, read.data, read.task))
         return
     if made is None:
         raise DataError(f"--lines, --output-format: {unknown('made source', source, MADE)}")

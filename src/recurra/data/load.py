@@ -356,3 +356,9 @@ class SequencesReader(Reader[Sequences, Schema]):
     ) -> tuple[Sequences, list[str]]:
         """See `load_part`."""
         return load_part(source, schema, targets=targets, format=format)
+
+    def describe(self, source: Any, settings: DataSettings, task: str) -> str:
+        """See `Reader.describe`."""
+        from recurra.data.describe import describe  # which reads by way of this file
+
+        return describe(source, settings, task).to_text()

@@ -111,3 +111,25 @@ class Reader(ABC, Generic[DataT, SchemaT]):
         Raises:
             DataError: As for `parts`; no targets where they must be.
         """
+
+    def describe(self, source: Any, settings: Any, task: str) -> str:
+        """What a data set looks like to its reader, as lines for a terminal.
+
+        Args:
+            source: As for `parts`.
+            settings: How to read, of the class `settings`.
+            task: The task's name.
+
+        Raises:
+            DataError: As for `parts`.
+        """
+        parts = self.parts(source, task, settings)
+        lines: list[str] = []
+        for name, part in parts.named.items():
+            lengths = part.lengths
+            lines += [
+                f"{name}: {parts.sources[name]} ({parts.schema.format})",
+                f"  sequences  {len(part):,}",
+                f"  steps      {int(lengths.min()):,} to {int(lengths.max()):,}, median {float(lengths.median()):g}",
+            ]
+        return "\n".join([*lines, *(f"warning: {warning}" for warning in parts.warnings)])
