@@ -124,6 +124,7 @@ def describe(source: Any, settings: DataSettings, task: str = "classify") -> Des
             continue
         records, format = reading.records(sources[name], schema)
         encode.check(records, sources[name].name)
+        encode.merge(records, sources[name].name, settings)
         permutation = encode.arrange(records, sources[name].name, settings, schema)
         parts[name] = _part(records, sources[name].name, format, task)
         warnings += records.warnings

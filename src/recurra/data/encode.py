@@ -11,7 +11,7 @@ from recurra.data.numerals import is_number
 from recurra.data.records import Records, StepLabels
 from recurra.data.sequences import UNKNOWN, Schema, Sequences
 from recurra.data.settings import DataSettings
-from recurra.errors import DataError
+from recurra.errors import DataError, unknown
 
 SPECIAL = ("<pad>", "<unk>")
 """The first two symbols of every vocabulary: padding, and whatever is not in it."""
@@ -63,6 +63,74 @@ def cut(records: Records, settings: DataSettings) -> None:
         f"{over.sum()} of {len(lengths)} sequences are longer than {longest} steps (the longest has "
         f"{lengths.max()}); their {settings.keep} is kept."
     )
+
+
+def merge(records: Records, name: str, settings: DataSettings, *, measured: bool = True, strict: bool = False) -> None:
+    """Give the labels of `merge_labels` their classes' names, in place, and add a warning that counts those without.
+
+    Args:
+        records: Checked records.
+        name: How messages call them.
+        settings: What is merged.
+        measured: Whether sequences whose label belongs to no class are left out; else they stay, without a label.
+        strict: Whether to refuse a label that no sequence has, as in training data.
+
+    Raises:
+        DataError: A label in several classes, or with `strict` in no sequence; no sequence that is left.
+    """
+    if not settings.merge_labels:
+        return
+    classes: dict[str, str] = {}
+    for name_of_class, members in settings.merge_labels.items():
+        for label in map(str, members):
+            if label in classes:
+                raise DataError(f"data.merge_labels: {label!r} is there twice")
+            classes[label] = name_of_class
+    labels = labels_of(records)
+    if labels is None:
+        if strict and records.numbers is not None:
+            raise DataError(f"data.merge_labels: {name} holds numbers to predict, no labels.")
+        return
+    kinds = labels.kinds if isinstance(labels, StepLabels) else labels
+    met = {label for row in kinds for label in row}
+    if strict and (strange := next((label for label in classes if label not in met), None)) is not None:
+        raise DataError(f"data.merge_labels: {unknown('label', strange, sort_classes(met))} ({name})")
+    merged = [tuple(dict.fromkeys(classes[label] for label in row if label in classes)) for row in kinds]
+    known = np.array([bool(row) for row in merged])
+    if isinstance(labels, StepLabels):
+        codes = np.where((labels.codes >= 0) & known[labels.codes], labels.codes, -1)
+        records.step_labels = StepLabels(merged, codes)
+        left_out = int(((labels.codes >= 0) & (codes < 0)).sum())
+        if left_out:
+            records.warnings.append(
+                f"{name}: at {left_out:,} of {len(codes):,} steps the label is in no class; nothing is asked there."
+            )
+        return
+    records.labels = merged
+    if known.all() or records.multi_label:
+        return
+    lost = sort_classes(met - set(classes))
+    count = f"{(~known).sum():,} of {len(known):,} sequences"
+    said = f"{name}: {count} have a label that is in no class ({_listed(lost, quote=True)})"
+    if not measured:
+        records.warnings.append(f"{said}.")
+        return
+    if not known.any():
+        raise DataError(f"{said}; none is left.")
+    select(records, np.flatnonzero(known))
+    records.warnings.append(f"{said} and are left out.")
+
+
+def select(records: Records, rows: np.ndarray) -> None:
+    """Keep these sequences of records whose targets are labels of whole sequences, in place."""
+    lengths, place = np.diff(records.offsets)[rows], records.place
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    records.values = records.values[np.repeat(records.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])]
+    records.offsets = offsets
+    records.place = lambda index: place(int(rows[index]))
+    records.labels = None if records.labels is None else [records.labels[i] for i in rows.tolist()]
+    records.ids = None if records.ids is None else [records.ids[i] for i in rows.tolist()]
+    records.phrases = None if records.phrases is None else records.phrases.select(rows)
 
 
 def arrange(records: Records, name: str, settings: DataSettings, schema: Schema | None) -> list[int]:

@@ -20,7 +20,7 @@ from recurra.data.records import FORMATS, Format, Records
 from recurra.data.sequences import Schema, Sequences
 from recurra.data.settings import DataSettings
 from recurra.data.sources import PARTS, Source, as_source, find_sources, folder_of, is_known, made_sources
-from recurra.data.split import split
+from recurra.data.split import Split, split
 from recurra.errors import DataError, unknown
 
 
@@ -67,6 +67,9 @@ def load_parts(
     name = sources["train"].name
     records, format = reading.records(sources["train"], None)
     encode.check(records, name)
+    encode.merge(records, name, settings, strict=True)
+    if settings.phrases != "none" and records.phrases is None:
+        raise DataError(f"data.phrases: {settings.phrases}: {name} holds no trees, whose phrases have labels.")
     permutation = encode.arrange(records, name, settings, None)
     encode.cut(records, settings)
     learnt = partial(encode.learn, records, name, permutation=permutation, vocabulary=vocabulary)
@@ -75,14 +78,9 @@ def load_parts(
 
     split_seed = seed if settings.split_seed is None else settings.split_seed
     fractions = {part: 0.0 if part in apart else getattr(settings, f"{part}_fraction") for part in PARTS[1:]}
-    drawn = split(
-        len(records),
-        seed=split_seed,
-        validation_fraction=fractions["validation"],
-        test_fraction=fractions["test"],
-        labels=_strata(records) if settings.stratify and task == "classify" else None,
-    )
-    if len(drawn.train) < len(records):  # what is not trained on settles nothing
+    drawn = _draw(records, name, fractions, split_seed, settings, task)
+    shrunk = len(drawn.train) < len(records)
+    if shrunk:  # what is not trained on settles nothing
         schema = learnt(drawn.train, task, format, settings)
     whole, said = encode.encode(records, name, schema)
     warnings += [*said, *drawn.warnings]
@@ -92,7 +90,7 @@ def load_parts(
         for part, indices in (("validation", drawn.validation), ("test", drawn.test))
         if indices is not None
     }
-    parts["train"] = whole.select(drawn.train) if parts else whole
+    parts["train"] = whole.select(drawn.train) if shrunk else whole
     del whole
     for part in list(apart):
         parts[part], said = encode.encode(apart.pop(part), sources[part].name, schema)
@@ -130,6 +128,30 @@ def _read_apart(
             else:
                 apart[part] = records
     return apart
+
+
+def _draw(
+    records: Records, name: str, fractions: dict[str, float], seed: int, settings: DataSettings, task: str
+) -> Split:
+    """Which sequences each part has. Phrases are learnt from alone, and only those of sentences that are."""
+    strata = _strata(records) if settings.stratify and task == "classify" else None
+    sentences = np.arange(len(records)) if records.phrases is None else np.flatnonzero(records.phrases.whole)
+    drawn = split(
+        len(sentences),
+        seed=seed,
+        validation_fraction=fractions["validation"],
+        test_fraction=fractions["test"],
+        labels=strata and [strata[i] for i in sentences],
+    )
+    if records.phrases is None:
+        return drawn
+    validation, test = (None if part is None else sentences[part] for part in drawn[1:3])
+    held = np.concatenate([part for part in (sentences[:0], validation, test) if part is not None])
+    train = records.phrases.apart_from(held)
+    said = f"{len(train):,} phrases of {len(np.unique(records.phrases.sentence[train])):,} sentences are learnt from"
+    once = ", each once" if settings.phrases == "distinct" else ""
+    said = f"{said}{once}; {records.phrases.whole[train].sum():,} of them are whole sentences"
+    return Split(train, validation, test, [*drawn.warnings, f"{name}: {said}."])
 
 
 def _strata(records: Records) -> list[str] | None:
@@ -174,7 +196,7 @@ def load_part(
         if path != found.data:
             warnings.append(f"{found.data}: {path.relative_to(found.data)} is read.")
             found = Source(str(path), path)
-    records = reading.checked(found, schema, targets=targets)
+    records = reading.checked(found, schema, targets=targets, measured=targets)
     part, said = encode.encode(records, found.name, schema)
     return part, warnings + said
 
@@ -230,12 +252,13 @@ class Reading:
         _update(self.digest, records)
         return records, format
 
-    def checked(self, source: Source, schema: Schema, *, targets: bool) -> Records:
-        """What a source of further data holds, checked and cut."""
+    def checked(self, source: Source, schema: Schema, *, targets: bool, measured: bool = True) -> Records:
+        """What a source of further data holds, checked and cut; where it is not measured on, nothing is left out."""
         records, _ = self.records(source, schema)
         if targets and self.targets(records) is None:
             raise DataError(f"{source.name}: has no {self.wanted}, which are needed to measure on it.")
         encode.check(records, source.name)
+        encode.merge(records, source.name, self.settings, measured=measured)
         encode.arrange(records, source.name, self.settings, schema)
         encode.cut(records, self.settings)
         return records

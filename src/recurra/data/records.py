@@ -33,6 +33,30 @@ class StepLabels:
         return np.bincount(self.codes[self.codes >= 0], minlength=len(self.kinds))
 
 
+@dataclass(frozen=True)
+class Phrases:
+    """Which of N sequences are phrases of others.
+
+    Attributes:
+        sentence: (N,) of whole numbers: the sentence that each is, or is a phrase of.
+        whole: (N,) bool: those that are sentences.
+        kind: (N,) of whole numbers: the same for sequences that are to be learnt from once.
+    """
+
+    sentence: np.ndarray
+    whole: np.ndarray
+    kind: np.ndarray
+
+    def apart_from(self, rows: np.ndarray) -> np.ndarray:
+        """The sequences that share no sentence with these rows, one of each kind, the first: rising indices."""
+        kept = np.flatnonzero(~np.isin(self.sentence, self.sentence[rows]))
+        return kept[np.sort(np.unique(self.kind[kept], return_index=True)[1])]
+
+    def select(self, rows: np.ndarray) -> "Phrases":
+        """What is so of these sequences."""
+        return Phrases(self.sentence[rows], self.whole[rows], self.kind[rows])
+
+
 @dataclass
 class Records:
     """One file's (or folder's) sequences as they stand there, before classes and vocabulary are settled.
@@ -52,6 +76,7 @@ class Records:
         settings: The reading options as resolved (columns, separator, header, …), kept in the schema so that
             further files are read alike.
         warnings: What was done that a person should know, such as how many sequences were cut.
+        phrases: Which sequences are phrases of others, to be learnt from and never measured on; None where none are.
     """
 
     values: np.ndarray
@@ -68,6 +93,7 @@ class Records:
     ids: list[str] | None = None
     settings: dict[str, object] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    phrases: Phrases | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

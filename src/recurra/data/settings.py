@@ -57,6 +57,16 @@ class DataSettings(PlaceSettings):
     per_step: bool | None = Field(
         default=None, description="whether there is a target at every step; found from the content when left out"
     )
+    merge_labels: dict[str, list[str | int]] | None = Field(
+        default=None,
+        description="classes made of several labels, such as { negative = [0, 1], positive = [3, 4] }; sequences with "
+        "any other label are left out (counted and said)",
+    )
+    phrases: Literal["none", "distinct", "all"] = Field(
+        default="none",
+        description="trees: learn from every phrase that has a label, not from whole sentences alone; distinct: each "
+        "phrase once; all: as often as it is met. Never measured on",
+    )
     lines: Literal["files", "lines"] | None = Field(
         default=None, description="text folders: a file a sample, or a line a sample"
     )

@@ -78,7 +78,7 @@ def tokenize(text: str, unit: Unit = "word", lowercase: bool = True) -> list[str
     return pattern.findall(text)
 
 
-class _Numbering(dict[str, int]):
+class Numbering(dict[str, int]):
     """Symbol -> index, growing by one with every symbol not met before."""
 
     def __missing__(self, symbol: str) -> int:
@@ -95,7 +95,7 @@ class TokenArray:
     def __init__(self, unit: Unit = "word", lowercase: bool = True):
         self._unit: Unit = unit
         self._lowercase = lowercase
-        self._numbering = _Numbering()
+        self._numbering = Numbering()
         self._values = array("i")
         self._offsets = array("q", [0])
 

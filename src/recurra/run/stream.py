@@ -46,6 +46,7 @@ ALIKE: dict[str, Any] = {
     **dict.fromkeys(("data.name", "data.validation", "data.test", "data.format", "data.text", "data.lines")),
     **dict.fromkeys(("data.max_length", "data.permute", "data.split_seed")),
     **{"data.options": {}, "data.pixels": False, "data.trim_blank": False},
+    **{"data.merge_labels": None, "data.phrases": "none"},
     **dict.fromkeys(("train.epochs", "train.samples", "train.early_stopping")),
     **{key: value for key, value in DEFAULTS.items() if key.startswith("train.")},
     **{"train.accumulate": 1, "train.average": 0.0},
