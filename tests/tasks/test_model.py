@@ -25,7 +25,7 @@ def tokens(rows: list[list[int]]) -> Sequences:
     return Sequences(flat, torch.tensor([0, *np.cumsum([len(r) for r in rows])]))
 
 
-@pytest.mark.parametrize("pool", ["last", "mean", "max"])
+@pytest.mark.parametrize("pool", ["last", "mean", "max", "attention"])
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("num_layers", [1, 2])
 def test_a_padded_batch_gives_what_each_sequence_alone_gives(pool: str, bidirectional: bool, num_layers: int) -> None:

@@ -164,3 +164,58 @@ class Attention(nn.Module):
         """What `print(module)` shows."""
         parts: list[Any] = [repr(self.kind), self.query_size, self.memory_size]
         return ", ".join(map(str, parts)) + (", scaled=True" if self.scaled else "")
+
+
+class AttentionPool(nn.Module):
+    """Attention as a pooling: a vector for each sequence, its steps weighted by how well they answer a learnt query.
+
+    Yang, Yang, Dyer, He, Smola & Hovy (2016), eqs 5-7, where h_t are the states of a recurrent layer and the query v
+    is a parameter ("u_w" there):
+
+        e_t = v · tanh(W h_t + b)
+        α_t = exp(e_t) / Σ_s exp(e_s)
+        c   = Σ_t α_t h_t
+
+    Args:
+        input_size: Width M of a step.
+        hidden_size: Width of what tanh is taken of; M when left out.
+
+    Example:
+        >>> pooled, weights = AttentionPool(6)(torch.randn(5, 2, 6), lengths=[5, 2])
+        >>> pooled.shape, weights.shape, weights[2:, 1].tolist()
+        (torch.Size([2, 6]), torch.Size([5, 2]), [0.0, 0.0, 0.0])
+    """
+
+    def __init__(self, input_size: int, hidden_size: int | None = None) -> None:
+        super().__init__()
+        self.input_size = whole("input_size", input_size)
+        width = self.input_size if hidden_size is None else whole("hidden_size", hidden_size)
+        self.hidden = nn.Linear(self.input_size, width)
+        self.query = nn.Linear(width, 1, bias=False)
+
+    def forward(self, steps: Tensor, lengths: Tensor | Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
+        """The pooled vectors and the weights.
+
+        Args:
+            steps: (T, B, M), T at least 1.
+            lengths: (B,) steps of each sequence; None where all have T. A sequence without any has weights 0.
+
+        Returns:
+            (B, M), and (T, B): zero on padding, with a sum of 1 over each sequence.
+
+        Raises:
+            ValueError: Sizes that do not fit.
+        """
+        if steps.dim() != 3 or steps.shape[-1] != self.input_size or not len(steps):
+            raise ValueError(f"steps: (T, B, {self.input_size}) is expected, not {tuple(steps.shape)}")
+        within = None
+        if lengths is not None:
+            within = within_lengths(lengths, len(steps), steps.shape[1], steps.device)
+            steps = torch.where(within.unsqueeze(-1), steps, steps.new_zeros(()))
+        scores = self.query(torch.tanh(self.hidden(steps))).squeeze(-1)
+        if within is not None:
+            scores = scores.masked_fill(~within, torch.finfo(scores.dtype).min)
+        weights = torch.softmax(scores, 0)
+        if within is not None:  # of a sequence without steps all scores are alike
+            weights = weights.masked_fill(~within, 0.0)
+        return torch.einsum("tb,tbm->bm", weights, steps), weights

@@ -132,6 +132,7 @@ class Example:
         values: Numbers, (T, D).
         tokens: The symbols of a text as they stood there.
         unknown: For each token whether it is missing from the vocabulary.
+        weights: How much each step counts in a pooling by attention, (T,), with a sum of 1.
         target_steps: regress at every step: what is true, (T,).
         predicted_steps: regress at every step: what was said, (T,).
     """
@@ -144,6 +145,7 @@ class Example:
     values: np.ndarray | None = None
     tokens: Sequence[str] | None = None
     unknown: Sequence[bool] | None = None
+    weights: np.ndarray | None = None
     target_steps: np.ndarray | None = None
     predicted_steps: np.ndarray | None = None
 

@@ -183,6 +183,7 @@ def _examples(training: Training, test: Predictions, part: Sequences) -> list[Ex
                     prediction=str(row["prediction"]),
                     probability=None if test.schema.multi_label else float(said.max()),
                     truth_probability=float(said[test.targets[i]]) if known else None,
+                    weights=_weights(training, part, i),
                     **_drawn(training, part, i),
                 )
             )
@@ -198,6 +199,7 @@ def _examples(training: Training, test: Predictions, part: Sequences) -> list[Ex
                 name=_name(test, i, "test"),
                 truth=_numbers(true) if not steps else "the blue line",
                 prediction=_numbers(said) if not steps else f"the orange line, RMSE {_rmse(true, said):.4g}",
+                weights=_weights(training, part, i),
                 **_drawn(training, part, i),
                 **steps,
             )
@@ -223,6 +225,16 @@ def _step_examples(training: Training, test: Predictions, part: Sequences) -> li
         )
         for i in wrong
     ]
+
+
+def _weights(training: Training, part: Sequences, index: int) -> np.ndarray | None:
+    """How much each step of a sequence counts in a pooling by attention; None with any other."""
+    network: Any = training.network
+    network.eval()
+    batch = training.task.collate(part, torch.tensor([index]))
+    batch = batch.to(training.fabric.device, next(network.parameters()).dtype)
+    weights = network.weights(batch.x, batch.lengths)
+    return None if weights is None else weights[:, 0].double().cpu().numpy()
 
 
 def _drawn(training: Training, part: Sequences, index: int) -> dict[str, Any]:

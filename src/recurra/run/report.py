@@ -555,10 +555,29 @@ def _examples(content: ReportContent) -> list[dict[str, Any]]:
         {
             "example": example,
             "drawing": _drawing(example, limits, content.images),
-            "tokens": _tokens(example.tokens, example.unknown) if example.tokens is not None else None,
+            "weights": _bar(example) if example.weights is not None and example.tokens is None else None,
+            "tokens": None if example.tokens is None else _tokens(example.tokens, example.unknown, _strengths(example)),
         }
         for example in content.examples
     ]
+
+
+SHADED = "The darker a word, the more it counts in the pooling by attention."
+BAR = "The bar below a sequence runs over its steps: the darker, the more a step counts in the pooling by attention."
+
+
+def _bar(example: Example) -> Markup:
+    """The weights of the pooling, step by step."""
+    weights = np.asarray(example.weights)[:, None]
+    heaviest = int(weights.argmax())
+    said = f"Weights in the pooling; the heaviest, {number(float(weights.max()), 2)}, at step {heaviest + 1}"
+    return figures.thumbnail(weights, np.array([0.0, weights.max()]), False, said)
+
+
+def _strengths(example: Example) -> np.ndarray | None:
+    """How strongly each step is shaded, by its weight in the pooling: the heaviest most."""
+    weights = example.weights
+    return None if weights is None else 0.6 * weights / (float(weights.max()) or 1.0)
 
 
 def _example_words(content: ReportContent) -> str:
@@ -580,9 +599,12 @@ def _example_words(content: ReportContent) -> str:
     if first.target_steps is not None:
         return f"{said} Blue is true, orange predicted, over time."
     if first.tokens is not None:
-        return f"{said} Dotted underlines mark what is not in the vocabulary and so looks alike to the network."
+        said += " Dotted underlines mark what is not in the vocabulary and so looks alike to the network."
+        return said if first.weights is None else f"{said} {SHADED}"
     if content.images:
-        return said
+        return said if first.weights is None else f"{said} {BAR}"
+    if first.weights is not None:
+        said = f"{said} {BAR}"
     wide = first.values is not None and np.asarray(first.values).shape[1] > 3
     return f"{said} Time runs to the right" + (", a line for each number of a step." if wide else ".")
 

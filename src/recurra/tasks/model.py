@@ -17,6 +17,7 @@ from recurra.errors import CellError, RecipeError
 from recurra.learn.regularise import Hidden
 from recurra.learn.rule import Rule
 from recurra.nn import Recurrent
+from recurra.nn.attention import AttentionPool
 from recurra.nn.initialise import checked
 
 Width = Annotated[int, Field(ge=1)]
@@ -89,8 +90,10 @@ class ModelSettings(RecurrentSettings):
         description="numbers: feature (mean 0, deviation 1 each), global (over all), unit (0 to 1 over all), none; "
         "auto: global for images, else feature",
     )
-    pool: Literal["last", "mean", "max"] = Field(
-        default="last", description="sequence to vector: the last state, mean or largest"
+    pool: Literal["last", "mean", "max", "attention"] = Field(
+        default="last",
+        description="sequence to vector: the last state, mean or largest; attention: a mean whose weights are learnt, "
+        "and shown in the report",
     )
     head: list[Width] = Field(default_factory=list, description="widths of hidden layers between pooling and output")
 
@@ -167,6 +170,7 @@ class SequenceModel(Network):
         self.register_buffer("target_deviation", torch.ones(outputs))
         self.recurrent = recurrent_layers(settings, input_size, forward_only=per_step)
         width = self.recurrent.output_size
+        self.attention = AttentionPool(width) if self.pool == "attention" else None
         layers: list[nn.Module] = [nn.Dropout(settings.output_dropout)]
         for hidden in settings.head:
             layers += [nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(settings.output_dropout)]
@@ -222,6 +226,26 @@ class SequenceModel(Network):
             seen = layer(seen)
         return self.output(seen)
 
+    def by_symbol(self, tensors: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
+        """As `Network.by_symbol`, and "attention", the matrices of the pooling."""
+        found = super().by_symbol(tensors)
+        if self.attention is not None:
+            found["attention"] = [tensors["attention.hidden.weight"], tensors["attention.query.weight"]]
+        return found
+
+    @torch.no_grad()
+    def weights(self, x: Tensor, lengths: Tensor | None = None) -> Tensor | None:
+        """How much each step counts in the pooling by attention, (T, B); None with any other pooling.
+
+        Args:
+            x: See `forward`.
+            lengths: See `forward`.
+        """
+        if self.attention is None:
+            return None
+        output, _ = self.recurrent(self.inputs(x), lengths=lengths)
+        return self.attention(output, lengths)[1]
+
     def _pooled(self, output: Tensor, final: Any, lengths: Tensor | None) -> Tensor:
         """One vector a sequence; padding does not count."""
         if self.pool == "none":
@@ -229,6 +253,8 @@ class SequenceModel(Network):
         if self.pool == "last":
             directions = 2 if self.recurrent.bidirectional else 1
             return torch.cat([final[0][i] for i in range(-directions, 0)], -1)
+        if self.attention is not None:
+            return self.attention(output, lengths)[0]
         if lengths is None:
             return output.mean(0) if self.pool == "mean" else output.amax(0)
         if self.pool == "mean":
