@@ -802,7 +802,8 @@ def test_a_cell_from_a_file(
 
 # --- the built-in recipes on their own data ---------------------------------------------------------------------------
 
-NEEDS_DATA = {"imdb", *(name for name in recipes.built_in() if "mnist" in name)}
+MNIST = sorted(name for name in recipes.built_in() if "mnist" in name)
+NEEDS_DATA = {"imdb", "sst-text", "sst-text-2", *MNIST}
 
 SMALL: dict[str, dict[str, Any]] = {
     "adding": {"data.options.length": 12},
@@ -870,7 +871,7 @@ def small_mnist(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder
 
 
-@pytest.mark.parametrize("name", sorted(NEEDS_DATA - {"imdb"}))
+@pytest.mark.parametrize("name", MNIST)
 def test_mnist_recipes_run(name: str, small_mnist: Path, command: Command) -> None:
     small = {"train.samples": 256, "model.hidden_size": 8}
     out, _ = command("train", name, "--data", str(small_mnist), **small)
@@ -890,6 +891,30 @@ def test_mnist_by_its_name(data_folder: Path, command: Command, monkeypatch: pyt
     monkeypatch.setenv("RECURRA_DATA", str(data_folder))
     command("train", "mnist-gru", **{"train.samples": 12_800})
     assert recurra.load("runs/mnist-gru").summary["test"]["accuracy"] > 0.6
+
+
+@pytest.mark.parametrize(("name", "classes"), [("sst-text", 5), ("sst-text-2", 2)])
+def test_sentiment_of_sentences_and_their_phrases(
+    name: str, classes: int, here: Path, data_folder: Path, command: Command
+) -> None:
+    (here / "sst").mkdir()
+    for part, lines in (("train", 60), ("dev", 30), ("test", 40)):
+        trees = (data_folder / "sst" / f"{part}.txt").read_bytes().split(b"\n")[:lines]
+        (here / "sst" / f"{part}.txt").write_bytes(b"\n".join([*trees, b""]))
+    command("train", name, "--data", "sst", **{"train.samples": 256, "model.hidden_size": 8})
+    run = recurra.load(f"runs/{name}")
+    assert len(run.schema.classes) == classes
+    sequences = run.summary["data"]["sequences"]
+    roots = [line[1] for line in (here / "sst" / "test.txt").read_text("utf-8").split("\n") if line]
+    assert sequences["test"] == sum(classes == 5 or root != "2" for root in roots)
+    assert sequences["train"] > 300  # phrases
+    evaluated = json.loads(command("evaluate", f"runs/{name}", "--data", "sst", "--json")[0])
+    assert evaluated["metrics"] == pytest.approx(run.summary["test"], abs=1e-6)
+    (here / "said.txt").write_text("It's a (really) fine film.\nnot bad\n")
+    said = rows(command("predict", f"runs/{name}", "--data", "said.txt")[0])
+    assert [row["prediction"] in run.schema.classes for row in said] == [True, True]
+    said = rows(command("predict", f"runs/{name}", "--data", "sst/test.txt")[0])
+    assert len(said) == 40  # an answer for each tree, the neutral ones too
 
 
 @pytest.mark.exhaustive
