@@ -84,10 +84,7 @@ class Npy:
             DataError: Damaged or pickled content, arrays under other names, or shapes that do not fit.
         """
         name = name_of(source)
-        try:
-            arrays = _arrays(source)
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise DataError(f"{name}: cannot be read as NumPy arrays ({str(error).splitlines()[0]}).") from error
+        arrays = archived(source)
         if "x" not in arrays or not arrays.keys() <= {"x", "y", "lengths"}:
             raise DataError(
                 f"{name}: holds the arrays {', '.join(arrays) or 'none'}; expected x, and y and lengths or neither."
@@ -101,7 +98,19 @@ class Npy:
         )
 
 
-def _arrays(source: Path | BinaryIO) -> dict[str, np.ndarray]:
+def archived(source: Path | BinaryIO) -> dict[str, np.ndarray]:
+    """The arrays of one of NumPy's files by name, that of a `.npy` as `x`.
+
+    Raises:
+        DataError: Damaged or pickled content.
+    """
+    try:
+        return _archived(source)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{name_of(source)}: cannot be read as NumPy arrays ({str(error).splitlines()[0]}).") from error
+
+
+def _archived(source: Path | BinaryIO) -> dict[str, np.ndarray]:
     with open_binary(source) as stream:
         if not isinstance(source, Path):
             stream = io.BytesIO(stream.read())  # a pipe cannot be gone back in, which an archive needs

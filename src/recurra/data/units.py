@@ -193,6 +193,10 @@ class Units(BaseModel):
         hint = f"; the nearest that was seen is {known!r}" if known else ""
         raise DataError(f"{spot} of {around!r}: {symbol!r} was never seen in training{hint}.")
 
+    def words(self, text: str) -> list[str]:
+        """The words of a text as written, of which `encode` gives the indices."""
+        return [word.decode("utf-8", "surrogatepass") for word in self._words(text)]
+
     def _words(self, text: str) -> list[bytes]:
         """The words of a text, as UTF-8: bytes are split at ASCII blanks alone."""
         if self.cut == "blanks":

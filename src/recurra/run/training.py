@@ -7,7 +7,7 @@ again ends with the weights of the unbroken run, bit for bit.
 import math
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, cast
@@ -83,7 +83,7 @@ class Progress:
     samples: int = 0
     steps: int = 0  # of all samples, without padding
     seconds: float = 0.0  # spent training, without evaluation
-    best: list[float] | None = None  # the best evaluation so far, as `Training._merit` has it
+    best: list[float] | None = None  # the best evaluation so far, as `Task.merit` has it
     best_step: int = 0
     since_best: int = 0  # evaluations since then
     averaged_from: int | None = None  # the update behind which all weights go into the mean, in averaged SGD
@@ -395,9 +395,9 @@ class Training:
         }
         if self.parts.validation is not None:
             with self._mean_weights_in_place():
-                scores = self.task.scores(self.predict(self.parts.validation))
+                scores = self.task.scores(self._asked(self.task.look, self.parts.validation))
                 line["validation"] = scores
-                merit = self._merit(scores)
+                merit = self.task.merit(scores)
                 if progress.best is None or merit > progress.best:
                     progress.best, progress.best_step, progress.since_best = merit, progress.step, 0
                     self.best = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
@@ -415,14 +415,12 @@ class Training:
         write_text(self.folder / "metrics.jsonl", to_lines(progress.history))
         self.listener.evaluation(line)
 
-    def _merit(self, scores: dict[str, float]) -> list[float]:
-        """What is compared to choose the best weights: the main metric, then the loss."""
-        main = scores[self.task.main_metric]
-        return [main if self.task.higher_is_better else -main, -scores.get("loss", 0.0)]
-
     def predict(self, data: Any) -> Any:
         """What the network says at present."""
-        return self.task.predict(
+        return self._asked(self.task.predict, data)
+
+    def _asked(self, ask: Callable[..., Any], data: Any) -> Any:
+        return ask(
             self.network,
             data,
             forward=self.model,

@@ -7,8 +7,11 @@ from recurra.tasks.classify import Classify
 from recurra.tasks.language import Language
 from recurra.tasks.regress import Regress
 from recurra.tasks.tag import Tag
+from recurra.tasks.translate import Translate
 
-TASKS: dict[str, type[Task[Any, Any, Any]]] = {task.name: task for task in (Classify, Regress, Tag, Language)}
+TASKS: dict[str, type[Task[Any, Any, Any]]] = {
+    task.name: task for task in (Classify, Regress, Language, Tag, Translate)
+}
 """Every task by name: what the command, the recipes and the documentation read."""
 
 __all__ = [
@@ -21,5 +24,6 @@ __all__ = [
     "SequenceTask",
     "Tag",
     "Task",
+    "Translate",
     "predict",
 ]

@@ -220,9 +220,27 @@ class Task(ABC, Generic[DataT, BatchT, SaidT]):
             carry_state: Run the sequences one after another, each beginning with the state that the last one left.
         """
 
+    def look(
+        self,
+        network: Any,
+        data: DataT,
+        *,
+        forward: Callable[..., tuple[Any, Any]] | None = None,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        carry_state: bool = False,
+    ) -> SaidT:
+        """What a network says while it is in training; as `predict`, where that takes no more than one pass."""
+        return self.predict(network, data, forward=forward, device=device, dtype=dtype, carry_state=carry_state)
+
     @abstractmethod
     def scores(self, predictions: SaidT) -> Metrics:
         """Every metric of predictions whose targets are known."""
+
+    def merit(self, scores: Metrics) -> list[float]:
+        """What is compared to choose the best weights, the larger the better: the main metric, then the loss."""
+        main = scores[self.main_metric]
+        return [main if self.higher_is_better else -main, -scores.get("loss", 0.0)]
 
     def intervals(self, predictions: SaidT) -> Intervals:
         """The 95 % interval of each metric that has one."""
