@@ -173,6 +173,21 @@ def test_the_report_shades_words_by_their_weight(tmp_path: Path) -> None:
         assert max(strengths) == 0.6
 
 
+def test_the_report_shows_what_told_each_class(tmp_path: Path) -> None:
+    texts, labels = sentences()
+    run = recurra.train("classify", (texts, labels), out=tmp_path / "run", settings={**SMALL, "train.lr": 0.02})
+    assert run.summary["test"]["accuracy"] > 0.9
+    page = (tmp_path / "run" / "report.html").read_text("utf-8")
+    shown = page.partition('<section id="what-the-pooling-weighs">')[2].partition("</section>")[0]
+    figures = re.findall(r"<figure>(.*?)<figcaption>(class \w+), p (0\.\d+|1\.000)</figcaption>", shown, re.DOTALL)
+    assert [name for _, name, _ in figures] == [f"class {mark}" for mark in MARKS]
+    for drawing, name, _ in figures:
+        assert name.removeprefix("class ") in re.sub("<[^>]+>", "", drawing).split()
+        assert "rgb(59 130 208/0.60)" in drawing
+    plain = recurra.train("classify", (texts, labels), out=tmp_path / "max", settings={**SMALL, "model.pool": "max"})
+    assert "what-the-pooling-weighs" not in (plain.path / "report.html").read_text("utf-8")
+
+
 def test_the_report_draws_the_weights_of_numbers(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     x = [generator.normal(size=(generator.integers(3, 9), 2)).astype(np.float32) for _ in range(60)]
@@ -188,7 +203,7 @@ def test_the_report_draws_the_weights_of_numbers(tmp_path: Path) -> None:
 
 def test_how_weights_are_drawn() -> None:
     example = Example("test sequence 0", "a", "b", tokens=list("abcd"), weights=np.array([0.1, 0.6, 0.3, 0.0]))
-    strengths = _strengths(example)
+    strengths = _strengths(example.weights)
     assert strengths is not None
     np.testing.assert_allclose(strengths, [0.1, 0.6, 0.3, 0.0])
     drawn = _bar(example)

@@ -25,6 +25,7 @@ from recurra.run.content import (
 )
 from recurra.run.recipe import Recipe
 from recurra.run.sections import SECTIONS
+from recurra.run.sections.classify import weights
 from recurra.run.training import Training
 from recurra.run.words import describe_model
 from recurra.tasks import TASKS, Predictions, SequenceTask
@@ -183,7 +184,7 @@ def _examples(training: Training, test: Predictions, part: Sequences) -> list[Ex
                     prediction=str(row["prediction"]),
                     probability=None if test.schema.multi_label else float(said.max()),
                     truth_probability=float(said[test.targets[i]]) if known else None,
-                    weights=_weights(training, part, i),
+                    weights=weights(training, part, i),
                     **_drawn(training, part, i),
                 )
             )
@@ -199,7 +200,7 @@ def _examples(training: Training, test: Predictions, part: Sequences) -> list[Ex
                 name=_name(test, i, "test"),
                 truth=_numbers(true) if not steps else "the blue line",
                 prediction=_numbers(said) if not steps else f"the orange line, RMSE {_rmse(true, said):.4g}",
-                weights=_weights(training, part, i),
+                weights=weights(training, part, i),
                 **_drawn(training, part, i),
                 **steps,
             )
@@ -225,16 +226,6 @@ def _step_examples(training: Training, test: Predictions, part: Sequences) -> li
         )
         for i in wrong
     ]
-
-
-def _weights(training: Training, part: Sequences, index: int) -> np.ndarray | None:
-    """How much each step of a sequence counts in a pooling by attention; None with any other."""
-    network: Any = training.network
-    network.eval()
-    batch = training.task.collate(part, torch.tensor([index]))
-    batch = batch.to(training.fabric.device, next(network.parameters()).dtype)
-    weights = network.weights(batch.x, batch.lengths)
-    return None if weights is None else weights[:, 0].double().cpu().numpy()
 
 
 def _drawn(training: Training, part: Sequences, index: int) -> dict[str, Any]:

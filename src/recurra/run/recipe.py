@@ -90,7 +90,9 @@ def parse(
     values = {"name": name or Path(source).stem, **values}
     task = values.get("task")
     if not isinstance(task, str) or task not in TASKS:
-        said = unknown("task", str(task), TASKS) if task is not None else f"is missing; known: {', '.join(sorted(TASKS))}"
+        said = (
+            unknown("task", str(task), TASKS) if task is not None else f"is missing; known: {', '.join(sorted(TASKS))}"
+        )
         raise RecipeError(_placed("task", said, source, given))
     values = faults.spelt(values, _schemas(task))
     try:

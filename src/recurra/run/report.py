@@ -556,7 +556,9 @@ def _examples(content: ReportContent) -> list[dict[str, Any]]:
             "example": example,
             "drawing": _drawing(example, limits, content.images),
             "weights": _bar(example) if example.weights is not None and example.tokens is None else None,
-            "tokens": None if example.tokens is None else _tokens(example.tokens, example.unknown, _strengths(example)),
+            "tokens": None
+            if example.tokens is None
+            else _tokens(example.tokens, example.unknown, _strengths(example.weights)),
         }
         for example in content.examples
     ]
@@ -574,10 +576,17 @@ def _bar(example: Example) -> Markup:
     return figures.thumbnail(weights, np.array([0.0, weights.max()]), False, said)
 
 
-def _strengths(example: Example) -> np.ndarray | None:
+def _strengths(weights: np.ndarray | None) -> np.ndarray | None:
     """How strongly each step is shaded, by its weight in the pooling: the heaviest most."""
-    weights = example.weights
     return None if weights is None else 0.6 * weights / (float(weights.max()) or 1.0)
+
+
+def shaded(
+    tokens: Sequence[str], unknown: Sequence[bool], weights: np.ndarray | None, unit: str, most: int = 80
+) -> Markup:
+    """A text whose tokens are the darker the more they weigh, as HTML."""
+    macros: Any = templates().get_template("parts.html.j2").module
+    return macros.text(_tokens(tokens, unknown, _strengths(weights), most), unit)
 
 
 def _example_words(content: ReportContent) -> str:
