@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import sysconfig
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from recurra.data import corpus as corpora
 from recurra.data.corpus import Corpus, CorpusReader, CorpusSettings, Text, encoded
+from recurra.data.made.stdlib import Stdlib
 from recurra.data.units import Unit, Units
 from recurra.errors import DataError
 
@@ -180,6 +182,36 @@ def test_what_cannot_be_read_is_told(tmp_path: Path, file: Path):
     assert kept.schema.units == parts.schema.units
     with pytest.raises(DataError, match="holds 1 character; of two the second can be predicted"):
         READER.part(["a"], parts.schema)
+
+
+def test_the_standard_library_is_split_by_its_files():
+    settings = CorpusSettings(name="stdlib", options={"package": "json"})
+    parts = READER.parts(None, "language", settings)
+    assert "class JSONDecoder" in "".join(text_of(part) for part in parts.named.values())
+    made = Stdlib().parts()
+    places = {path: part for part, files in made.items() for path in files}
+    assert sum(map(len, made.values())) == len(places)
+    root = Path(sysconfig.get_path("stdlib"))
+    assert root / "json" / "decoder.py" in places
+    assert not [path for path in places if {"test", "site-packages"} & set(path.relative_to(root).parts)]
+    shares = {part: len(files) / len(places) for part, files in made.items()}
+    assert 0.02 < shares["validation"] < 0.1
+    assert 0.02 < shares["test"] < 0.1
+    assert made["train"] == sorted(made["train"])
+    more = Stdlib(test=10).parts()
+    assert set(made["test"]) < set(more["test"])
+    with pytest.raises(DataError, match="nosuch holds no Python files"):
+        Stdlib(package="nosuch").parts()
+    (row,) = next(Stdlib(package="json").rows())
+    assert list(row) == ["text"]
+
+
+def test_what_a_text_looks_like(file: Path):
+    settings = CorpusSettings(unit="word", test_fraction=0, validation_fraction=0)
+    said = READER.describe(file, settings, "language").splitlines()
+    assert said[:3] == [f"train: {file}", f"  words       {len(LINES) * 11 - 58:,}", f"  lines       {len(LINES)}"]
+    assert "vocabulary of" in said[-1]
+    assert "'line'" in said[-1]
 
 
 def test_shakespeare_and_the_treebank(data_folder: Path):

@@ -306,6 +306,20 @@ class CorpusReader(Reader[Corpus, CorpusSchema]):
             fingerprint=total.hexdigest(),
         )
 
+    def describe(self, source: Any, settings: CorpusSettings, task: str) -> str:
+        """See `Reader.describe`."""
+        parts = self.parts(source, task, settings)
+        units = parts.schema.units
+        lines = [
+            f"{name}: {parts.sources[name]}\n  {units.unit}s{' ' * (11 - len(units.unit))}{len(part):,}\n"
+            f"  lines       {len(part.lengths):,}"
+            + ("" if units.unit == "character" else f"\n  characters  {part.characters:,}")
+            for name, part in parts.named.items()
+        ]
+        common = ", ".join(repr(symbol) for symbol in units.symbols[len(SPECIAL) : len(SPECIAL) + 10])
+        lines.append(f"vocabulary of {len(units):,}, {len(SPECIAL)} special symbols among them; the next are {common}")
+        return "\n".join(lines + [f"warning: {warning}" for warning in parts.warnings])
+
     def part(
         self, source: Any, schema: CorpusSchema, *, targets: bool = False, format: str | None = None
     ) -> tuple[Corpus, list[str]]:
@@ -380,6 +394,8 @@ def _text(source: Source, encoding: str, warnings: list[str]) -> Text:
     data = source.data
     if isinstance(data, Text):
         return data
+    if isinstance(data, list) and all(isinstance(path, Path) for path in data):
+        return Text(source.name, data)
     if isinstance(data, Path):
         check_exists(data)
         if not data.is_dir():
@@ -438,7 +454,7 @@ def _check(corpus: Corpus, part: str, name: str, warnings: list[str]) -> None:
         hint = "" if part == "train" else f"; give it apart (--{part} PATH), or go without: data.{part}_fraction = 0"
         raise DataError(f"{name}: {_sized(corpus)} in the {part} part{hint}.")
     if part != "train":
-        _tell_unknown(corpus, f"{name} ({part} part)", warnings)
+        _tell_unknown(corpus, name if name.endswith(f"({part} part)") else f"{name} ({part} part)", warnings)
 
 
 def _sized(corpus: Corpus) -> str:

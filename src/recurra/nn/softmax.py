@@ -16,7 +16,7 @@ AT_ONCE = 1 << 24
 
 
 HELD = 1 << 21
-"""Entries of the logits that are held at once where a loss is learnt from: few enough to stay in a processor's cache."""
+"""Entries of the logits that are held at once where a loss is learnt from: few enough to stay in a cache."""
 
 Products = Literal["float32", "bfloat16"]
 

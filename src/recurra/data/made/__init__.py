@@ -9,10 +9,12 @@ from recurra.data.made.parity import Parity
 from recurra.data.made.reber import EmbeddedReber
 from recurra.data.made.sine import Sine
 from recurra.data.made.source import Made, Problem
+from recurra.data.made.stdlib import Stdlib
 from recurra.data.made.temporal_order import TemporalOrder
 
 MADE: dict[str, type[Made]] = {
-    made.name: made for made in (Digits, Sine, Adding, Copy, TemporalOrder, EmbeddedReber, Parity, Drifting, Numerals)
+    made.name: made
+    for made in (Digits, Sine, Adding, Copy, TemporalOrder, EmbeddedReber, Parity, Drifting, Numerals, Stdlib)
 }
 """Every such source by name: what the readers, the recipes and the documentation read."""
 

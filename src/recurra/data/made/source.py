@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 from zlib import crc32
 
 import numpy as np
@@ -36,8 +36,8 @@ class Made(BaseModel, ABC):
     """One line for the documentation."""
 
     @abstractmethod
-    def parts(self) -> dict[str, Records]:
-        """The records of each part: train, and validation and test where it has them."""
+    def parts(self) -> dict[str, Any]:
+        """What each part holds: train, and validation and test where it has them. Records; of running text, files."""
 
     def rows(self) -> Iterator[list[dict[str, object]]]:
         """The sequences of the training part, each as the rows of a long table."""
