@@ -509,8 +509,8 @@ class PairBatch:
     """B pairs padded to the longest, time first.
 
     Attributes:
-        source: Symbols, (S, B) int64, or vectors, (1, B, D) float32.
-        source_lengths: (B,) int64 on the CPU; None where all have S steps.
+        source: Symbols and `</s>`, (S, B) int64, or vectors, (1, B, D) float32.
+        source_lengths: (B,) int64 on the CPU, `</s>` counted; None where all have S steps.
         given: What the decoder reads: `<s>` and the target's symbols, (T, B) int64; None without targets.
         wanted: What it is to say: the target's symbols and `</s>`, (T, B) int64; None without targets.
         target_lengths: (B,) int64 on the CPU, `</s>` counted.
@@ -576,6 +576,10 @@ def collate(pairs: Pairs, indices: Tensor) -> PairBatch:
         given = torch.cat([start, target])
         wanted = torch.cat([target, torch.zeros_like(start)])
         wanted[counts, torch.arange(len(indices))] = END
+    if source.dim() == 2:
+        source = torch.cat([source, torch.zeros(1, len(indices), dtype=torch.int64)])
+        source[lengths, torch.arange(len(indices))] = END
+        lengths = lengths + 1
     equal = bool((lengths == len(source)).all())
     return PairBatch(source, None if equal else lengths, given, wanted, target_lengths, indices)
 

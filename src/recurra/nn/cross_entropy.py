@@ -1,6 +1,6 @@
 """Cross entropy of a linear layer's outputs without all of them in memory at once."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -11,7 +11,13 @@ ROWS = 256
 
 
 def linear_cross_entropy(
-    x: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, *, smoothing: float = 0.0
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    *,
+    smoothing: float = 0.0,
+    products: torch.dtype | None = None,
 ) -> Tensor:
     """The sum over rows of the cross entropy, in nats, of softmax(W x + b) with the target.
 
@@ -25,39 +31,58 @@ def linear_cross_entropy(
         bias: b, (V,).
         targets: (M,) int64.
         smoothing: ε.
+        products: The type that matrices are multiplied in, such as `torch.bfloat16`, three to five times as quick on
+            processors that have it; exponentials and sums stay in the type of W. None for that type.
     """
-    return _LinearCrossEntropy.apply(x, weight, bias, targets, smoothing)  # type: ignore[no-any-return]
+    return cast(Tensor, _LinearCrossEntropy.apply(x, weight, bias, targets, smoothing, products or weight.dtype))
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, smoothing: float) -> Tensor:
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        smoothing: float,
+        products: torch.dtype,
+    ) -> Tensor:
         wants = any(ctx.needs_input_grad[:3])
-        V = len(weight)
+        V, W = len(weight), weight.to(products)
         total = x.new_zeros((), dtype=torch.float64)
-        grads = [torch.empty_like(x), torch.zeros_like(weight), None if bias is None else torch.zeros_like(bias)]
+        by_x = torch.empty_like(x) if wants else None
+        by_weight = torch.zeros_like(weight) if wants else None
+        by_bias = torch.zeros_like(bias) if wants and bias is not None else None
         for first in range(0, len(x), ROWS):
-            rows, wanted = x[first : first + ROWS], targets[first : first + ROWS].unsqueeze(1)
-            outputs = torch.mm(rows, weight.T) if bias is None else torch.addmm(bias, rows, weight.T)
+            rows, wanted = x[first : first + ROWS].to(products), targets[first : first + ROWS].unsqueeze(1)
+            outputs = torch.mm(rows, W.T).to(weight.dtype)
+            if bias is not None:
+                outputs += bias
             logs = torch.logsumexp(outputs, 1, keepdim=True)
-            said = (logs - outputs.gather(1, wanted)).sum(dtype=torch.float64)
-            total += (1 - smoothing) * said
+            total += (1 - smoothing) * (logs - outputs.gather(1, wanted)).sum(dtype=torch.float64)
             if smoothing:
-                total += smoothing * (logs.sum(dtype=torch.float64) - outputs.sum(dtype=torch.float64) / V)
-            if wants:
-                slopes = outputs.sub_(logs).exp_()
-                if smoothing:
-                    slopes -= smoothing / V
-                slopes.scatter_add_(1, wanted, slopes.new_full((1, 1), smoothing - 1).expand_as(wanted))
-                torch.mm(slopes, weight, out=grads[0][first : first + ROWS])
-                grads[1].addmm_(slopes.T, rows)
-                if grads[2] is not None:
-                    grads[2] += slopes.sum(0)
-        ctx.grads = grads if wants else None
+                total += smoothing * (logs - outputs.mean(1, keepdim=True)).sum(dtype=torch.float64)
+            if by_x is None or by_weight is None:
+                continue
+            slopes = outputs.sub_(logs).exp_()
+            if smoothing:
+                slopes -= smoothing / V
+            slopes.scatter_add_(1, wanted, slopes.new_full((1, 1), smoothing - 1).expand_as(wanted))
+            if by_bias is not None:
+                by_bias += slopes.sum(0)
+            slopes = slopes.to(products)
+            by_x[first : first + ROWS] = torch.mm(slopes, W)
+            if products == weight.dtype:
+                by_weight.addmm_(slopes.T, rows)
+            else:
+                by_weight += torch.mm(slopes.T, rows)
+        ctx.slopes = by_x, by_weight, by_bias
         return total.to(x.dtype)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        grads, ctx.grads = ctx.grads, None
-        return (*(None if g is None else g.mul_(slope) for g in grads), None, None)
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # the decorator hides the name of ctx
+        ctx: Any, *grads: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        return (*(None if v is None else v * grads[0].to(v.dtype) for v in ctx.slopes), None, None, None)

@@ -86,7 +86,8 @@ class Decoder(nn.Module):
         feeding: "none", "input" or "between".
         upper: "between": the layers above, whose inputs are as wide as state and context together.
         size: Width C of the vectors; without attention they are as wide as the state, and None is expected.
-        memory_dropout: Share of the entries of [c_t; h_t] that are dropped in training.
+        dropout: "between": share of h_t that is dropped, in training, on its way to the layers above, as between any
+            two layers.
 
     Raises:
         ValueError: Parts that do not fit together.
@@ -100,7 +101,7 @@ class Decoder(nn.Module):
         feeding: Feeding = "none",
         upper: Recurrent | None = None,
         size: int | None = None,
-        memory_dropout: float = 0.0,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if feeding not in FEEDINGS:
@@ -117,7 +118,7 @@ class Decoder(nn.Module):
             self.size = whole("size", layers.output_size if size is None else size)
             top = layers.output_size if upper is None else upper.output_size
             self.join = nn.Linear(attention.memory_size + top, self.size)
-        self.dropout = nn.Dropout(memory_dropout)
+        self.dropout = nn.Dropout(dropout)
 
     @property
     def input_size(self) -> int:
@@ -149,8 +150,8 @@ class Decoder(nn.Module):
         context, weights = self._look(h, state.memory)
         top, upper = h, state.upper
         if self.upper is not None:
-            top, upper = self.upper(torch.cat([h, context], -1), state.upper)
-        v = torch.tanh(self.join(self.dropout(torch.cat([context, top], -1))))
+            top, upper = self.upper(torch.cat([self.dropout(h), context], -1), state.upper)
+        v = torch.tanh(self.join(torch.cat([context, top], -1)))
         return v, replace(state, layers=layers, upper=upper, weights=weights)
 
     def step(self, x: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
@@ -162,7 +163,7 @@ class Decoder(nn.Module):
         parts = [x, vector] if state.beside is None else [x, state.beside, vector]
         h, layers = self.layers(torch.cat(parts, -1).unsqueeze(0), state.layers)
         context, weights = self._look(h, state.memory)
-        v = torch.tanh(self.join(self.dropout(torch.cat([context, h], -1))))[0]
+        v = torch.tanh(self.join(torch.cat([context, h], -1)))[0]
         return v, replace(state, layers=layers, vector=v, weights=weights[0])
 
     def _look(self, h: Tensor, memory: Memory | None) -> tuple[Tensor, Tensor]:

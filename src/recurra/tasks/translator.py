@@ -9,14 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recurra.data.pairs import Pairs, PairSchema
-from recurra.data.units import START, UNK
+from recurra.data.units import PAD, START, UNK
 from recurra.errors import RecipeError
 from recurra.learn.rule import Rule
 from recurra.nn import Recurrent
 from recurra.nn.attention import Attention
 from recurra.nn.cross_entropy import linear_cross_entropy
 from recurra.nn.decoder import Bridge, Decoder, DecoderState
-from recurra.tasks.model import Network, RecurrentSettings, Width, embedding, recurrent_layers
+from recurra.tasks.model import Network, RecurrentSettings, Width, recurrent_layers
 
 
 class TranslatorSettings(RecurrentSettings):
@@ -57,8 +57,8 @@ class TranslatorSettings(RecurrentSettings):
         default="output",
         description="output: the vectors of the target's symbols are the output's weights, too; all: and the source's",
     )
-    memory_dropout: float = Field(
-        default=0.0, ge=0, le=1, description="share of state and context dropped after attention"
+    summary: Literal["last", "mean"] = Field(
+        default="last", description="what bridge and feed take of the encoder: its last state, or the mean of all"
     )
     beam: int = Field(default=5, description="texts kept at a time in decoding; 1: always the most probable symbol")
     length_penalty: float = Field(
@@ -111,7 +111,7 @@ class Translator(Network):
 
         summary = len(schema.features)
         if not self.is_vector:
-            self.own_source_embedding = None if s.tied == "all" else embedding(len(schema.source), s.embedding_size)
+            self.own_source_embedding = None if s.tied == "all" else _embedding(len(schema.source), s.embedding_size)
             size = s.hidden_size if s.encoder_size is None else s.encoder_size
             depth = s.num_layers if s.encoder_layers is None else s.encoder_layers
             both_ways = s.bridge != "copy" if s.bidirectional is None else s.bidirectional
@@ -146,7 +146,7 @@ class Translator(Network):
             feeding=s.feeding if attention is not None else "none",
             upper=upper,
             size=width if attention is not None else None,
-            memory_dropout=s.memory_dropout,
+            dropout=s.dropout,
         )
         self.bridge = Bridge(summary, layers) if s.bridge == "dense" else None
         self.upper_bridge = Bridge(summary, upper) if s.bridge == "dense" and upper is not None else None
@@ -155,10 +155,11 @@ class Translator(Network):
         self.narrow = None
         if self.decoder.size != s.embedding_size and s.tied != "none":
             self.narrow = nn.Linear(self.decoder.size, s.embedding_size, bias=False)
-        self.embedding = embedding(symbols, s.embedding_size)  # pyright: ignore[reportIncompatibleVariableOverride]
+        self.embedding = _embedding(symbols, s.embedding_size)  # pyright: ignore[reportIncompatibleVariableOverride]
         self.output = None if s.tied != "none" else nn.Linear(self.decoder.size, symbols, bias=False)
         self.output_bias = nn.Parameter(torch.zeros(symbols))
         self.embedding_dropout = nn.Dropout(s.embedding_dropout)
+        self.dropout = nn.Dropout(s.dropout)
         self.output_dropout = nn.Dropout(s.output_dropout)
 
     @property
@@ -245,8 +246,13 @@ class Translator(Network):
             final = None
         else:
             states, final = self.encoder(self._embedded(self.source_embedding, source), lengths=lengths)
-            directions = 2 if self.encoder.bidirectional else 1
-            summary = torch.cat([final[0][i] for i in range(-directions, 0)], -1)
+            if self.settings.summary == "last":
+                directions = 2 if self.encoder.bidirectional else 1
+                summary = torch.cat([final[0][i] for i in range(-directions, 0)], -1)
+            else:
+                counts = states.new_full((len(source[0]),), len(source)) if lengths is None else lengths.to(states)
+                summary = states.sum(0) / counts.clamp(min=1).unsqueeze(-1)
+            states = self.dropout(states)
             if self.decoder.attention is not None:
                 memory = self.decoder.attention.memory(states, lengths)
         if self.settings.feed:
@@ -273,16 +279,21 @@ class Translator(Network):
         if self.settings.word_dropout and self.training:
             dropped = torch.rand(symbols.shape, device=symbols.device) < self.settings.word_dropout
             symbols = symbols.masked_fill(dropped & (symbols > START), UNK)
-        return self.embedding_dropout(vectors(symbols))
+        return self.embedding_dropout(vectors(symbols) * vectors.embedding_dim**0.5)
 
     def _ready(self, vectors: Tensor) -> Tensor:
         """What the output layer reads, of the decoder's vectors."""
         vectors = self.output_dropout(vectors)
         return vectors if self.narrow is None else self.narrow(vectors)
 
-    def cross_entropy(self, ready: Tensor, wanted: Tensor, smoothing: float = 0.0) -> Tensor:
-        """The sum, over M steps, of the cross entropy with the symbols `wanted`, (M,), in nats."""
-        return linear_cross_entropy(ready, self.weight, self.output_bias, wanted, smoothing=smoothing)
+    def cross_entropy(
+        self, ready: Tensor, wanted: Tensor, smoothing: float = 0.0, products: torch.dtype | None = None
+    ) -> Tensor:
+        """The sum, over M steps, of the cross entropy with the symbols `wanted`, (M,), in nats; `products` as for
+        `linear_cross_entropy`."""
+        return linear_cross_entropy(
+            ready, self.weight, self.output_bias, wanted, smoothing=smoothing, products=products
+        )
 
     def step(self, symbols: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """One step of decoding: the log-probabilities of the next symbol, (R, V), and the state."""
@@ -303,7 +314,7 @@ class Translator(Network):
             return torch.full_like(source_lengths, self.settings.max_output + 1)
         if self.is_vector:
             return torch.full_like(source_lengths, 2 * int(self.longest) + 1)
-        return 2 * source_lengths + 11
+        return 2 * source_lengths + 10  # of which `</s>` is one on either side
 
     def by_symbol(self, tensors: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
         """See `Network.by_symbol`; those of the encoder and of the decoder are together."""
@@ -319,6 +330,15 @@ class Translator(Network):
                 for symbol, views in layers.by_symbol(own).items():
                     found[symbol] = [*found.get(symbol, []), *views]
         return found
+
+
+def _embedding(symbols: int, width: int) -> nn.Embedding:
+    """Vectors of length 1 or so, as the output's weights are to be; they are read √width times as large, so that what
+    the layers read has a deviation of 1 (Vaswani et al. 2017, section 3.4)."""
+    found = nn.Embedding(symbols, width, padding_idx=PAD)
+    with torch.no_grad():
+        found.weight.mul_(width**-0.5)
+    return found
 
 
 def _part(settings: TranslatorSettings, first: int, stop: int | None) -> dict[str, Any]:
