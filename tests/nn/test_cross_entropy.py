@@ -47,3 +47,21 @@ def test_nothing_is_kept_where_no_gradient_is_asked_for() -> None:
     with torch.no_grad():
         value = linear_cross_entropy(x, weight, bias, targets)
     torch.testing.assert_close(value, F.cross_entropy(F.linear(x, weight, bias), targets, reduction="sum"))
+
+
+def test_derivatives_by_finite_differences(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cross_entropy, "ROWS", 4)
+    x, weight, bias, targets = drawn(6)
+    assert torch.autograd.gradcheck(
+        lambda a, b, c: linear_cross_entropy(a, b, c, targets, smoothing=0.1), (x, weight, bias)
+    )
+
+
+def test_autocast_names_the_type_of_products() -> None:
+    x, weight, bias, targets = drawn(40, torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        said = linear_cross_entropy(x, weight, bias, targets)
+    assert torch.equal(said, linear_cross_entropy(x, weight, bias, targets, products=torch.bfloat16))
+    said.backward()
+    assert weight.grad is not None
+    assert weight.grad.dtype == torch.float32

@@ -5,103 +5,17 @@ All of them give exact probabilities; they differ in what a loss in training cos
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from recurra.nn.arguments import is_autocast
+from recurra.nn.cross_entropy import linear_cross_entropy
+
 AT_ONCE = 1 << 24
 """Entries of the logits that are held at once where no derivative is needed: 64 MB."""
-
-
-HELD = 1 << 21
-"""Entries of the logits that are held at once where a loss is learnt from: few enough to stay in a cache."""
-
-Products = Literal["float32", "bfloat16"]
-
-
-class _CrossEntropy(torch.autograd.Function):
-    """Loss and derivatives together, a few rows at a time, so that the logits of all rows never stand in memory.
-
-    With z = W h + b, p = softmax(z) and t the target's distribution, the derivative by z is p - t, which takes the
-    place of z as soon as that is known; the way back only multiplies.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        hidden: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        targets: Tensor,
-        smoothing: float,
-        dtype: torch.dtype,
-    ) -> Tensor:
-        h, w, V = hidden.to(dtype), weight.to(dtype), len(weight)
-        by_hidden = torch.empty_like(hidden)
-        by_weight, by_bias = torch.zeros_like(weight), torch.zeros_like(bias)
-        total = torch.zeros((), dtype=torch.float64, device=hidden.device)
-        at_once = max(1, HELD // V)
-        for first in range(0, len(h), at_once):
-            rows = slice(first, first + at_once)
-            wanted = targets[rows, None]
-            z = torch.mm(h[rows], w.t()).to(bias.dtype).add_(bias)
-            said = (1 - smoothing) * z.gather(1, wanted)
-            if smoothing:
-                said += smoothing * z.mean(1, keepdim=True)
-            largest = z.amax(1, keepdim=True)
-            p = z.sub_(largest).exp_()
-            sum = p.sum(1, keepdim=True)
-            total += (sum.log() + largest - said).sum()
-            slope = p.div_(sum)
-            if smoothing:
-                slope -= smoothing / V
-            slope.scatter_add_(1, wanted, torch.full_like(said, smoothing - 1))
-            by_bias += slope.sum(0)
-            slope = slope.to(dtype)
-            by_hidden[rows] = torch.mm(slope, w)
-            if dtype == weight.dtype:
-                by_weight.addmm_(slope.t(), h[rows])
-            else:
-                by_weight += torch.mm(slope.t(), h[rows])
-        ctx.save_for_backward(by_hidden, by_weight, by_bias)
-        return total.to(hidden.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        by_hidden, by_weight, by_bias = ctx.saved_tensors
-        (scale,) = grads
-        return by_hidden * scale, by_weight * scale, by_bias * scale, None, None, None
-
-
-def cross_entropy(
-    hidden: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    targets: Tensor,
-    *,
-    smoothing: float = 0.0,
-    products: Products = "float32",
-) -> Tensor:
-    """The sum over rows of the cross entropy of `softmax(W h + b)` with the targets, in nats, to be learnt from.
-
-    It takes a fraction of the memory of PyTorch's, and less time.
-
-    Args:
-        hidden: h, (N, H).
-        weight: W, (V, H).
-        bias: b, (V,).
-        targets: (N,) int64.
-        smoothing: Share of a target that is spread over all symbols.
-        products: In which precision W h and the derivatives' products are computed: "bfloat16" is several times as
-            fast on processors that have it, and rounds derivatives to about three digits. All else is in that of h.
-    """
-    if torch.is_autocast_enabled(hidden.device.type) or hidden.dtype != weight.dtype:
-        logits = F.linear(hidden, weight, bias)
-        return F.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
-    dtype = torch.bfloat16 if products == "bfloat16" else hidden.dtype
-    return cast(Tensor, _CrossEntropy.apply(hidden, weight, bias, targets, smoothing, dtype))
 
 
 class FullSoftmax(nn.Module):
@@ -111,15 +25,11 @@ class FullSoftmax(nn.Module):
         width: Width H of the hidden state.
         symbols: Size V of the vocabulary.
         tied: An embedding (V, H) whose vectors are W as well (Press & Wolf 2017; Inan, Khosravi & Socher 2017).
-        products: As for `cross_entropy`, in training.
     """
 
-    def __init__(
-        self, width: int, symbols: int, tied: nn.Embedding | None = None, products: Products = "float32"
-    ) -> None:
+    def __init__(self, width: int, symbols: int, tied: nn.Embedding | None = None) -> None:
         super().__init__()
         self.symbols = symbols
-        self.products: Products = products
         self._tied = (tied,)  # in a tuple, so that it is no part of this module, whose parameters are its own
         if tied is None:
             bound = 1 / math.sqrt(width)
@@ -148,16 +58,17 @@ class FullSoftmax(nn.Module):
         """W h + b, (N, V)."""
         return F.linear(hidden, self.matrix, self.bias)
 
-    def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, hidden: Tensor, targets: Tensor, products: torch.dtype | None = None) -> Tensor:
         """The sum over rows of -log p(target), in nats.
 
         Args:
             hidden: (N, H).
             targets: (N,) int64.
+            products: As for `linear_cross_entropy`.
         """
-        if not self.training:
+        if hidden.dtype != self.bias.dtype and not is_autocast(hidden.device.type):
             return F.cross_entropy(self.logits(hidden), targets, reduction="sum")
-        return cross_entropy(hidden, self.matrix, self.bias, targets, products=self.products)
+        return linear_cross_entropy(hidden, self.matrix, self.bias, targets, products=products)
 
     @torch.no_grad()
     def nats(self, hidden: Tensor, targets: Tensor) -> Tensor:
@@ -215,10 +126,10 @@ class SampledSoftmax(FullSoftmax):
         self.chance.copy_(share)
         self.log_inclusion.copy_(inclusion(share, self.samples).log())
 
-    def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """See `FullSoftmax.loss`; in training, the estimate."""
+    def loss(self, hidden: Tensor, targets: Tensor, products: torch.dtype | None = None) -> Tensor:
+        """See `FullSoftmax.loss`; in training, the estimate, whose products are small ones."""
         if not self.training:
-            return super().loss(hidden, targets)
+            return super().loss(hidden, targets, products)
         drawn = torch.multinomial(self.chance, self.samples)
         matrix = self.matrix
         z = torch.addmm(self.bias[drawn] - self.log_inclusion[drawn], hidden, matrix[drawn].t())
@@ -279,8 +190,8 @@ class AdaptiveSoftmax(nn.Module):
         order = torch.argsort(counts, descending=True, stable=True)
         self.rank[order] = torch.arange(self.symbols, device=self.rank.device)
 
-    def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """See `FullSoftmax.loss`."""
+    def loss(self, hidden: Tensor, targets: Tensor, products: torch.dtype | None = None) -> Tensor:
+        """See `FullSoftmax.loss`; its products are small ones, and stay as they are."""
         return -self.layer(hidden, self.rank[targets]).output.sum()
 
     @torch.no_grad()

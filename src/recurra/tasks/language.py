@@ -20,7 +20,8 @@ from recurra.learn.backward import detached
 from recurra.learn.optimise import TrainSettings
 from recurra.learn.regularise import Hidden
 from recurra.learn.rule import Rule
-from recurra.nn.softmax import AdaptiveSoftmax, FullSoftmax, Products, SampledSoftmax, Softmax
+from recurra.nn.cross_entropy import Products, type_of
+from recurra.nn.softmax import AdaptiveSoftmax, FullSoftmax, SampledSoftmax, Softmax
 from recurra.tasks.base import Intervals, Metrics, Task
 from recurra.tasks.model import Network, RecurrentSettings, Width, recurrent_layers
 
@@ -57,11 +58,6 @@ class LanguageModelSettings(RecurrentSettings):
         description="full; sampled: the loss in training looks at a draw of symbols; adaptive: rare symbols in groups; "
         "probabilities are exact with each",
     )
-    products: Products = Field(
-        default="float32",
-        description="full: precision of the loss's matrix products in training; bfloat16 is several times as fast on "
-        "processors that have it",
-    )
     samples: int = Field(default=1000, ge=1, description="sampled: symbols drawn for a batch")
     sample_power: float = Field(
         default=0.75, ge=0, le=1, description="sampled: symbols are drawn by their count to this power; 0: all alike"
@@ -81,6 +77,11 @@ class LanguageTrainSettings(TrainSettings):
     )
     window_jitter: float = Field(
         default=0.0, ge=0, lt=1, description="share of the window by which its ends are moved, drawn anew in each epoch"
+    )
+    output_products: Products = Field(
+        default="full",
+        description="number format of the full softmax's products in training; bfloat16 takes a third of the time on "
+        "processors that have it, and evaluation stays in full",
     )
     evaluate_streams: int = Field(
         default=32, ge=1, description="evaluation: stretches that are read side by side; 1: from beginning to end"
@@ -236,7 +237,7 @@ def _check(settings: LanguageModelSettings) -> None:
 def _softmax(settings: LanguageModelSettings, width: int, symbols: int, embedding: nn.Embedding) -> Softmax:
     tied = embedding if settings.tied else None
     if settings.softmax == "full":
-        return FullSoftmax(width, symbols, tied, settings.products)
+        return FullSoftmax(width, symbols, tied)
     if settings.softmax == "sampled":
         return SampledSoftmax(width, symbols, settings.samples, settings.sample_power, tied)
     groups = 2 if width >= 16 else 1  # each sees a quarter of what the one before it sees
@@ -359,7 +360,8 @@ class Language(Task[Corpus, Windows, Read]):
 
     def loss(self, network: LanguageModel, outputs: Tensor, batch: Windows) -> Tensor:
         """Cross entropy in nats a symbol."""
-        return network.output.loss(outputs.flatten(0, 1), batch.targets.flatten()) / batch.steps
+        products = type_of(self.settings.output_products)
+        return network.output.loss(outputs.flatten(0, 1), batch.targets.flatten(), products) / batch.steps
 
     @torch.no_grad()
     def predict(
