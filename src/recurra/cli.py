@@ -240,12 +240,14 @@ def evaluate(
     """
     from recurra.run.api import load
 
-    found = load(run).evaluate(data, input_format=input_format)
+    loaded = load(run)
+    found = loaded.evaluate(data, input_format=input_format)
     _warn(found["warnings"])
     if as_json:
         typer.echo(json.dumps(found, ensure_ascii=False))
         return
-    table = Table(title=f"{run}: {found['sequences']} sequences", title_justify="left", box=None, pad_edge=False)
+    counted = f"{found['sequences']:,} {loaded.task.samples}"
+    table = Table(title=f"{run}: {counted}", title_justify="left", box=None, pad_edge=False)
     for column in ("metric", "value", "95 % interval"):
         table.add_column(column, justify="left" if column == "metric" else "right")
     for metric, value in found["metrics"].items():

@@ -137,10 +137,12 @@ def test_scores_by_hand():
     assert [line["symbols"] for line in lines[:3]] == [2, 3, 3]  # nothing predicts the first symbol
     assert lines[1]["loss"] == pytest.approx(nats[2:5].mean())
     assert sum(line["symbols"] * line["loss"] for line in lines) == pytest.approx(nats.sum())
-    first = read.first(2)
-    assert len(first) == 2
-    assert len(first.nats) == 5
-    assert first.characters == 12
+    first = read.first(7)
+    assert len(first) == 7
+    np.testing.assert_array_equal(first.nats, nats[:6])
+    assert first.offsets.tolist() == [0, 3, 6, 7]
+    assert first.characters == len("ab cd\nef gh\nab")
+    assert read.first(10_000) is read
 
 
 def test_the_lines_of_a_text_that_begins_with_an_empty_one():
@@ -300,6 +302,12 @@ def test_the_state_is_carried_from_window_to_window(tmp_path: Path):
     data = [RHYME * 3 + "."]  # 219 steps, windows of equal length
     run = recurra.train("language", data=data, settings=settings, out=tmp_path / "run")
     assert run.history[0]["train_loss"] == pytest.approx(run.predict(data).nats.mean(), abs=1e-6)
+
+
+def test_samples_are_symbols(tmp_path: Path):
+    settings = {**SETTINGS, "train.epochs": None, "train.samples": 2000}
+    run = recurra.train("language", data=[RHYME * 20], settings=settings, out=tmp_path / "run")
+    assert run.summary["samples_seen"] == pytest.approx(2000, rel=0.1)
 
 
 def test_a_run_goes_on_from_another_with_its_vocabulary(tmp_path: Path):

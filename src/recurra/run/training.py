@@ -139,7 +139,8 @@ class Training:
         self.snapshots: dict[str, Tensor] = {}
         self.best: dict[str, Tensor] = {}
         self.mean_weights: dict[str, Tensor] = {}
-        self.total = total_updates(self.settings, len(parts.train), self._batches_in_epoch)
+        whole = self.task.carries_state or bool(self.settings.batch_steps)
+        self.total = total_updates(self.settings, len(parts.train), self._batches_in_epoch, whole)
         self._saved_at, self._saved_step = time.monotonic(), 0
 
     def _rule(self) -> Rule:
@@ -553,13 +554,14 @@ def memory_told(recipe: Recipe) -> Iterator[None]:
         raise RunError(f"the memory does not suffice; {hint}") from error
 
 
-def total_updates(settings: TrainSettings, sequences: int, batches: int) -> int:
-    """How many updates a run makes, of so many sequences and batches in an epoch.
+def total_updates(settings: TrainSettings, sequences: int, batches: int, by_share: bool = False) -> int:
+    """How many updates a run makes, of so many sequences (or symbols of a text) and batches in an epoch.
 
-    Where neither epochs nor samples are given, enough that a small data set is seen often and a large one a few times.
+    A number of samples is a number of sequences; `by_share`, where a batch may have any number of them, it is a share of
+    an epoch. Where neither epochs nor samples are given, enough that a small data set is seen often and a large one a few times.
     """
     if settings.samples is not None:
-        if settings.batch_steps:
+        if by_share:
             return max(1, settings.samples * batches // (sequences * settings.accumulate))
         return max(1, settings.samples // min(settings.batch_size * settings.accumulate, sequences))
     in_epoch = math.ceil(batches / settings.accumulate)

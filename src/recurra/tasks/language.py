@@ -269,18 +269,20 @@ class Read:
     warnings: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
-        return len(self.offsets) - 1
+        return len(self.symbols)
 
     def first(self, count: int) -> "Read":
-        """What it says of the first `count` lines."""
-        stop = int(self.offsets[min(count, len(self))])
-        symbols = self.symbols[:stop]
+        """What it says of the first `count` symbols."""
+        if count >= len(self):
+            return self
+        symbols = self.symbols[:count]
+        bounds = self.offsets[self.offsets < count]
         return replace(
             self,
-            nats=self.nats[: max(0, stop - 1)],
+            nats=self.nats[: max(0, count - 1)],
             symbols=symbols,
-            offsets=self.offsets[: count + 1],
-            characters=len(self.units.decode(symbols.tolist())) if count < len(self) else self.characters,
+            offsets=np.append(bounds, count),
+            characters=len(self.units.decode(symbols.tolist())),
         )
 
 
@@ -450,7 +452,7 @@ class Language(Task[Corpus, Windows, Read]):
         predicts), the mean loss of these, and its exponential."""
         sums = np.concatenate([[0.0, 0.0], np.cumsum(predictions.nats)])
         bounds = np.maximum(predictions.offsets, 1)
-        for index in range(len(predictions)):
+        for index in range(len(bounds) - 1):
             first, stop = int(bounds[index]), int(bounds[index + 1])
             loss = float(sums[stop] - sums[first]) / (stop - first) if stop > first else None
             perplexity = None if loss is None else _perplexity(loss)
