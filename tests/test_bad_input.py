@@ -606,7 +606,32 @@ RECIPES = {
         "one_cycle, warmup",
     ),
     "no such pooling": setting(
-        "model.pool=max-pool", "model.pool: unknown value 'max-pool'; did you mean 'max'? Known: last, max, mean"
+        "model.pool=max-pool",
+        "model.pool: unknown value 'max-pool'; did you mean 'max'? Known: attention, last, max, mean",
+    ),
+    "phrases in another word": setting(
+        "data.phrases=distinkt",
+        "data.phrases: unknown value 'distinkt'; did you mean 'distinct'? Known: all, distinct, none",
+    ),
+    "phrases of what is no tree": setting(
+        "data.phrases=all", "data.phrases: all: digits (train part) holds no trees, whose phrases have labels."
+    ),
+    "classes of a label that is not there": setting(
+        "data.merge_labels={low=[0,1],high=[8,'ten']}",
+        "data.merge_labels: unknown label 'ten'. Known: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 (digits (train part))",
+    ),
+    "classes that are no table": setting(
+        "data.merge_labels=3", "data.merge_labels: a table of a list of texts or whole numbers is expected, not 3"
+    ),
+    "a tree that does not end": data(
+        "x.txt",
+        "(3 (2 It) (4 works))\n(3 (2 It) (4 works)\n(1 no)\n",
+        "x.txt, line 2, column 1: the tree that begins here does not end: one ')' is missing.",
+    ),
+    "a tree without a word": data(
+        "x.txt",
+        "(3 (2 It) (4 works))\n(3 (2 It) (4))\n",
+        "x.txt, line 2, column 11: the tree (4) is empty, expected a word or trees.",
     ),
     "no such device": setting(
         "train.device=tpu", "train.device: unknown device 'tpu'; did you mean 'cpu'? Known: auto, cpu, cuda, mps"
