@@ -34,6 +34,7 @@ OF_EVERY_CELL = (
 
 SECTIONS = {
     "B": "Simple recurrent networks",
+    "C": "Ways to use one",
     "D": "Learning",
     "E": "Gated cells",
     "F": "Deep and in two directions",

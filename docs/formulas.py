@@ -36,10 +36,11 @@ FUNCTIONS = {
     "diag": r"\text{diag}",
     "sign": r"\text{sign}",
     "LSTM": r"\text{LSTM}",
+    "softmax": r"\text{softmax}",
 }
 """Functions with a name of their own; any symbol before a bracket is one too, `f(z_t)`."""
 
-GREEK = {"nu": r"\nu", "γ": r"\gamma", "δ": r"\delta", "θ": r"\theta", "λ": r"\lambda", "τ": r"\tau"}
+GREEK = {"nu": r"\nu", "α": r"\alpha", "γ": r"\gamma", "δ": r"\delta", "θ": r"\theta", "λ": r"\lambda", "τ": r"\tau"}
 OVER_STEPS = {"Σ": r"\sum", "Π": r"\prod"}
 WORDS = {"cycle": r"\text{cycle}"}
 RELATIONS = {"=": "=", "≠": r"\neq", "≤": r"\le", ">": ">"}
