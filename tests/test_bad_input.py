@@ -617,8 +617,9 @@ RECIPES = {
         "data.phrases=all", "data.phrases: all: digits (train part) holds no trees, whose phrases have labels."
     ),
     "classes of a label that is not there": setting(
-        "data.merge_labels={low=[0,1],high=[8,'ten']}",
-        "data.merge_labels: unknown label 'ten'. Known: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 (digits (train part))",
+        "data.merge_labels={low=[0,1],high=[8,77]}",
+        "data.merge_labels: unknown label '77'; did you mean '7'? Known: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 "
+        "(digits (train part))",
     ),
     "classes that are no table": setting(
         "data.merge_labels=3", "data.merge_labels: a table of a list of texts or whole numbers is expected, not 3"
