@@ -557,8 +557,9 @@ def memory_told(recipe: Recipe) -> Iterator[None]:
 def total_updates(settings: TrainSettings, sequences: int, batches: int, by_share: bool = False) -> int:
     """How many updates a run makes, of so many sequences (or symbols of a text) and batches in an epoch.
 
-    A number of samples is a number of sequences; `by_share`, where a batch may have any number of them, it is a share of
-    an epoch. Where neither epochs nor samples are given, enough that a small data set is seen often and a large one a few times.
+    A number of samples is a number of sequences; `by_share`, where a batch may have any number of them, it is a share
+    of an epoch. Where neither epochs nor samples are given, enough that a small data set is seen often and a large one
+    a few times.
     """
     if settings.samples is not None:
         if by_share:
