@@ -2,7 +2,7 @@
 
 import hashlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -13,13 +13,14 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from recurra.data.delimited import short
 from recurra.data.opening import check_exists, digest
-from recurra.data.parallel import FORMATS, Languages, Raw, Spot, beside, in_python, read, spot, spots
+from recurra.data.parallel import FORMATS, Languages, Raw, Spot, beside, in_python, language, read, spot, spots
 from recurra.data.reader import Parts, Reader
 from recurra.data.records import Records
 from recurra.data.sequences import AnySchema, Sequences
 from recurra.data.settings import DataSettings, PlaceSettings
-from recurra.data.sources import PARTS, Source, as_source, folder_of, is_known, made_sources
+from recurra.data.sources import PARTS, Source, as_source, check_name, folder_of, is_known, made_sources
 from recurra.data.split import split
 from recurra.data.units import END, START, Unit, Units
 from recurra.errors import DataError, unknown
@@ -139,7 +140,11 @@ class PairReader(Reader[Pairs, PairSchema]):
         kept: PairSchema | None = None,
     ) -> Parts[Pairs, PairSchema]:
         """See `Reader.parts`."""
-        sources, warnings = _find(source, validation, test, task, settings)
+        if settings.format is not None and settings.format not in FORMATS:
+            raise DataError(f"data.format: {unknown('format', settings.format, FORMATS)}")
+        settings, files = _as_languages(settings)
+        warnings: list[str] = []
+        sources = _find(source, validation, test, task, settings, files, warnings)
         sum = hashlib.sha256()
         raws = {part: _read(given, settings, sum) for part, given in sources.items()}
         for part, raw in raws.items():
@@ -184,6 +189,30 @@ class PairReader(Reader[Pairs, PairSchema]):
             fingerprint=sum.hexdigest(),
         )
 
+    def describe(self, source: Any, settings: PairSettings, task: str) -> str:
+        """See `Reader.describe`."""
+        parts = self.parts(source, task, settings)
+        schema, lines = parts.schema, []
+        for name, part in parts.named.items():
+            assert part.target is not None
+            assert part.targets is not None
+            lines += [f"{name}: {parts.sources[name]} ({schema.format})", f"  pairs      {len(part):,}"]
+            if schema.input == "tokens":
+                lines.append(f"  sources    {_spread(part.source.lengths)} {schema.source.unit}s")
+            lines.append(f"  targets    {_spread(part.target.lengths)} {schema.target_units.unit}s")
+            for i in range(min(3, len(part))):
+                first = part.sources[i] if part.sources else "a vector"
+                lines.append(
+                    f"  {'first' if i == 0 else '     '}      {short(first, 50)} | {short(part.targets[i], 50)}"
+                )
+        if schema.input == "vector":
+            lines.append(f"values of a source: {len(schema.features)} ({', '.join(schema.features[:8])} …)")
+        elif not schema.joint:
+            lines.append(f"vocabulary of sources: {len(schema.source):,}")
+        kind = "vocabulary of both sides" if schema.joint else "vocabulary of targets"
+        lines.append(f"{kind}: {len(schema.target_units):,}")
+        return "\n".join(lines + [f"warning: {warning}" for warning in parts.warnings])
+
     def part(
         self, source: Any, schema: PairSchema, *, targets: bool = False, format: str | None = None
     ) -> tuple[Pairs, list[str]]:
@@ -215,6 +244,10 @@ class PairReader(Reader[Pairs, PairSchema]):
         return _encode(raw, schema, settings, given.name, warnings), warnings
 
 
+def _spread(lengths: Tensor) -> str:
+    return f"{int(lengths.min()):,} to {int(lengths.max()):,}, median {float(lengths.median()):g}"
+
+
 def settings_of(schema: PairSchema) -> PairSettings:
     """The settings under which the training data were read, for further data."""
     known = {key: value for key, value in schema.settings.items() if key in PairSettings.model_fields}
@@ -238,47 +271,57 @@ def numbered(units: Units, text: str) -> np.ndarray:
 
 
 def _find(
-    source: Any, validation: Any, test: Any, task: str, settings: PairSettings
-) -> tuple[dict[str, Source], list[str]]:
-    """Where each part comes from, each a `Spot`, records, or Python data; and warnings."""
-    if settings.format is not None and settings.format not in FORMATS:
-        raise DataError(f"data.format: {unknown('format', settings.format, FORMATS)}")
-    settings, files = _as_languages(settings)
+    source: Any,
+    validation: Any,
+    test: Any,
+    task: str,
+    settings: PairSettings,
+    files: Spot | None,
+    warnings: list[str],
+) -> dict[str, Source]:
+    """Where each part comes from, each a `Spot`, records, or Python data; `files` are the two that settings name."""
     languages = Languages(settings.source, settings.target)
-    name = settings.name if source is None and settings.path is None and files is None else None
-    if isinstance(source, str) and is_known(source):
-        name = source
-    found: dict[str, Source] = {}
-    folder = Path()
-    place = None if name is None else folder_of(name)
+    apart = {
+        part: as_source(given if given is not None else setting, f"the {part} data given")
+        for part, given, setting in (("validation", validation, settings.validation), ("test", test, settings.test))
+    }
+    apart = {part: given for part, given in apart.items() if given is not None}
+    is_named = source is None and settings.path is None and files is None
+    name = source if isinstance(source, str) and is_known(source) else settings.name if is_named else None
+    folder, place = Path(), None if name is None else folder_of(name)
     if name is not None and place is None:
         found = made_sources(name, task, settings.options)
-    elif name is None and source is None and settings.path is None and files is not None:
-        found = {"train": Source(str(files), files)}
-        folder = files.path.parent
+    elif source is None and settings.path is None and files is not None:
+        found = {"train": _at(files)}
     else:
         given = as_source(place or (settings.path if source is None else source), "the data given")
         if given is None:
             raise DataError("no data: name a file or folder (--data PATH), or a set (--set data.name=multi30k).")
         if hasattr(given.data, "read"):
             raise DataError("standard input: training reads its data more than once; give a file.")
+        found = {"train": given}
         if isinstance(given.data, Path):
+            if isinstance(source, str) and not _is_there(given.data, languages):
+                check_name(source, given.data)
             folder = given.data if given.data.is_dir() else given.data.parent
-            found = _parts_at(given.data, languages, settings.format)
-        else:
-            found = {"train": given}
-    warnings: list[str] = []
-    for part, given, setting in (("validation", validation, settings.validation), ("test", test, settings.test)):
-        apart = as_source(given if given is not None else setting, f"the {part} data given")
-        if apart is not None and isinstance(apart.data, Path):
-            path = apart.data
-            if not path.is_absolute() and given is None and not path.exists() and (folder / path).parent.is_dir():
-                path = folder / path
-            where = _parts_at(path, languages, settings.format)["train"] if path.is_dir() else None
-            apart = where or _at(spot(path, languages, settings.format))
-        if apart is not None:
-            found[part] = apart
-    return found, warnings
+            found = _parts_at(given.data, languages, settings.format, apart, warnings)
+    for part, given in apart.items():
+        if isinstance(given.data, Path):
+            path = given.data
+            if not path.is_absolute() and not path.parent.joinpath(path.name).exists() and folder != Path():
+                beside_it = folder / path  # `test_2016_flickr`, as it is called in the data's own folder
+                path = beside_it if beside_it.parent.is_dir() and not _is_there(path, languages) else path
+            where = spots(path, languages, settings.format)["train"] if path.is_dir() else None
+            given = _at(where or spot(path, languages, settings.format))
+        found[part] = given
+    return found
+
+
+def _is_there(path: Path, languages: Languages) -> bool:
+    """Whether there are two files that `path` names by what they have in common."""
+    return path.parent.is_dir() and any(
+        entry.name.startswith(f"{path.name}.{languages.source}") for entry in path.parent.iterdir()
+    )
 
 
 def _as_languages(settings: PairSettings) -> tuple[PairSettings, Spot | None]:
@@ -292,10 +335,7 @@ def _as_languages(settings: PairSettings) -> tuple[PairSettings, Spot | None]:
             raise DataError(f"data.{key}: is not set, though the other side is a file; expected a file, too.")
         check_exists(path)
     source, target = cast(list[Path], named)
-    endings = {
-        key: Path(path.name.removesuffix(".gz")).suffix[1:] or None
-        for key, path in zip(("source", "target"), (source, target), strict=True)
-    }
+    endings = {"source": language(source) or None, "target": language(target) or None}
     return settings.model_copy(update=endings), Spot(source, target, "parallel")
 
 
@@ -303,12 +343,20 @@ def _at(where: Spot) -> Source:
     return Source(str(where), where)
 
 
-def _parts_at(path: Path, languages: Languages, format: str | None) -> dict[str, Source]:
+def _parts_at(
+    path: Path, languages: Languages, format: str | None, given: Collection[str], warnings: list[str]
+) -> dict[str, Source]:
+    """The parts in a folder, or that which `path` is, and those that lie beside it."""
     if path.is_dir():
-        return {part: _at(where) for part, where in spots(path, languages, format).items()}
-    where = spot(path, languages, format)
-    own = Languages(languages.source or where.path.name.removesuffix(".gz").rpartition(".")[2], languages.target)
-    return {"train": _at(where)} | {part: _at(other) for part, other in beside(where.path, own, format).items()}
+        return {part: _at(where) for part, where in spots(path, languages, format, given).items()}
+    train = spot(path, languages, format)
+    found = {"train": train}
+    if train.target is not None:
+        languages = Languages(language(train.path), language(train.target))
+    for part, where in beside(train.path, languages, format, given).items():
+        warnings.append(f"{where}: lies beside {train.path.name} and is taken as {part} part.")
+        found[part] = where
+    return {part: _at(where) for part, where in found.items()}
 
 
 def _further(path: Path, settings: PairSettings, schema: PairSchema, targets: bool) -> Source:

@@ -1,6 +1,6 @@
 """Where pairs of a source and a target text stand, and what stands there: two files side by side, a table, arrays."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -8,8 +8,8 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from recurra.data.arrays import archived, is_frame
-from recurra.data.delimited import Columns, Table, is_parquet, open_table, short
-from recurra.data.opening import check_exists, entries, first_lines, missing, name_of, open_text, plain_name
+from recurra.data.delimited import Columns, Table, is_parquet, missing_column, open_table, short
+from recurra.data.opening import check_exists, entries, first_lines, name_of, open_text, plain_name
 from recurra.data.parts import ROLES, role
 from recurra.data.settings import DataSettings
 from recurra.errors import DataError, nearest
@@ -95,8 +95,8 @@ class Languages(NamedTuple):
 # --- where ----------------------------------------------------------------------------------------------------------
 
 
-def spots(folder: Path, languages: Languages, format: str | None) -> dict[str, Spot]:
-    """The parts of a data set in a folder, by name: train, validation, test.
+def spots(folder: Path, languages: Languages, format: str | None, given: Collection[str] = ()) -> dict[str, Spot]:
+    """The parts of a data set in a folder, by name: train, validation, test; but those that are `given` elsewhere.
 
     Raises:
         DataError: No training part, several files for one part, or languages that are not named and not to be guessed.
@@ -105,7 +105,7 @@ def spots(folder: Path, languages: Languages, format: str | None) -> dict[str, S
     found: dict[str, Spot] = {}
     for part in ROLES:
         of_part = [entry for entry in inside if role(entry.name) == part]
-        if not of_part:
+        if not of_part or part in given:
             continue
         stems = _stems(of_part, languages)
         if len(stems) > 1:
@@ -150,8 +150,8 @@ def _no_training_part(folder: Path, inside: list[Path], languages: Languages) ->
         if len(endings) > 1:
             a, b = endings[:2]
             return (
-                f"{folder}: holds {', '.join(endings)}; say which is translated into which: --set data.source={a} "
-                f"--set data.target={b}"
+                f"{folder}: holds {', '.join(endings)}; say which is translated into which, such as --set "
+                f"data.source={a} --set data.target={b}."
             )
         expected = "expected train.tsv, or train.en and train.de with data.source=en and data.target=de."
         return f"{folder}: holds no training part; found {listed}; {expected}"
@@ -183,8 +183,10 @@ def spot(path: Path, languages: Languages, format: str | None, *, lonely: bool =
         found = _stems([entry for entry in entries(path.parent) if entry.is_file()], languages)
         if path.name in found:
             return found[path.name]
-        if found and (guess := nearest(path.name, found)):
-            raise DataError(f"{missing(path)} Did you mean {path.with_name(guess)} (.{source}, .{target})?")
+        if guess := nearest(path.name, found):
+            raise DataError(
+                f"{path}: no files {path.name}.{source} and {path.name}.{target}. Did you mean {path.with_name(guess)}?"
+            )
     check_exists(path)
     if format in ("tsv", "table", "npz", "lines"):
         return Spot(path, None, format)
@@ -202,7 +204,7 @@ def spot(path: Path, languages: Languages, format: str | None, *, lonely: bool =
         raise DataError(
             f"{path}: is one file of lines; name the file with their translations, or its ending: --set data.target=de"
         )
-    raise DataError(f"{path}: has no partner that ends with .{target}; name one: --set data.target=PATH")
+    raise DataError(f"{path}: has no partner that ends with .{target} beside it, with a target for each line.")
 
 
 def language(path: Path) -> str:
@@ -220,12 +222,13 @@ def table_format(path: Path) -> str | None:
     return "tsv" if lines and all("\t" in line for line in lines) else None
 
 
-def beside(path: Path, languages: Languages, format: str | None) -> dict[str, Spot]:
-    """The other parts of the data set whose training part is `path`, which lie in the same folder."""
+def beside(path: Path, languages: Languages, format: str | None, given: Collection[str] = ()) -> dict[str, Spot]:
+    """The other parts of the data set whose training part is `path`, which lie in the same folder; but those that are
+    `given` elsewhere."""
     if role(path.name) != "train":
         return {}
     try:
-        found = spots(path.absolute().parent, languages, format)
+        found = spots(path.absolute().parent, languages, format, given)
     except DataError:
         return {}
     return {part: where for part, where in found.items() if part != "train"}
@@ -294,7 +297,7 @@ def _tsv(
     lines = lines_of(source, options.encoding)
     first = lines[0].split("\t") if lines else []
     names = options.columns or [f"column_{i + 1}" for i in range(len(first))]
-    is_header = all(column is not None and column in first for column in wanted)
+    is_header = any(column is not None and column in first for column in wanted)
     skipped = int(options.header if options.header is not None else is_header)
     if skipped and not options.columns:
         names = [cell.strip() for cell in first]
@@ -305,7 +308,7 @@ def _tsv(
         cells = line.split("\t")
         if not without_targets and len(cells) <= max(places):
             raise DataError(
-                f"{name}, line {number}: has {len(cells)} cells between tabs, expected {len(first)}: {short(line)!r}"
+                f"{name}, line {number}: has {len(cells)} of {len(first)} cells (parted by tabs): {short(line)!r}"
             )
         sides[0].append(cells[0 if without_targets else places[0]])
         if not without_targets:
@@ -350,7 +353,10 @@ def _table(
             raise DataError(f"{table.name}: has no column of texts; expected one that holds the targets.")
         numbers = [i for i in range(columns.width) if i != target] if origin is None else []
         if known:
-            numbers = [table.column(feature, "source") for feature in known]
+            for feature in known:
+                if feature not in table.names:
+                    raise missing_column(table.name, feature, table.names)
+            numbers = [table.names.index(feature) for feature in known]
         lines: list[int] = []
         vectors: list[np.ndarray] = []
         sources: list[str] = []

@@ -77,7 +77,7 @@ def find_sources(
     if not isinstance(train.data, Path):
         return {"train": train} | sources, []
     if isinstance(source, str):
-        _check_name(source, train.data)
+        check_name(source, train.data)
     places = find_parts(train.data, rank, frozenset(sources))
     for part in PARTS:
         if part not in sources and (path := getattr(places, part)) is not None:
@@ -85,7 +85,7 @@ def find_sources(
     return sources, places.warnings
 
 
-def _check_name(given: str, path: Path) -> None:
+def check_name(given: str, path: Path) -> None:
     """Where there is no such path, look whether the name of a known set was meant."""
     guess = nearest(given, {*MADE, *fetch.sets()})
     if guess is None:
