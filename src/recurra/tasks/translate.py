@@ -45,9 +45,10 @@ class TranslateTrainSettings(TrainSettings):
     forcing_last: float = Field(
         default=0.7, ge=0, le=1, description="share of true symbols that the schedule ends with, in the last epoch"
     )
-    choose_by: Literal["loss", "bleu", "exact_match"] | None = Field(
+    choose_by: Literal["loss", "bleu", "chrf", "exact_match"] | None = Field(
         default=None,
-        description="what the best weights are chosen by; when left out bleu, for vectors exact_match",
+        description="what the best weights are chosen by; when left out chrf, which tells better from worse in texts "
+        "of fewer than four words, too; for vectors exact_match",
     )
     decoded: int = Field(
         default=500,
@@ -135,6 +136,10 @@ class Translate(Task[Pairs, PairBatch, Translations]):
             )
         if learn.carry_state:
             raise RecipeError("learn.carry_state: every source begins anew; carry_state is to be false")
+        if self.is_vector and self.settings.choose_by in ("bleu", "chrf"):
+            raise RecipeError(
+                "train.choose_by: names are scored as a whole where vectors are read; exact_match or loss"
+            )
         for key in ("error_norm", "activation_l2", "temporal_l2"):
             if getattr(self.settings, key):
                 raise RecipeError(f"train.{key}: is for networks of one stack of layers; with translate it is to be 0")
@@ -226,7 +231,7 @@ class Translate(Task[Pairs, PairBatch, Translations]):
 
     def merit(self, scores: Metrics) -> list[float]:
         """See `Task.merit`."""
-        by = self.settings.choose_by or self.main_metric
+        by = self.settings.choose_by or ("exact_match" if self.is_vector else "chrf")
         return [-scores["loss"]] if by == "loss" else [scores[by], -scores["loss"]]
 
     @torch.no_grad()
