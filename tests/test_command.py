@@ -816,8 +816,37 @@ SMALL: dict[str, dict[str, Any]] = {
 """The problems, and what makes them small."""
 
 
+TINY_MODEL: dict[str, Any] = {"model.hidden_size": 8, "model.embedding_size": 8}
+
+TEXTS: dict[str, dict[str, Any]] = {
+    "shakespeare-quick": {"train.samples": 6_000},
+    "shakespeare": {"train.samples": 6_000},
+    "ptb": {"train.samples": 3_000, "data.max_vocabulary": 200},
+    "multi30k-de": {
+        **{"train.samples": 64, "model.encoder_size": 8, "model.beam": 1, "train.decoded": 8, "model.max_output": 5},
+        **{"data.max_vocabulary": 400},
+    },
+}
+"""Recipes of texts, and what makes them small."""
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_recipe_of_texts_on_its_own_data(name: str, data_folder: Path) -> None:
+    run = recurra.train(name, settings=TINY_MODEL | TEXTS[name])
+    part = "test" if run.summary["test"] else "validation"
+    assert run.main_metric in run.summary[part]
+    assert recurra.load(f"runs/{name}").report.is_file()
+
+
+@pytest.mark.parametrize("name", ["stdlib", "numerals"])
+def test_a_recipe_of_texts_that_needs_no_file(name: str) -> None:
+    small = {"stdlib": {"train.samples": 6_000}, "numerals": {"train.samples": 64, "train.decoded": 8}}
+    run = recurra.train(name, settings=TINY_MODEL | small[name])
+    assert run.main_metric in run.summary["test"]
+
+
 def test_every_built_in_recipe_is_run_by_a_test() -> None:
-    assert set(recipes.built_in()) == NEEDS_DATA | {"digits", "sine", *SMALL}
+    assert set(recipes.built_in()) == NEEDS_DATA | {"digits", "sine", "stdlib", "numerals", *SMALL, *TEXTS}
 
 
 @pytest.mark.parametrize("name", SMALL)
