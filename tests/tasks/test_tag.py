@@ -17,9 +17,11 @@ from recurra.data.schemes import entities, find_scheme, written
 from recurra.data.sentence_reader import SentenceReader
 from recurra.data.sentences import Sentences, SentenceSettings
 from recurra.errors import RecipeError
-from recurra.tasks.tag import Tag, Tagging, TagTrainSettings
+from recurra.tasks.single_words import contrasts
+from recurra.tasks.tag import Tag, TagTrainSettings
 from recurra.tasks.tag_scores import entity_counts, entity_scores, kind_rows, tag_rows
 from recurra.tasks.tagger import Tagger, TagModelSettings
+from recurra.tasks.tagging import Tagging
 
 TAGS = ["O", *(f"{prefix}-{kind}" for prefix in "BIES" for kind in ("PER", "LOC", "a-b"))]
 
@@ -185,6 +187,24 @@ def test_baselines_see_single_words() -> None:
     assert found["single words"]["intent_accuracy"] == 0.75
 
 
+def test_contrasts_are_one_word_with_two_tags_in_two_sentences() -> None:
+    data, schema = made()
+    assert data.tags is not None
+    task = Tag(schema, TagTrainSettings())
+    nothing = np.full(4, np.nan)
+    right = Tagging(data, schema, data.tags.numpy(), np.ones(15), nothing)
+    alone = task.by_word(right, task.alone(data))
+    several, found = contrasts(right, alone, 5)
+    assert {data.forms[i] for i in data.surface[torch.from_numpy(several)].tolist()} == {"New", "York", "Rome"}
+    assert dict(found) == {"rome": [(1, 4), (0, 5)], "new": [(1, 1), (0, 2)], "york": [(1, 2), (0, 3)]}
+    for word, (one, other) in found:
+        assert right.true(one[0])[one[1]] != right.true(other[0])[other[1]]
+        said = [alone.said(i)[at] for i, at in (one, other)]
+        assert said[0] == said[1], word
+    wrong = replace(right, tags=np.full(15, schema.tags.index("O")))
+    assert contrasts(wrong, alone, 5)[1] == []
+
+
 def test_vectors_are_begun_with(tmp_path: Path) -> None:
     data, schema = made()
     file = tmp_path / "v.txt"
@@ -231,7 +251,9 @@ def test_a_run_learns_what_single_words_do_not_tell(run: Any) -> None:
     assert summary["test"]["f1"] == 1
     assert summary["test"]["intent_accuracy"] == 1
     assert summary["baselines"]["single words"]["f1"] < 0.8
-    assert (run.path / "report.html").is_file()
+    report = (run.path / "report.html").read_text()
+    assert "What the order of words decides" in report
+    assert '<span class="right">' in report
     rows = (run.path / "test_predictions.csv").read_text().splitlines()
     assert rows[0] == "index,step,token,target,tag,probability,label"
 

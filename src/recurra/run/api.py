@@ -26,6 +26,7 @@ from recurra.run.report import write_seeds_report
 from recurra.run.training import Listener, Training, memory_told
 from recurra.tasks import TASKS, Task
 from recurra.tasks.model import Network
+from recurra.tasks.tagger import TagModelSettings
 
 MOST_SEEDS = 1000
 """Runs that one call trains at most."""
@@ -446,10 +447,13 @@ def _rooted(recipe: Recipe) -> Recipe:
     data = {key: whole(getattr(recipe.data, key)) for key in ("path", "validation", "test")}
     file, colon, name = recipe.model.cell.rpartition(":")
     cell = f"{whole(file)}:{name}" if colon and file.endswith(".py") else recipe.model.cell
+    model: dict[str, Any] = {"cell": cell}
+    if isinstance(recipe.model, TagModelSettings):
+        model["vectors"] = whole(recipe.model.vectors)
     return recipe.model_copy(
         update={
             "data": recipe.data.model_copy(update=data),
-            "model": recipe.model.model_copy(update={"cell": cell}),
+            "model": recipe.model.model_copy(update=model),
             "from_run": whole(recipe.from_run),
         }
     )

@@ -147,6 +147,7 @@ class Task(ABC, Generic[DataT, BatchT, SaidT]):
     @abstractmethod
     def __init__(self, schema: Any, settings: TrainSettings) -> None:
         self.schema, self.settings = schema, settings
+        self.notes: list[str] = []  # what a person should know of how the network was built
 
     @property
     def in_windows(self) -> bool:

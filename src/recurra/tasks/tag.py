@@ -1,7 +1,7 @@
 """`tag`: every word of a sentence to its tag (eq. 6.22), and perhaps the sentence to its label, learnt together."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from recurra.tasks.scores import FEWEST, accuracy_interval, bootstrap_interval
 from recurra.tasks.single_words import feed_forward, most_frequent, tag_counts
 from recurra.tasks.tag_scores import entity_counts, entity_scores
 from recurra.tasks.tagger import TagBatch, Tagged, Tagger, TagModelSettings, casing_of, spelled_out
+from recurra.tasks.tagging import Tagging
 
 AT_ONCE = 128
 """Sentences at once when a network is asked."""
@@ -41,62 +42,6 @@ class TagTrainSettings(TrainSettings):
     label_weight: float = Field(
         default=1.0, ge=0, description="weight, in the loss, of the sentence's label beside that of its tags"
     )
-
-
-@dataclass
-class Tagging:
-    """What a network says of some sentences, in their order.
-
-    Attributes:
-        data: The sentences, with what is true of them where it is known.
-        schema: What the numbers stand for.
-        tags: (S,) int64, the tag said of each word.
-        probabilities: (S,) float64, how likely the network holds it.
-        surprise: (N,) float64, -log p of each sentence's true tags in nats; NaN where they are not known.
-        labels: (N, L) float64, the probability of each label of a sentence; None where there are none.
-        warnings: What a person should know of the data.
-    """
-
-    data: Sentences
-    schema: SentenceSchema
-    tags: np.ndarray
-    probabilities: np.ndarray
-    surprise: np.ndarray
-    labels: np.ndarray | None = None
-    warnings: list[str] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def first(self, count: int) -> "Tagging":
-        """Those of the first `count` sentences."""
-        count = min(count, len(self))
-        words = int(self.data.offsets[count])
-        return replace(
-            self,
-            data=self.data.select(range(count)),
-            tags=self.tags[:words],
-            probabilities=self.probabilities[:words],
-            surprise=self.surprise[:count],
-            labels=None if self.labels is None else self.labels[:count],
-        )
-
-    def said(self, index: int) -> list[str]:
-        """The tags said of a sentence."""
-        return self._named(self.tags, index)
-
-    def true(self, index: int) -> list[str]:
-        """Its true tags."""
-        assert self.data.tags is not None
-        return self._named(self.data.tags.numpy(), index)
-
-    def label(self, index: int) -> str | None:
-        """The label said of it; None where there are none."""
-        return None if self.labels is None else self.schema.labels[int(self.labels[index].argmax())]
-
-    def _named(self, codes: np.ndarray, index: int) -> list[str]:
-        first, stop = int(self.data.offsets[index]), int(self.data.offsets[index + 1])
-        return [self.data.names[int(code)] for code in codes[first:stop]]
 
 
 class Tag(Task[Sentences, TagBatch, Tagging]):
@@ -121,7 +66,7 @@ class Tag(Task[Sentences, TagBatch, Tagging]):
         self.main_metric = "f1" if schema.scheme else "accuracy"
         self._characters = {c: i for i, c in enumerate(schema.characters)}
         self._looks: dict[str, tuple[list[int], int]] = {}  # of each word met so far: its characters, its casing
-        self.notes: list[str] = []
+        self._alone: np.ndarray | None = None
 
     def data_words(self) -> str:
         """See `Task.data_words`."""
@@ -331,9 +276,15 @@ class Tag(Task[Sentences, TagBatch, Tagging]):
             often = np.bincount(train.labels.numpy(), minlength=len(self.schema.labels))
             labels = np.broadcast_to(often / often.sum(), (len(test), len(often)))
         found = {}
-        for name, said in (("most frequent tag", most_frequent(counts)), ("single words", feed_forward(counts, 0))):
+        for name, said in (("most frequent tag", most_frequent(counts)), ("single words", self.alone(train))):
             found[name] = self.scores(self.by_word(test, said, labels))
         return found
+
+    def alone(self, train: Sentences) -> np.ndarray:
+        """The tag that a feed-forward network says of each word of the vocabulary, (V,), trained once."""
+        if self._alone is None:
+            self._alone = feed_forward(tag_counts(train, len(self.schema.vocabulary), len(self.schema.tags)), 0)
+        return self._alone
 
     def by_word(self, test: Tagging, tags: np.ndarray, labels: np.ndarray | None = None) -> Tagging:
         """The tagging of the same sentences that gives each word of the vocabulary always the same tag, (V,)."""

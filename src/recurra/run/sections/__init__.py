@@ -4,12 +4,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from recurra.run.content import Section
-from recurra.run.sections import classify, translate
+from recurra.run.sections import classify, tag, translate
 from recurra.run.training import Training
 
 Sections = Callable[[Training, Any, Any], Sequence[Section]]
 """Makes a report's sections of a finished training, the part that is shown (test, else validation, else training) and
 what the network said of it (None where there is no test and no validation part)."""
 
-SECTIONS: dict[str, Sections] = {"classify": classify.sections, "translate": translate.sections}
+SECTIONS: dict[str, Sections] = {
+    "classify": classify.sections,
+    "tag": tag.sections,
+    "translate": translate.sections,
+}
 """By the task's name; a task without an entry has none."""
