@@ -14,6 +14,7 @@ from pydantic_core import PydanticUndefined
 from recurra.data import FORMATS
 from recurra.data.fetch import sets
 from recurra.data.made import MADE
+from recurra.data.sentence_reader import FORMATS as TAGGED
 from recurra.run import recipe
 from recurra.tasks import TASKS
 
@@ -29,6 +30,11 @@ def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 def formats() -> str:
     """Every format, as given to `--input-format`."""
     return table(("format", "what it reads"), ((f"`{each.name}`", each.summary) for each in FORMATS.values()))
+
+
+def tag_formats() -> str:
+    """Every format of tagged sentences, likewise."""
+    return table(("format", "what it reads"), ((f"`{each.name}`", each.summary) for each in TAGGED.values()))
 
 
 def fetched_sets() -> str:
@@ -100,6 +106,7 @@ def _default(field: FieldInfo) -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "formats": formats,
+    "tag-formats": tag_formats,
     "sets": fetched_sets,
     "withheld": withheld_sets,
     "made": made_sources,
