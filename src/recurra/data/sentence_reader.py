@@ -22,7 +22,19 @@ from recurra.data.sentences import Sentences, SentenceSchema, SentenceSettings
 from recurra.data.sequences import UNKNOWN
 from recurra.data.sources import PARTS, Source, as_source, find_sources, folder_of, is_known
 from recurra.data.split import split
-from recurra.data.tagged import HEAD, Conll, ConllU, Gathering, JsonLines, Lines, Slots, Tagged, TaggedFormat
+from recurra.data.tagged import (
+    HEAD,
+    Conll,
+    ConllU,
+    Gathering,
+    JsonLines,
+    Lines,
+    Slots,
+    Tagged,
+    TaggedFormat,
+    cutter,
+    split_at_blanks,
+)
 from recurra.errors import DataError, unknown
 
 FORMATS: dict[str, TaggedFormat] = {
@@ -284,9 +296,11 @@ def _from_lists(data: Any, name: str, schema: SentenceSchema | None) -> Tagged:
     if tags is None and schema is None:
         raise DataError(f"{name}: holds no tags, which training needs; (sentences, tags) is expected.")
     gathering = Gathering(name)
+    texts = [sentence for sentence in sentences if isinstance(sentence, str)]
+    cut = split_at_blanks if schema is None or tags is not None else cutter(texts, schema)
     for i, sentence in enumerate(sentences):
-        words = sentence.split() if isinstance(sentence, str) else list(sentence)
-        marks = None if tags is None else (tags[i].split() if isinstance(tags[i], str) else list(tags[i]))
+        words = cut(sentence) if isinstance(sentence, str) else list(sentence)
+        marks = None if tags is None else (split_at_blanks(tags[i]) if isinstance(tags[i], str) else list(tags[i]))
         if not words or not all(isinstance(word, str) and word for word in words):
             raise DataError(f"{name}: sentence {i + 1}: a list of at least one word is expected.")
         if marks is not None and len(marks) != len(words):

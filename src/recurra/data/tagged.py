@@ -373,8 +373,8 @@ class Slots:
                 )
         gathering = Gathering(str(files["seq.in"]))
         for i, sentence in enumerate(sentences):
-            words = _split(sentence)
-            marks = None if tags is None else _split(tags[i])
+            words = split_at_blanks(sentence)
+            marks = None if tags is None else split_at_blanks(tags[i])
             if not words:
                 raise DataError(f"{files['seq.in']}, line {i + 1}: the sentence has no words.")
             if marks is not None and len(marks) != len(words):
@@ -408,7 +408,7 @@ def _lines(path: Path | None, encoding: str) -> list[str] | None:
     return found
 
 
-def _split(line: str) -> list[str]:
+def split_at_blanks(line: str) -> list[str]:
     """The words of a line, parted by blanks: those of ASCII, since others stand inside words."""
     return [word for word in _BLANKS.split(line) if word]
 
@@ -511,16 +511,16 @@ class Lines:
                     gathering.add(word, None, number)
                 gathering.end()
         tagged = gathering.tagged(dict(schema.settings))
-        if cut is not _split:
+        if cut is not split_at_blanks:
             tagged.warnings.append(f"{name}: punctuation is cut off from the words, as the training data have it.")
         return tagged
 
 
 def cutter(head: Iterable[str], schema: SentenceSchema) -> Callable[[str], list[str]]:
     """How plain sentences are cut into words: at blanks, or at punctuation too where that is how training data are."""
-    words = [word for line in head for word in _split(line)]
+    words = [word for line in head for word in split_at_blanks(line)]
     alone = any(word in _MARKS for word in words)
     attached = any(len(word) > 1 and word[-1] in _MARKS for word in words)
     if attached and not alone and {",", "."} & set(schema.vocabulary):
         return lambda line: tokenize(line, "word", lowercase=False)
-    return _split
+    return split_at_blanks
