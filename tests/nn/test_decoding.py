@@ -14,7 +14,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from recurra.nn import Recurrent
-from recurra.nn.decoding import Sampler, beam_search, length_penalty, sample, select_rows
+from recurra.nn.decoding import Sampler, beam_search, join_rows, length_penalty, sample, select_rows
 
 END = 1
 
@@ -290,6 +290,11 @@ def test_rows_of_every_kind_of_state() -> None:
     assert chosen["n"].tolist() == [9, 7, 7, 8]
     assert chosen["nothing"] is None
     assert chosen["pair"][1] == "text"
+    again = join_rows([chosen, select_rows(chosen, torch.tensor([3]))])
+    torch.testing.assert_close(again["of"].h, h[:, [2, 0, 0, 1, 1]])
+    torch.testing.assert_close(again["of"].c, [v[[2, 0, 0, 1, 1]] for v in c])
+    assert (again["n"].tolist(), again["nothing"], again["pair"][1]) == ([9, 7, 7, 8, 8], None, "text")
+    assert isinstance(again["of"], _Fields)
 
 
 # --- sampling --------------------------------------------------------------------------------------------------------

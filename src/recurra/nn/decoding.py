@@ -46,6 +46,28 @@ def select_rows(state: Any, rows: Tensor) -> Any:
     return state
 
 
+def join_rows(states: Sequence[Any]) -> Any:
+    """The rows of several states, of the same structure, as one; see `select_rows`.
+
+    Args:
+        states: Structures of tensors.
+
+    Returns:
+        The same structure, with the rows of the first state, then of the second, and so on.
+    """
+    first = states[0]
+    if isinstance(first, Tensor):
+        return torch.cat(list(states), 1 if first.dim() > 2 else 0)
+    if isinstance(first, dict):
+        return {name: join_rows([state[name] for state in states]) for name in first}
+    if isinstance(first, (tuple, list)):
+        values = [join_rows(column) for column in zip(*states, strict=True)]
+        if isinstance(first, list):
+            return values
+        return type(first)(*values) if hasattr(first, "_fields") else tuple(values)
+    return first
+
+
 # --- sampling --------------------------------------------------------------------------------------------------------
 
 
@@ -93,7 +115,7 @@ class Sampler:
         if not isinstance(seed, Integral) or isinstance(seed, bool) or seed < 0:
             raise ValueError(f"seed: a whole number from 0 on is expected, not {seed!r}")
         numbers = rows if isinstance(rows, Sequence) else range(whole("rows", rows))
-        self.forbidden = np.asarray(forbidden, np.int64)
+        self.forbidden = [int(symbol) for symbol in forbidden]
         self.rows = len(numbers)
         self._random = [np.random.default_rng([int(seed), int(n)]).random for n in numbers]
         self._said: np.ndarray | None = None
@@ -119,33 +141,11 @@ class Sampler:
         Returns:
             (B, V), float64, each row of sum 1.
         """
-        scores = np.array(scores, np.float64)
-        if len(self.forbidden):
-            scores[:, self.forbidden] = -np.inf
-        if self.repetition_penalty != 1:
-            with np.errstate(invalid="ignore"):
-                logs = scores - _log_sum(scores)
-                said = np.zeros_like(scores, bool) if self._said is None else self._said
-                scores = np.where(said & np.isfinite(logs), logs * self.repetition_penalty, logs)
+        scores = self._scores(scores, self._said)
         if self.temperature == 0:
             return np.equal(np.arange(scores.shape[1]), scores.argmax(1)[:, None]).astype(np.float64)
-        scores = scores - scores.max(1, keepdims=True)
-        with np.errstate(over="ignore"):  # a very low temperature: e^-inf is the 0 that is meant
-            weights = np.exp(scores / self.temperature)
-        if (self.top_k is not None and self.top_k < weights.shape[1]) or self.top_p < 1:
-            weights = self._cut(weights)
+        weights = self._weights(scores)
         return weights / weights.sum(1, keepdims=True)
-
-    def _cut(self, weights: np.ndarray) -> np.ndarray:
-        """Zero for all but the most probable symbols: of equals, the first ones stay."""
-        order = np.argsort(-weights, axis=1, kind="stable")[:, : self.top_k]
-        kept = np.take_along_axis(weights, order, 1)
-        if self.top_p < 1:
-            before = np.cumsum(kept, 1) - kept  # of the more probable ones
-            kept = np.where(before < self.top_p * kept.sum(1, keepdims=True), kept, 0)
-        cut = np.zeros_like(weights)
-        np.put_along_axis(cut, order, kept, 1)
-        return cut
 
     def choose(self, scores: np.ndarray | Tensor, living: Sequence[int] | None = None) -> np.ndarray:
         """The next symbol of each row.
@@ -157,27 +157,61 @@ class Sampler:
         Returns:
             (B,), int64.
         """
-        scores = scores.detach().cpu().double().numpy() if isinstance(scores, Tensor) else scores
+        if isinstance(scores, Tensor):
+            scores = scores.detach().cpu().double().numpy()
         rows = range(self.rows) if living is None else living
         if len(rows) != len(scores):
             raise ValueError(f"scores: {len(rows)} rows are expected, not {len(scores)}")
-        whole_said = self._said
-        if whole_said is not None and living is not None:
-            self._said = whole_said[list(rows)]
-        try:
-            chances = self.probabilities(scores)
-        finally:
-            self._said = whole_said
+        said = self._said if self._said is None or living is None else self._said[list(rows)]
+        scores = self._scores(scores, said)
         if self.temperature == 0:
-            chosen = chances.argmax(1)
+            chosen = scores.argmax(1)
         else:
-            sums = np.cumsum(chances, 1)
-            sums /= sums[:, -1:]
-            drawn = np.asarray([self._random[row]() for row in rows])
-            chosen = (sums <= drawn[:, None]).sum(1)
+            sums = self._weights(scores).cumsum(1)
+            chosen = np.empty(len(rows), np.int64)
+            for n, row in enumerate(rows):
+                chosen[n] = sums[n].searchsorted(self._random[row]() * sums[n, -1], "right")
         if self._said is not None:
             self._said[list(rows), chosen] = True
         return chosen
+
+    def _scores(self, scores: np.ndarray, said: np.ndarray | None) -> np.ndarray:
+        """A copy in float64, without what is forbidden, what stands in the text less probable."""
+        scores = np.array(scores, np.float64)
+        if self.forbidden:
+            scores[:, self.forbidden] = -np.inf
+        if said is None:
+            return scores
+        top = scores.max(1, keepdims=True)
+        logs = scores - (top + np.log(np.exp(scores - top).sum(1, keepdims=True)))
+        return np.multiply(logs, self.repetition_penalty, out=logs, where=said)
+
+    def _weights(self, scores: np.ndarray) -> np.ndarray:
+        """What the probabilities are in proportion to; the scores are used up."""
+        scores -= scores.max(1, keepdims=True)
+        if self.temperature != 1:
+            with np.errstate(over="ignore"):  # of a very low temperature: e^-inf is the 0 that is meant
+                scores /= self.temperature
+        weights = np.exp(scores, out=scores)
+        if self.top_p < 1 or (self.top_k is not None and self.top_k < weights.shape[1]):
+            for row in weights:
+                self._cut(row)
+        return weights
+
+    def _cut(self, weights: np.ndarray) -> None:
+        """Leave the most probable symbols of a row, (V,), of equals the first ones; sorts numbers, not places."""
+        count = len(weights) if self.top_k is None else min(self.top_k, len(weights))
+        if self.top_p == 1:
+            least = np.partition(weights, len(weights) - count)[len(weights) - count]
+        else:
+            best = np.sort(weights)[::-1][:count]
+            before = np.cumsum(best) - best  # what the more probable ones hold
+            count = int((before < self.top_p * best.sum()).sum())
+            least = best[count - 1]
+        equal = np.flatnonzero(weights == least)
+        out = weights < least
+        out[equal[count - int((weights > least).sum()) :]] = True
+        weights[out] = 0
 
 
 def sample(
@@ -399,12 +433,6 @@ def _search(
             symbols, rows = chosen.flatten(), rows.flatten()
             state = reorder(state, rows)
             watched = None if watched is None else watched.index_select(0, rows)
-
-
-def _log_sum(scores: np.ndarray) -> np.ndarray:
-    """(B, 1), log Σ e^scores."""
-    top = scores.max(1, keepdims=True)
-    return top + np.log(np.exp(scores - top).sum(1, keepdims=True))
 
 
 def _real(name: str, value: Any, low: float, high: float | None, open_below: bool = False) -> float:
