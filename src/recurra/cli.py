@@ -1,5 +1,6 @@
 """The command `recurra`: the Python calls of `recurra.run.api`, with words around them."""
 
+import io
 import json
 import os
 import re
@@ -9,7 +10,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 from rich.console import Console
@@ -23,7 +24,9 @@ from recurra.errors import DataError, RecipeError, RecurraError, RunError, neare
 from recurra.version import __version__
 
 if TYPE_CHECKING:
+    from recurra.analysis.prediction_tree import PredictionTree
     from recurra.data.made import Made
+    from recurra.run.generate import Piece
     from recurra.run.progress import Progress
 
 app = typer.Typer(
@@ -294,6 +297,190 @@ def predict(
         sys.stdout.write(text)
     else:
         write_text(out, text)
+
+
+@app.command()
+def generate(
+    run: RunPath,
+    prompt: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="What to go on from; several are written side by side.")
+    ] = None,
+    prompt_file: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE", help="The same from a file, but for the end of its last line; - reads standard input."
+        ),
+    ] = None,
+    length: Annotated[int, typer.Option(metavar="N", parser=_whole, help="Symbols to write, at most.")] = 500,
+    samples: Annotated[int, typer.Option(metavar="N", parser=_whole, help="Texts for each prompt.")] = 1,
+    temperature: Annotated[
+        float | None,
+        typer.Option(metavar="T", help="Below 1 likely symbols come more often; 0: always the likeliest; 1."),
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option(metavar="K", parser=_whole, help="Draw from the K most probable symbols.")
+    ] = None,
+    top_p: Annotated[
+        float | None, typer.Option(metavar="P", help="Draw from the fewest symbols that hold the share P.")
+    ] = None,
+    repetition_penalty: Annotated[
+        float | None, typer.Option(metavar="θ", help="Multiplies the log-probability of what was said before; 1.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", parser=_whole, help="Of the random numbers; 0.")] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="Stop before this text (again and again).")
+    ] = None,
+    beam: Annotated[
+        int | None, typer.Option(metavar="N", parser=_whole, help="Look for the most probable text, N at a time.")
+    ] = None,
+    echo: Annotated[bool, typer.Option("--echo/--no-echo", help="Write the prompt before its text.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, a line for each text.")] = False,
+    tree: Annotated[bool, typer.Option("--tree", help="Show the tree of what may follow the prompt.")] = False,
+    depth: Annotated[
+        int | None, typer.Option(metavar="N", parser=_whole, help="--tree: symbols of a path, at most; 8.")
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option(metavar="N", parser=_whole, help="--tree: symbols kept after each, at most; 3.")
+    ] = None,
+    min_probability: Annotated[
+        float | None, typer.Option(metavar="P", help="--tree: leave out paths less probable than this; 0.02.")
+    ] = None,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="--tree: draw symbols between which nothing branches as one.")
+    ] = False,
+    output_format: Annotated[
+        str | None,
+        typer.Option(
+            "--output-format", metavar="text|jsonl|svg|json", help="By --out's ending when left out, else text."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where to write; standard output when left out.")
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Let a language model write, or show what it holds for likely.
+
+    Texts are drawn symbol by symbol and printed as they come; the same seed gives the same text. With --beam the most
+    probable text is looked for instead, and with --tree the symbols that may follow are shown with their probabilities,
+    and what may follow these.
+    """
+    from recurra.files import check_place
+    from recurra.run.api import load
+    from recurra.run.generate import text_model
+
+    drawn = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "repetition_penalty": repetition_penalty}
+    drawn = {key: value for key, value in {**drawn, "seed": seed}.items() if value is not None}
+    shape = {"depth": depth, "width": width, "min_probability": min_probability}
+    shape = {key: value for key, value in shape.items() if value is not None}
+    kind = _kind_of_text(tree, as_json, output_format, out)
+    if tree:
+        beside = [*drawn, *(["stop"] if stop else []), *(["beam"] if beam is not None else [])]
+        why = "--tree shows the model's own probabilities, and draws nothing"
+    elif beam is not None:
+        beside, why = [*drawn, *shape], "--beam looks for the most probable text, and draws nothing"
+    else:
+        beside, why = [*shape, *(["merge"] if merge else [])], "goes with --tree"
+    if beside:
+        raise RecipeError(f"--{beside[0].replace('_', '-')}: {why}")
+    if out is not None:
+        check_place(out, force)
+    prompts = [*(prompt or []), *map(_prompt, prompt_file or [])] or [""]
+    if kind == "svg" and len(prompts) > 1:
+        raise RecipeError(f"--output-format svg: one prompt is drawn, not {len(prompts)}")
+    model, said = text_model(load(run))
+    _warn([said] if said else [])
+    with _written_to(out) as file:
+        if tree:
+            for one in prompts:
+                found = model.tree(one, **shape)
+                _write_tree(found.merged(model.between) if merge else found, kind, file)
+        elif beam is not None or kind == "jsonl":
+            options = {"beam": beam} if beam is not None else drawn
+            texts = model.generate(prompts, length=length, samples=samples, stop=stop or [], **options)
+            for number, text in enumerate(texts):
+                if kind == "jsonl":
+                    file.write(json.dumps(text.to_dict(), ensure_ascii=False) + "\n")
+                else:
+                    file.write(_heading(number, len(texts)) + (text.prompt if echo else "") + text.text + "\n")
+        else:
+            pieces = model.stream(prompts, length=length, samples=samples, stop=stop or [], **drawn)
+            _write_as_it_comes(pieces, [one if echo else "" for one in prompts for _ in range(samples)], file)
+
+
+def _kind_of_text(tree: bool, as_json: bool, output_format: str | None, out: Path | None) -> str:
+    """How texts or trees are written."""
+    kinds = ("text", "svg", "json") if tree else ("text", "jsonl")
+    if output_format is not None:
+        if output_format not in kinds:
+            what = "--tree" if tree else "texts"
+            raise RunError(f"--output-format: {unknown(f'format of {what}', output_format, kinds)}")
+        if as_json and output_format != kinds[-1]:
+            raise RunError(f"--json beside --output-format {output_format}: one of them")
+        return output_format
+    if as_json:
+        return kinds[-1]
+    ending = "" if out is None else out.suffix.removeprefix(".")
+    return ending if ending in kinds else kinds[-1] if ending in ("json", "jsonl") else "text"
+
+
+def _prompt(name: str) -> str:
+    """A prompt that is a whole file."""
+    from recurra.data.opening import open_text
+
+    with open_text(sys.stdin.buffer if name == "-" else Path(name)) as file:
+        return file.read().removesuffix("\n")
+
+
+@contextmanager
+def _written_to(out: Path | None) -> Iterator[TextIO]:
+    """Standard output, or what becomes a file once it is whole."""
+    if out is None:
+        yield sys.stdout
+        return
+    from recurra.files import write_text
+
+    held = io.StringIO()
+    yield held
+    write_text(out, held.getvalue())
+
+
+def _heading(number: int, of: int) -> str:
+    """What stands before a text where there are several."""
+    return "" if of == 1 else ("\n" if number else "") + f"--- {number + 1} of {of}\n"
+
+
+def _write_as_it_comes(pieces: "Iterator[Piece]", begun: list[str], file: TextIO) -> None:
+    """Write texts one below the other: the first as it grows, the others as soon as those before them are done."""
+    held = ["" for _ in begun]
+    ended = [False for _ in begun]
+    now = 0
+    file.write(_heading(0, len(begun)) + begun[0])
+    file.flush()
+    for piece in pieces:
+        held[piece.number] += piece.text
+        ended[piece.number] = piece.ended is not None
+        if piece.number != now:
+            continue
+        while True:
+            file.write(held[now])
+            held[now] = ""
+            if not ended[now]:
+                break
+            file.write("\n")
+            now += 1
+            if now == len(begun):
+                break
+            file.write(_heading(now, len(begun)) + begun[now])
+        file.flush()
+
+
+def _write_tree(tree: "PredictionTree", kind: str, file: TextIO) -> None:
+    if kind == "text" and file.isatty():
+        Console().print(tree.to_rich())
+        return
+    text = tree.to_svg() if kind == "svg" else tree.to_json() if kind == "json" else str(tree)
+    file.write(text.rstrip("\n") + "\n")
 
 
 @app.command()
@@ -584,7 +771,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Threads that wait for each other sleep instead of spinning: on a machine that does something else too,
         # spinning made training twenty times slower. Read by the OpenMP library when PyTorch is first imported.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    if "" in words:  # which would be the present folder
+    if any(word == "" and words[n - 1 : n] != ["--prompt"] for n, word in enumerate(words)):  # the present folder, else
         return _failed("a word of the command line is empty; is it a variable that is not set?", debug)
     try:
         result = app(words, prog_name="recurra", standalone_mode=False)

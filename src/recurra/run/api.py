@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, wraps
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 import torch
 
+from recurra.analysis.prediction_tree import PredictionTree
 from recurra.data import is_known
 from recurra.data.sequences import AnySchema
 from recurra.errors import DataError, RecipeError, RunError
@@ -19,6 +20,7 @@ from recurra.run import checkpoint, folder
 from recurra.run import recipe as recipes
 from recurra.run.finish import finish
 from recurra.run.folder import RunFolder
+from recurra.run.generate import Generated, text_model
 from recurra.run.lines import to_csv, to_lines
 from recurra.run.present import seeds_content
 from recurra.run.recipe import Recipe
@@ -212,6 +214,42 @@ class Run:
         if format == "text":
             return self.task.text(predictions, colour)
         return to_csv(self.task.rows(predictions)) if format == "csv" else to_lines(self.task.objects(predictions))
+
+    def generate(self, prompts: str | Sequence[str] = "", **options: Any) -> list[Generated]:
+        """Texts that a language model writes.
+
+        Args:
+            prompts: What they go on from; an empty one begins a text.
+            options: `length`, `samples`, `temperature`, `top_k`, `top_p`, `repetition_penalty`, `seed`, `stop`, `beam`,
+                as `recurra.run.generate.TextModel.generate` has them.
+
+        Returns:
+            `samples` texts for each prompt, those of the first prompt first.
+
+        Raises:
+            RunError: It is no run of language.
+            DataError: A prompt with a symbol that was never seen in training.
+            RecipeError: A setting that cannot be.
+        """
+        return text_model(self)[0].generate(prompts, **options)
+
+    def tree(
+        self, prompt: str = "", *, depth: int = 8, width: int = 3, min_probability: float = 0.02
+    ) -> PredictionTree:
+        """What may follow a text, by a language model: the prediction tree.
+
+        Args:
+            prompt: The text.
+            depth: Symbols of a path, at most.
+            width: Symbols kept after each, at most.
+            min_probability: Paths less probable than this are left out.
+
+        Raises:
+            RunError: It is no run of language.
+            DataError: A prompt with a symbol that was never seen in training.
+            AnalysisError: An argument that cannot be.
+        """
+        return text_model(self)[0].tree(prompt, depth=depth, width=width, min_probability=min_probability)
 
     def _predict(self, data: Any, targets: bool, input_format: str | None) -> Any:
         network = self.network
