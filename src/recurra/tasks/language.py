@@ -155,6 +155,16 @@ class LanguageModel(Network):
         self.embedding_dropout, self.word_dropout = settings.embedding_dropout, settings.word_dropout
         self.output_dropout = settings.output_dropout
 
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The parameters' type."""
+        return next(self.parameters()).dtype
+
     def inputs(self, x: Tensor) -> Tensor:
         """What the first recurrent layer reads: (T, B, E)."""
         assert self.embedding is not None
@@ -363,7 +373,8 @@ class Language(Task[Corpus, Windows, Read]):
     def loss(self, network: LanguageModel, outputs: Tensor, batch: Windows) -> Tensor:
         """Cross entropy in nats a symbol."""
         products = type_of(self.settings.output_products)
-        return network.output.loss(outputs.flatten(0, 1), batch.targets.flatten(), products) / batch.steps
+        hidden = outputs.flatten(0, 1).to(network.dtype)  # Fabric hands on single precision
+        return network.output.loss(hidden, batch.targets.flatten(), products) / batch.steps
 
     @torch.no_grad()
     def predict(
@@ -408,7 +419,7 @@ class Language(Task[Corpus, Windows, Read]):
                 window = symbols(first, min(first + at_once, length) + 1)
                 hidden, state = run(window[:-1], None, state)
                 state = detached(state)
-                said = network.output.nats(hidden.flatten(0, 1), window[1:].flatten())
+                said = network.output.nats(hidden.flatten(0, 1).to(network.dtype), window[1:].flatten())
                 nats[:, first : first + at_once] = said.reshape(window[1:].shape).t().double().cpu().numpy()
         network.train(was_training)
         return Read(nats.reshape(-1)[:steps], data.symbols, data.offsets, data.characters, self.schema.units)
