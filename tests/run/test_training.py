@@ -1,5 +1,6 @@
 """What the training loop promises: batches add up, weights count, what cannot be is refused before anything is made."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,14 @@ def test_averaged_sgd_keeps_the_mean_of_all_weights_since_nothing_got_better(tmp
 def test_a_run_without_a_test_part_is_told_by_its_validation_part(tmp_path: Path) -> None:
     run = train(tmp_path / "run", data__test_fraction=0.0)
     told = outcome(run)
-    assert f"validation accuracy {run.summary['validation']['accuracy']:.4f}" in told
+    validation, (low, high) = run.summary["validation"], run.summary["validation_intervals"]["accuracy"]
+    assert low < validation["accuracy"] < high
+    assert f"validation accuracy {validation['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f})" in told
+    assert f"majority baseline {run.summary['baselines']['majority']['accuracy']:.4f}" in told
+    page = run.report.read_text()
+    assert "Of the validation part, by which the weights were chosen; there was no test part." in page
+    assert re.search(r"<th scope=\"col\">validation</th>", page)
+    assert not re.search(r"<th scope=\"col\">test</th>", page)
     assert "test" not in told.replace(str(tmp_path), "")
 
 

@@ -211,10 +211,11 @@ class ReportContent:
         seed: The run's seed.
         description: What the recipe is, in a line.
         higher_is_better: Of the main metric.
-        test: metric -> value on the test part.
+        test: metric -> value on the test part, or what `scored` names.
         intervals: metric -> 95 % interval.
-        validation: metric -> value on the validation part.
-        baselines: name -> metric -> value on the test part, of methods that learn nothing.
+        validation: metric -> value on the validation part, beside the test part.
+        baselines: name -> metric -> value on the same part as `test`, of methods that learn nothing.
+        scored: The part that `test` is of; "validation" where there is no test part.
         defaults: The recipe as it would be with nothing set: what differs is marked.
         history: The lines of metrics.jsonl.
         best_step: The update whose weights were kept.
@@ -253,6 +254,7 @@ class ReportContent:
     intervals: Mapping[str, Sequence[float]] = field(default_factory=dict)
     validation: Mapping[str, float] = field(default_factory=dict)
     baselines: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    scored: str = "test"
     defaults: Mapping[str, Any] = field(default_factory=dict)
     history: Sequence[Mapping[str, Any]] = ()
     best_step: int | None = None

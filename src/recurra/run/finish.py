@@ -26,6 +26,7 @@ def finish(training: Training) -> dict[str, Any]:
     checkpoint.write(folder / "model.safetensors", weights, {"format_version": FORMAT})
     test = _predicted(training, parts.test)
     validation = _predicted(training, parts.validation)
+    scored = validation if test is None else test  # what the run is told by
     if test is not None:
         write_text(folder / "test_predictions.csv", to_csv(task.rows(test, targets=True)))
     summary: dict[str, Any] = {
@@ -37,7 +38,8 @@ def finish(training: Training) -> dict[str, Any]:
         "test": {} if test is None else task.scores(test),
         "test_intervals": {} if test is None else task.intervals(test),
         "validation": {} if validation is None else task.scores(validation),
-        "baselines": {} if test is None else task.baselines(parts.train, test),
+        "validation_intervals": {} if validation is None or test is not None else task.intervals(validation),
+        "baselines": {} if scored is None else task.baselines(parts.train, scored),
         "train": {"last_loss": training.losses[-1], "best_step": training.progress.best_step or training.progress.step},
         "train_seconds": training.progress.seconds,
         "updates": training.progress.step,
@@ -55,7 +57,7 @@ def finish(training: Training) -> dict[str, Any]:
     if test is not None and first:
         few = test.first(first)
         summary["test"] |= {f"{name}_first_{first}": value for name, value in task.scores(few).items()}
-    write_report(folder.path, report_content(training, summary, test))
+    write_report(folder.path, report_content(training, summary, test, scored))
     write_text(folder / "summary.json", json.dumps(summary, ensure_ascii=False, indent=1))
     for path in (folder.checkpoint, folder.good):
         path.unlink(missing_ok=True)  # nothing is left to go on with

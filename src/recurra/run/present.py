@@ -34,14 +34,16 @@ from recurra.tasks.scores import furthest_off, most_wrong, most_wrong_sequences
 EXAMPLES, TRACES, LONGEST_TRACE = 12, 3, 200
 
 
-def report_content(training: Training, summary: Mapping[str, Any], test: Predictions | None) -> ReportContent:
+def report_content(training: Training, summary: Mapping[str, Any], test: Any, scored: Any) -> ReportContent:
     """Everything the report of a run shows.
 
     Args:
         training: The run, at its end.
         summary: What is about to be written as summary.json.
-        test: The test part's predictions.
+        test: The test part's predictions; None where there is none.
+        scored: Those that the run is told by: of the test part, else of the validation part.
     """
+    part = "validation" if test is None and scored is not None else "test"
     recipe, parts = training.recipe, training.parts
     own = SECTIONS.get(recipe.task)
     return ReportContent(
@@ -55,14 +57,15 @@ def report_content(training: Training, summary: Mapping[str, Any], test: Predict
         defaults=defaults(recipe),
         command=f"recurra train {training.folder / 'recipe.toml'} --out FOLDER",
         seed=recipe.seed,
-        test=summary["test"],
-        intervals=summary["test_intervals"],
-        validation=summary["validation"],
+        test=summary[part],
+        intervals=summary[f"{part}_intervals"],
+        validation=summary["validation"] if part == "test" else {},
         baselines=summary["baselines"],
+        scored=part,
         history=training.progress.history,
         best_step=training.progress.best_step or None,
         updates=Updates(np.array(training.losses), np.array(training.norms), recipe.train.clip_norm or None),
-        sections=[] if own is None else own(training, *_shown(training, test)),
+        sections=[] if own is None else own(training, _shown(training), scored),
         model=describe_model(training),
         parameters=summary["parameters"],
         samples_seen=summary["samples_seen"],
@@ -89,14 +92,12 @@ def _of_sequences(training: Training, test: Predictions | None) -> dict[str, Any
     }
 
 
-def _shown(training: Training, test: Any) -> tuple[Any, Any]:
-    """The part that a task's own sections show, and what the network says of it."""
+def _shown(training: Training) -> Any:
+    """The part that a task's own sections show."""
     parts = training.parts
     if parts.test is not None:
-        return parts.test, test
-    if parts.validation is not None and len(parts.validation):
-        return parts.validation, training.predict(parts.validation)
-    return parts.train, None
+        return parts.test
+    return parts.validation if parts.validation is not None and len(parts.validation) else parts.train
 
 
 def seeds_content(recipe: Recipe, summary: Mapping[str, Any], runs: list[Any], folder: str) -> SeedsContent:

@@ -211,7 +211,7 @@ def _report(content: ReportContent) -> dict[str, Any]:
         "class_counts": _class_counts(content.data),
         "recipe": _recipe_groups(content.recipe, content.defaults),
         "baseline_words": BASELINES,
-        "columns": (ALONG, LAST) if content.along else ("test", "validation"),
+        "columns": (ALONG, LAST) if content.along else (content.scored, "validation"),
         "anchors": [re.sub(r"\W+", "-", section.title.lower()).strip("-") for section in content.sections],
     }
     if isinstance(content.result, Classified):
@@ -255,7 +255,9 @@ def _headline(content: ReportContent) -> dict[str, Any]:
         if main in scores
     ]
     return {
-        "label": f"{_short_label(main)} along the stream" if content.along else f"test {_short_label(main)}",
+        "label": f"{_short_label(main)} along the stream"
+        if content.along
+        else f"{content.scored} {_short_label(main)}",
         "value": _value(main, value),
         "interval": _between(main, interval),
         "sentence": _sentence(content),
@@ -267,6 +269,8 @@ def _headline(content: ReportContent) -> dict[str, Any]:
 def _sentence(content: ReportContent) -> str:
     if content.along:
         return f"Each of {content.along:,} predictions was made before its target was seen."
+    if content.scored == "validation":
+        return "Of the validation part, by which the weights were chosen; there was no test part."
     result = content.result
     if isinstance(result, Classified):
         several = result.targets.ndim == 2

@@ -48,7 +48,7 @@ def outcome(done: "Run | Seeds") -> str:
 
 
 def _interval(summary: dict[str, Any], metric: str) -> str:
-    found = summary["test_intervals"].get(metric) if summary["test"] else None
+    found = summary.get("test_intervals" if summary["test"] else "validation_intervals", {}).get(metric)
     return f" (95 % interval {found[0]:.4f} to {found[1]:.4f})" if found else ""
 
 
