@@ -1,6 +1,7 @@
 """The task tag: its scores beside seqeval's, its network, and a run from a file to tagged text."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from recurra.data.schemes import entities, find_scheme, written
 from recurra.data.sentence_reader import SentenceReader
 from recurra.data.sentences import Sentences, SentenceSettings
 from recurra.errors import RecipeError
+from recurra.run.compare import compare
 from recurra.tasks.single_words import contrasts
 from recurra.tasks.tag import Tag, TagTrainSettings
 from recurra.tasks.tag_scores import entity_counts, entity_scores, kind_rows, tag_rows
@@ -284,3 +286,33 @@ def test_a_state_is_not_carried() -> None:
     lists = tuple([part[i] for part in SENTENCES] for i in range(3))
     with pytest.raises(RecipeError, match="a sentence does not go on where the last one ended"):
         recurra.train("tag", lists, settings={**settings, "model.bidirectional": False, "data.test_fraction": 0.25})
+
+
+def test_a_run_is_gone_on_with_under_other_tags(tmp_path: Path) -> None:
+    """What tags are called the same keep their weights, wherever they now stand."""
+    settings = {**TINY, "train.epochs": 1, "model.crf": True}
+    lists = ([["ride", "to", "Oslo"], ["fly", "to", "Bern"]] * 10, [["O", "O", "B-to"], ["O", "O", "B-to"]] * 10)
+    first = recurra.train("tag", lists, out=tmp_path / "first", settings=settings)
+    more = (lists[0], [["A-x", "O", "B-to"], ["A-x", "O", "B-to"]] * 10)
+    second = recurra.train(
+        "tag",
+        more,
+        out=tmp_path / "second",
+        from_run=tmp_path / "first",
+        settings={"train.epochs": 1, "train.lr": 1e-9},
+    )
+    assert second.schema.tags == ["A-x", *first.schema.tags]
+    for name in ("output.weight", "output.bias", "crf.start", "crf.end"):
+        torch.testing.assert_close(second.network.state_dict()[name][1:], first.network.state_dict()[name])
+    old, new = (each.network.crf.transition for each in (first, second))
+    torch.testing.assert_close(new[1:, 1:], old)
+    assert old.abs().max() > 0
+
+
+def test_runs_are_compared_by_entities(run: Any, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(run.path, other)
+    (difference,) = compare([run.path, other]).differences
+    assert difference.value == 0
+    assert difference.paired
+    assert difference.interval == (0, 0)

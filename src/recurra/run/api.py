@@ -611,19 +611,24 @@ def warm_start(network: Network, task: Task[Any, Any, Any], source: Run) -> list
     learnt, said = source.so_far
     weights = learnt.state_dict()
     rows_old, rows_new = source.task.outputs_named(old), task.outputs_named(new)
-    by_output = task.by_output if rows_new else ()
     own = network.state_dict()
+    by_output, by_pair = (
+        [name for name in names if rows_new and name in own and name in weights]
+        for names in (task.by_output, task.by_pair)
+    )
     for name, value in weights.items():
-        if name not in by_output:
+        if name not in (*by_output, *by_pair):
             if name not in own or own[name].shape != value.shape:
                 raise RunError(
                     f"--from {source.path}: its network is not the one that model.* describes ({name} differs)"
                 )
             own[name].copy_(value)
     shared = [name for name in rows_new if name in rows_old]
+    at_new, at_old = ([rows.index(name) for name in shared] for rows in (rows_new, rows_old))
     for name in by_output:
-        for label in shared:
-            own[name][rows_new.index(label)].copy_(weights[name][rows_old.index(label)])
+        own[name][at_new] = weights[name][at_old]
+    for name in by_pair:
+        own[name][np.ix_(at_new, at_new)] = weights[name][np.ix_(at_old, at_old)]
     fresh = [name for name in rows_new if name not in rows_old]
     notes = [said] if said else []
     return notes + ([f"new in this run, so learnt from nothing: {', '.join(fresh)}"] if fresh else [])

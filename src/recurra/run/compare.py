@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from recurra.tasks.scores import (
     percentile_interval,
     squared_and_absolute,
 )
+from recurra.tasks.tag_scores import entity_counts, entity_scores
 
 
 @dataclass
@@ -349,6 +351,12 @@ class _Tested:
         right = (self.targets == self.predictions).astype(np.float64)
         return np.add.reduceat(np.stack([right, np.ones(len(right))], 1), self.offsets()[:-1], axis=0)
 
+    def entities(self) -> np.ndarray:
+        """See `entity_counts`, of targets and predictions that are tags."""
+        bounds = list(pairwise(self.offsets().tolist()))
+        true, said = ([list(values[a:b]) for a, b in bounds] for values in (self.targets, self.predictions))
+        return entity_counts(true, said).astype(np.float64)
+
     def offsets(self) -> np.ndarray:
         """Where each sequence begins among the rows, and where the last one ends."""
         index = self.items["index"].to_numpy()
@@ -365,14 +373,16 @@ def _tested(run: Path, task: str) -> _Tested:
         raise RunError(f"{path}: is damaged: {str(error).splitlines()[0]}") from error
     items = table.select([name for name in ("index", "id", "step") if name in table.columns])
     values = []
-    for kind in ("target", "prediction"):
+    for kind in ("target", "tag" if task == "tag" else "prediction"):
         names = [name for name in table.columns if name == kind or name.startswith(f"{kind}_")]
         if not names or "index" not in table.columns or not len(table):
             missing = kind if "index" in table.columns else "index"
             raise RunError(f"{path}: is damaged: it has no column {missing!r} or no row")
         try:
             columns = table.select(names)
-            values.append(columns[kind].to_numpy() if task == "classify" else columns.cast(pl.Float64).to_numpy())
+            values.append(
+                columns[kind].to_numpy() if task in ("classify", "tag") else columns.cast(pl.Float64).to_numpy()
+            )
         except pl.exceptions.PolarsError as error:
             raise RunError(f"{path}: is damaged: column {names[0]!r} is missing or holds no numbers") from error
     if values[0].shape != values[1].shape:
@@ -409,8 +419,10 @@ def difference(first: _Source, other: _Source, seed: int) -> Difference:
         return _over_seeds(first, other)
     mine, theirs = _tested(first.runs[0], first.task), _tested(other.runs[0], other.task)
     value = float(other.values[0] - first.values[0])
-    if first.metric != "accuracy":
+    if first.metric in REGRESS_STATISTICS:
         return _over_sequences(mine, theirs, value, _Tested.errors, REGRESS_STATISTICS[first.metric], seed)
+    if first.metric == "f1":
+        return _over_sequences(mine, theirs, value, _Tested.entities, lambda sums: entity_scores(sums)[..., 2], seed)
     if "step" in mine.items.columns and "step" in theirs.items.columns:  # steps of a sequence are not independent
         return _over_sequences(mine, theirs, value, _Tested.right_steps, _share, seed)
     return _of_accuracy(mine, theirs, value)

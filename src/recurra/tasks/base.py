@@ -175,6 +175,8 @@ class Task(ABC, Generic[DataT, BatchT, SaidT]):
 
     by_output: ClassVar[tuple[str, ...]] = ()
     """Tensors of the network with a row for each thing that it puts out."""
+    by_pair: ClassVar[tuple[str, ...]] = ()
+    """Those with a row and a column for each."""
 
     def outputs_named(self, schema: Any) -> list[str]:
         """What the rows of the network's output stand for, where these can be told apart by name."""

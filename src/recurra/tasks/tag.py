@@ -57,6 +57,7 @@ class Tag(Task[Sentences, TagBatch, Tagging]):
     samples = "sentences"
     formats = ("text", "jsonl", "csv")
     by_output = ("output.weight", "output.bias", "crf.start", "crf.end")
+    by_pair = ("crf.transition",)
     schema: SentenceSchema
     settings: TagTrainSettings
 
