@@ -130,6 +130,7 @@ def _order(said: Tagging, alone: Tagging) -> Section | None:
 def _around(tokens: Sequence[str], at: int) -> Markup:
     """A sentence with one of its words set off; of a long one what stands around it."""
     first, stop = max(0, at - 12), min(len(tokens), at + 13)
-    before, after = " ".join(tokens[first:at]), " ".join(tokens[at + 1 : stop])
-    left, right = "… " if first else "", " …" if stop < len(tokens) else ""
-    return Markup("{}{} <strong>{}</strong> {}{}").format(left, escape(before), tokens[at], escape(after), right)
+    before, after = [*(["…"] if first else []), *tokens[first:at]], tokens[at + 1 : stop]
+    after = [*after, "…"] if stop < len(tokens) else after
+    word = Markup("<strong>{}</strong>").format(tokens[at])
+    return Markup(" ").join([*map(escape, before), word, *map(escape, after)])
