@@ -364,6 +364,28 @@ def confusion_picture(counts: np.ndarray) -> tuple[Figure, str]:
 
 
 @_drawn
+def weights_map(weights: np.ndarray, columns: Sequence[str], rows: Sequence[str], name: str) -> tuple[Figure, str]:
+    """Weights from 0 to 1 between two texts, the stronger the larger.
+
+    Args:
+        weights: (R, C).
+        columns: C symbols, above.
+        rows: R symbols, on the left.
+        name: What it is, for those who do not see it.
+    """
+    longest = max(map(len, columns), default=0)
+    figure, axes = _sheet(60 + 7 * min(longest, 20) + 19 * len(rows))
+    axes.imshow(signed_rgba(np.sqrt(weights), 1.0), interpolation="none", aspect="auto")  # the root shows small ones
+    axes.grid(False)
+    axes.xaxis.tick_top()
+    axes.set_xticks(range(len(columns)), [clean(c) for c in columns], rotation=90)
+    axes.set_yticks(range(len(rows)), [clean(r) for r in rows])
+    axes.tick_params(length=0, labelsize=11)
+    axes.spines[:].set_visible(False)
+    return figure, name
+
+
+@_drawn
 def state(states: np.ndarray, inputs: np.ndarray | None, limit: float, name: str) -> tuple[Figure, str]:
     """The state over time as a heat map, with the input under it on the same time axis.
 

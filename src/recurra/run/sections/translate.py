@@ -1,15 +1,14 @@
 """Translations: what was said beside what is true, and where the decoder looked."""
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 import torch
-from matplotlib.axes import Axes
 
 from recurra.data.pairs import Pairs, collate
 from recurra.data.units import UNK
 from recurra.run.content import Section
-from recurra.run.figures import plotted, signed_rgba
+from recurra.run.figures import weights_map
 from recurra.run.training import Training
 from recurra.tasks.translate import Translate, Translations, signatures
 from recurra.tasks.translator import Translator
@@ -34,8 +33,8 @@ def sections(training: Training, part: Pairs, said: Translations | None) -> Sequ
             tables=[
                 (
                     f"The first {len(some)} pairs, as the test part has them." if some else "",
-                    ("source", "true", "said"),
-                    [(sources[i], said.targets[i], said.said[i]) for i in some],
+                    ("", "source", "true", "said"),
+                    [(f"{i}", sources[i], said.targets[i], said.said[i]) for i in some],
                 )
             ],
         )
@@ -90,7 +89,9 @@ def _maps(training: Training, task: Translate, network: Translator, part: Pairs)
         figures.append(
             (
                 f"Source {index}: {part.sources[index]}",
-                plotted(_painter(weights, source, target), f"Attention map of source {index}", 120 + 17 * len(target)),
+                weights_map(
+                    weights, [*map(_visible, source)], [*map(_visible, target)], f"Attention map of source {index}"
+                ),
             )
         )
     return Section(
@@ -110,18 +111,6 @@ def _shown(task: Translate, part: Pairs, index: int) -> list[str]:
         return [units.symbols[i] for i in symbols]
     words = units.words(part.sources[index].strip())
     return [word if i == UNK else units.symbols[i] for i, word in zip(symbols, words, strict=False)]
-
-
-def _painter(weights: Any, source: list[str], target: list[str]) -> Any:
-    def paint(axes: Axes) -> None:
-        axes.imshow(signed_rgba(weights**0.5, 1.0), interpolation="none", aspect="auto")
-        axes.grid(False)
-        axes.xaxis.set_ticks_position("top")
-        axes.set_xticks(range(len(source)), [_visible(s) for s in source], rotation=60, ha="left", fontsize=11)
-        axes.set_yticks(range(len(target)), [_visible(s) for s in target], fontsize=11)
-        axes.tick_params(length=0)
-
-    return paint
 
 
 def _visible(symbol: str) -> str:
