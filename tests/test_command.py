@@ -819,6 +819,8 @@ SMALL: dict[str, dict[str, Any]] = {
 TINY_MODEL: dict[str, Any] = {"model.hidden_size": 8, "model.embedding_size": 8}
 
 TEXTS: dict[str, dict[str, Any]] = {
+    "atis": {"train.samples": 160},
+    "ud-pos": {"train.samples": 160},
     "shakespeare-quick": {"train.samples": 6_000},
     "shakespeare": {"train.samples": 6_000},
     "ptb": {"train.samples": 3_000, "data.max_vocabulary": 200},
