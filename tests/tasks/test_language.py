@@ -13,6 +13,7 @@ import torch
 import recurra
 from recurra.data.corpus import Corpus, CorpusReader, CorpusSchema, CorpusSettings
 from recurra.errors import RecipeError
+from recurra.run import stream
 from recurra.tasks.language import (
     Language,
     LanguageModel,
@@ -319,3 +320,8 @@ def test_a_run_goes_on_from_another_with_its_vocabulary(tmp_path: Path):
     words = {**settings, "data.unit": "word"}
     with pytest.raises(recurra.RecurraError, match="but the vocabulary that is gone on with is of the unit"):
         recurra.train("language", data=[RHYME], settings=words, from_run=first.path, out=tmp_path / "c")
+
+
+def test_a_text_is_not_learnt_from_a_stream_of_rows(tmp_path: Path):
+    with pytest.raises(RecipeError, match="language has no rows with a target each; classify and regress"):
+        stream.train("language", str(tmp_path / "text"), write=print)

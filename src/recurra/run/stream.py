@@ -33,6 +33,7 @@ from recurra.run.online import DivergedError, Online, Progress, Write, check
 from recurra.run.present import defaults
 from recurra.run.report import write_report
 from recurra.run.words import describe_model
+from recurra.tasks import TASKS
 
 DEFAULTS: dict[str, Any] = {
     "learn.rule": "rtrl",
@@ -275,7 +276,10 @@ def _replaced(recipe: str | Path, settings: Mapping[str, Any]) -> dict[str, Any]
     Raises:
         RecipeError: It was not the recipe that said so, but who asks for this stream.
     """
-    made = recipes.load(recipe, settings, DEFAULTS).model_dump()
+    loaded = recipes.load(recipe, settings, DEFAULTS)
+    if not TASKS[loaded.task].streams:  # which `check` tells
+        return {}
+    made = loaded.model_dump()
     found = {key: value for key, value in ALIKE.items() if reduce(dict.__getitem__, key.split("."), made) != value}
     for key in settings:
         if key in IDLE or key in found or (key.startswith("data.options.") and settings[key] is not None):

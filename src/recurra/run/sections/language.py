@@ -6,15 +6,13 @@ from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
-import torch
 from markupsafe import Markup
 
-from recurra.analysis.prediction_tree import PredictionTree, prediction_tree
 from recurra.data.corpus import Corpus
-from recurra.data.units import END, SPECIAL, Units
-from recurra.nn.decoding import Sampler, sample
+from recurra.data.units import SPECIAL, Units
 from recurra.run import figures
 from recurra.run.content import Section
+from recurra.run.generate import TextModel
 from recurra.run.training import Training
 from recurra.tasks.language import LanguageModel, Read
 
@@ -23,6 +21,9 @@ LENGTH = {"character": 600, "subword": 250, "word": 150}
 
 PROMPT = {"character": 12, "subword": 5, "word": 3}
 """Symbols behind which the tree begins."""
+
+DEPTH = {"character": 10, "subword": 5, "word": 5}
+"""Symbols of the tree's longest paths."""
 
 WAYS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("Each symbol drawn as probable as it is.", {"temperature": 1.0}),
@@ -51,14 +52,18 @@ def sections(training: Training, part: Corpus, said: Read | None) -> list[Sectio
 
 def _written(training: Training, part: Corpus) -> Section:
     """Texts that the model writes, and what it holds for likely after the beginning of a line of the part."""
-    units, network = part.units, cast(LanguageModel, training.network)
-    was_training = network.training
-    network.eval()
+    network = cast(LanguageModel, training.network)
+    was_training, device = network.training, network.device
+    model = TextModel(network.cpu().eval(), part.units)  # which writes on the processor
+    unit = part.units.unit
     try:
-        texts = [(caption, _text_as(_text(network, units, options))) for caption, options in WAYS]
-        drawing = Markup(_tree(network, part).to_svg())
+        texts = [
+            (caption, _text_as(model.generate("", length=LENGTH[unit], **options)[0].text.strip("\n")))
+            for caption, options in WAYS
+        ]
+        drawing = Markup(model.tree(_prompt(part), depth=DEPTH[unit], width=3).to_svg())
     finally:
-        network.train(was_training)
+        network.to(device).train(was_training)
     caption = "What may follow the beginning of a line, and how probable it is."
     return Section(
         title="What it writes",
@@ -67,38 +72,14 @@ def _written(training: Training, part: Corpus) -> Section:
     )
 
 
-def _text(network: LanguageModel, units: Units, options: dict[str, Any]) -> str:
-    """A text that begins behind the end of a line, or where lines have none behind the commonest symbol."""
-    ends = np.flatnonzero(units.line_ends)
-    first = torch.tensor([int(ends[0]) if len(ends) else len(SPECIAL)], device=network.device)
-    sampler = Sampler(forbidden=_never(units), **options)
-    written = sample(network.step, None, first, LENGTH[units.unit], sampler)
-    return units.decode([int(symbols[0]) for symbols in written]).strip("\n")
-
-
-def _never(units: Units) -> list[int]:
-    """Symbols that no text has: the special ones, but for the end of a line."""
-    return [i for i in range(len(SPECIAL)) if not units.line_ends[i]]
-
-
-def _tree(network: LanguageModel, part: Corpus) -> PredictionTree:
-    units = part.units
-    ids = _prompt(part)
-    names = ["\n" if units.lines and i == END else symbol for i, symbol in enumerate(units.symbols)]
-    symbols = torch.tensor(ids, device=network.device)
-    state = network.read(symbols[:-1].unsqueeze(1))[1] if len(ids) > 1 else None
-    depth = 10 if units.unit == "character" else 5
-    return prediction_tree(network.step, state, symbols[-1:], names, prompt=units.decode(ids), depth=depth, width=3)
-
-
-def _prompt(part: Corpus) -> list[int]:
+def _prompt(part: Corpus) -> str:
     """The beginning of a line, to the middle of a word or sentence, as far as the model knows its symbols."""
     count = PROMPT[part.units.unit]
     bounds = part.offsets[:200]
     first = next((int(low) for low, high in pairwise(bounds) if high - low > 2 * count), 0)
     ids = part.symbols[first : first + count].tolist()
     known = next((k for k, i in enumerate(ids) if i < len(SPECIAL)), len(ids))
-    return ids[: max(1, known)]
+    return part.units.decode(ids[:known])
 
 
 def _text_as(text: str) -> Markup:
