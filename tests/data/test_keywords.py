@@ -117,10 +117,11 @@ def test_keywords_of_this_projects_own_pages(tmp_path: Path) -> None:
             writer = csv.writer(file)
             writer.writerow(["text", "keywords"])
             writer.writerows((texts[i][0], ";".join(k for k in texts[i][1] if ";" not in k)) for i in chosen)
-    settings = {"train.epochs": 5, "model.hidden_size": 32, "model.embedding_size": 32, "train.batch_size": 8}
-    settings |= {"train.lr": 0.01, "data.max_length": 120, "model.word_dropout": 0.1, "data.format": "keywords"}
+    settings = {"train.epochs": 3, "model.hidden_size": 32, "model.embedding_size": 32, "train.batch_size": 8}
+    settings |= {"model.character_size": 15, "model.character_hidden_size": 15, "train.lr": 0.01}
+    settings |= {"data.max_length": 120, "model.word_dropout": 0.1, "data.format": "keywords"}
     run = recurra.train("tag", str(tmp_path), out=tmp_path / "run", settings=settings)
     alone = run.summary["baselines"]["most frequent tag"]["f1"]
-    assert run.summary["test"]["f1"] > alone + 0.1, run.summary["test"]
+    assert run.summary["test"]["f1"] > alone + 0.25, run.summary["test"]
     said = run.predict(["Set train.lr, or the seed."])  # cut as the training texts are
     assert said.data.tokens(0) == ["Set", "train", ".", "lr", ",", "or", "the", "seed", "."]
