@@ -318,6 +318,26 @@ def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
         assert torch.equal(a, b)
 
 
+def test_a_run_begins_with_the_weights_and_vocabulary_of_another(tmp_path: Path) -> None:
+    short = {"data.unit": "word", "train.epochs": 1, "model.hidden_size": 8, "train.precision": "64-true"}
+    first = recurra.train("translate", reversed_words(60), out=tmp_path / "first", settings=short)
+    files = {name: tmp_path / name for name in ("some.x", "some.y")}
+    for path, texts in zip(files.values(), (["a b", "q d"] * 20, ["b a", "d q"] * 20), strict=True):
+        path.write_text("".join(f"{text}\n" for text in texts))
+    data = {"data.source": str(files["some.x"]), "data.target": str(files["some.y"])}
+    went_on = recurra.train(
+        "translate",
+        out=tmp_path / "second",
+        settings={"train.epochs": 1, "train.lr": 1e-9, **data},
+        from_run=first.path,
+    )
+    assert went_on.schema.target_units == first.schema.target_units
+    for a, b in zip(first.network.parameters(), went_on.network.parameters(), strict=True):
+        torch.testing.assert_close(a.float(), b.float(), rtol=1e-3, atol=1e-5)
+    with pytest.raises(recurra.RecurraError, match="holds vectors; that run learnt from texts"):
+        recurra.train("translate", (np.eye(20), ["x"] * 20), out=tmp_path / "third", from_run=first.path)
+
+
 def test_schemas_are_kept() -> None:
     task, _, _ = tiny()
     assert PairSchema.model_validate_json(task.schema.model_dump_json()) == task.schema

@@ -13,6 +13,7 @@ import torch
 
 from recurra.analysis.prediction_tree import PredictionTree
 from recurra.data import is_known
+from recurra.data.pairs import PairSettings
 from recurra.data.sequences import AnySchema
 from recurra.errors import DataError, RecipeError, RunError
 from recurra.files import sha256, unreadable, write_text
@@ -453,7 +454,7 @@ def settled(
                 f"{given[0]}: the network is that of {source.path}, so no model.* can be set beside --from"
             )
         changes["from_run"] = str(source.path.resolve())
-        both_ways = source.so_far[0].recurrent.bidirectional  # decided there, where the recipe left it open
+        both_ways = source.so_far[0].both_ways  # decided there, where the recipe left it open
         changes["model"] = {**source.recipe.model.model_dump(exclude_none=True), "bidirectional": both_ways}
     if seed is not None:
         changes["seed"] = seed
@@ -483,6 +484,10 @@ def _rooted(recipe: Recipe) -> Recipe:
         return None if path is None else str(Path(path).expanduser().absolute())
 
     data = {key: whole(getattr(recipe.data, key)) for key in ("path", "validation", "test")}
+    if isinstance(recipe.data, PairSettings):
+        for key in ("source", "target"):
+            value = getattr(recipe.data, key)
+            data[key] = whole(value) if value is not None and Path(value).expanduser().is_file() else value
     file, colon, name = recipe.model.cell.rpartition(":")
     cell = f"{whole(file)}:{name}" if colon and file.endswith(".py") else recipe.model.cell
     model: dict[str, Any] = {"cell": cell}

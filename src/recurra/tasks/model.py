@@ -116,6 +116,11 @@ class Network(nn.Module):
         self.keep_hidden = False
         self.hidden: Hidden | None = None
 
+    @property
+    def both_ways(self) -> bool:
+        """What `model.bidirectional` came to."""
+        return self.recurrent.bidirectional
+
     def by_symbol(self, tensors: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
         """Views of the parameters by symbol: those of the recurrent layers (`Recurrent.by_symbol`); "V" (eq. 6.9) or
         "head", the matrices behind them; "embedding".

@@ -168,6 +168,11 @@ class Translator(Network):
         return self.decoder.layers
 
     @property
+    def both_ways(self) -> bool:
+        """Whether the encoder's layers go in both directions."""
+        return not self.is_vector and self.encoder.bidirectional
+
+    @property
     def source_embedding(self) -> nn.Embedding:
         """The vectors of the source's symbols."""
         return self.embedding if self.own_source_embedding is None else self.own_source_embedding
@@ -304,7 +309,7 @@ class Translator(Network):
         """The log-probability of each symbol `wanted`, (M,), float64."""
         pieces = []
         for rows, symbols in zip(ready.split(1024), wanted.split(1024), strict=True):
-            logs = F.log_softmax(self.logits(rows).double(), -1)
+            logs = F.log_softmax(self.logits(rows.to(self.weight)).double(), -1)
             pieces.append(logs.gather(1, symbols.unsqueeze(1)).squeeze(1))
         return torch.cat(pieces) if pieces else ready.new_zeros(0, dtype=torch.float64)
 
