@@ -120,7 +120,7 @@ def test_what_is_trained_on_alone_settles_the_vocabulary() -> None:
         ({"train__tsv": "en\tge\n" + lines([f"{a}\t{a}" for a in EN])}, {}, "data.target names a column 'de'"),
         (
             {"train__csv": "a,b\n1,one\n2,two\nx,three\n"},
-            {"source": None},
+            {"source": None, "target": None},
             "line 4, column 'a': found 'x', expected a num",
         ),
         (

@@ -1,5 +1,6 @@
 """Layers."""
 
+from recurra.nn.attention import Attention
 from recurra.nn.dropin import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from recurra.nn.explanation import Explanation, explain
 from recurra.nn.grid import DepthGrid, Grid
@@ -10,6 +11,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Attention",
     "DepthGrid",
     "Explanation",
     "GRUCell",
