@@ -23,7 +23,8 @@ from recurra.data import load_part
 from recurra.data.batches import collate
 from recurra.errors import DataError, RunError
 from recurra.run import stream
-from recurra.run.inspect import _furthest, _own, _reach, _with_targets, inspect
+from recurra.run.inspect import _furthest, _own, _reach, inspect
+from recurra.tasks.base import _with_targets
 
 TINY = {"train.epochs": 1, "train.batch_size": 8, "model.hidden_size": 4, "train.threads": 1}
 
@@ -394,3 +395,29 @@ def test_a_function_as_a_cell(tmp_path: Path) -> None:
     assert part.cell == "keep"
     np.testing.assert_allclose(part.flow.median, 0.5 ** np.arange(6.0), rtol=1e-5)
     assert part.flow.bound == pytest.approx(0.5, rel=1e-5)
+
+
+# --- networks of other tasks ------------------------------------------------------------------------------------------
+
+SMALL_TEXT = {"model.hidden_size": 5, "model.embedding_size": 4, "train.epochs": 1}
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "content", "layer", "which"),
+    [
+        ("tag", "a.conll", "the DET\ncat NOUN\nsat VERB\n\n" * 60, "recurrent, forward", "4 of 12 sentences"),
+        ("language", "a.txt", "to be or not to be\n" * 200, "recurrent", "4 stretches of 16 symbols"),
+        ("translate", "a.tsv", "a b c\tx y\nb c\tz\n" * 60, "decoder.layers", "4 of 24 pairs"),
+    ],
+)
+def test_a_network_of_texts(task: str, name: str, content: str, layer: str, which: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content)
+    settings = SMALL_TEXT | {"language": {"train.window": 8}, "translate": {"data.unit": "word"}}.get(task, {})
+    run = recurra.train(task, data=tmp_path / name, out=tmp_path / "run", settings=settings)
+    told = inspect(run.path, sequences=4)
+    assert told.has_loss
+    assert told.source == f"{which} of the test part"
+    assert told.found.parts[0].name == layer
+    assert told.found.parts[0].rows == 4
+    again = inspect(run.path, tmp_path / name, sequences=2)
+    assert again.found.parts[0].rows == 2

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,6 @@ from rich.table import Table
 
 from recurra.analysis import GradientFlow, Inspection, MemoryCapacity, Part
 from recurra.analysis import inspect as inspected
-from recurra.data.sequences import Sequences
 from recurra.engine.threads import suited
 from recurra.errors import DataError, RecipeError, RunError
 from recurra.files import write_text
@@ -24,7 +23,6 @@ from recurra.run.api import Run
 from recurra.run.figures import number, plotted
 from recurra.run.finish import versions
 from recurra.run.report import templates
-from recurra.tasks import TASKS, SequenceTask
 
 BEGIN, END = "<!-- instruments -->", "<!-- end of instruments -->"
 """Around what is put into report.html, so that it is found again."""
@@ -129,27 +127,22 @@ def inspect(
         raise RecipeError(f"sequences: a whole number from 1 is expected, not {sequences!r}")
     run = Run(path)
     network, task = run.network, run.task
-    if not isinstance(task, SequenceTask):
-        able = [name for name, kind in TASKS.items() if issubclass(kind, SequenceTask)]
-        raise RunError(f"{run.path}: is a run of {task.name}; inspect reads those of {', '.join(able)}")
     if data is None:
         part, source, warnings = _own(run)
     else:
         part, warnings = task.reader.part(data, run.schema, format=input_format)
         source = str(data) if isinstance(data, (str, os.PathLike)) else "the data given"
-    part = _with_targets(part)
     if not len(part):
         raise DataError(f"{source}: there is no sequence in it")
-    chosen = np.unique(np.linspace(0, len(part) - 1, min(sequences, len(part))).round().astype(int))
-    few = part.select(chosen)
-    batch = task.collate(few, torch.arange(len(few))).to(torch.device("cpu"), next(network.parameters()).dtype)
-    loss = None if few.targets is None else lambda returned: task.loss(network, returned[0], batch)
-    with suited(network, len(few)):
-        found = inspected(network, batch.inputs, loss=loss)
-    if len(few) < len(part):
-        source = f"{len(few)} of {len(part):,} sequences of {source}"
+    batch, which = task.few(part, sequences)
+    batch = batch.to(torch.device("cpu"), next(network.parameters()).dtype)
+    loss = (lambda returned: task.loss(network, returned[0], batch)) if task.has_targets(batch) else None
+    with suited(network, len(batch)):
+        found = inspected(network, batch.inputs, layer=task.inspected, loss=loss)
+    if which:
+        source = f"{which} of {source}"
     command = _command(run.path, data, sequences, input_format)
-    return Inspected(run, found, source, len(few), loss is not None, warnings, command)
+    return Inspected(run, found, source, len(batch), loss is not None, warnings, command)
 
 
 def _command(path: Path, data: Any, sequences: int, input_format: str | None) -> str:
@@ -164,7 +157,7 @@ def _command(path: Path, data: Any, sequences: int, input_format: str | None) ->
     return shlex.join(words)
 
 
-def _own(run: Run) -> tuple[Sequences, str, list[str]]:
+def _own(run: Run) -> tuple[Any, str, list[str]]:
     """The run's own test part, else its validation part, else what it was trained on; and which that is."""
     recipe = run.recipe
     if "stream" in run.schema.settings:
@@ -179,17 +172,6 @@ def _own(run: Run) -> tuple[Sequences, str, list[str]]:
     if parts.fingerprint != run.summary["data"]["fingerprint"]:
         warnings.append("the data are no longer those that the run was trained on")
     return part, f"the {name} part", warnings
-
-
-def _with_targets(part: Sequences) -> Sequences:
-    """Those (or the steps) whose label the training data have; where none has, all, without labels."""
-    if part.targets is None or part.targets.dtype != torch.int64:
-        return part
-    known = part.targets >= 0
-    if part.per_step:
-        asked = known if part.asked is None else known & part.asked
-        return replace(part, asked=asked) if asked.any() else replace(part, targets=None, asked=None)
-    return part.select(known.nonzero().flatten()) if known.any() else replace(part, targets=None)
 
 
 def into_report(page: str, section: str) -> str:

@@ -137,6 +137,8 @@ class Task(ABC, Generic[DataT, BatchT, SaidT]):
     """What a run counts as its samples."""
     streams: ClassVar[bool] = False
     """Whether it can be learnt from a stream of rows, each of which is a step."""
+    inspected: ClassVar[str] = "recurrent"
+    """The recurrent layer of the network that instruments look at, by its name there."""
     carries_state: ClassVar[bool] = False
     """Whether each batch goes on where the last one ended."""
     formats: ClassVar[tuple[str, ...]] = ("csv", "jsonl")
@@ -196,6 +198,18 @@ class Task(ABC, Generic[DataT, BatchT, SaidT]):
     @abstractmethod
     def collate(self, data: DataT, indices: Tensor) -> BatchT:
         """The batch of these indices."""
+
+    def few(self, data: DataT, count: int) -> tuple[BatchT, str]:
+        """At most so many of the data's sequences, evenly taken, in one batch, and which they are in words: "" for all
+        of them, else such as "32 of 1,000 sequences"."""
+        among: Any = data
+        chosen = np.unique(np.linspace(0, len(data) - 1, min(count, len(data))).round().astype(int))
+        batch = self.collate(among.select(chosen), torch.arange(len(chosen)))
+        return batch, "" if len(chosen) == len(data) else f"{len(chosen)} of {len(data):,} {self.samples}"
+
+    def has_targets(self, batch: Any) -> bool:
+        """Whether a loss can be made of a batch."""
+        return batch.targets is not None
 
     @abstractmethod
     def loss(self, network: Any, outputs: Any, batch: BatchT) -> Tensor:
@@ -298,6 +312,10 @@ class SequenceTask(Task[Sequences, Batch, Predictions]):
         """See `Task.collate`."""
         return collate(data, indices)
 
+    def few(self, data: Sequences, count: int) -> tuple[Batch, str]:
+        """See `Task.few`: those (or the steps) whose label the training data have; where none has, all, without."""
+        return super().few(_with_targets(data), count)
+
     @abstractmethod
     def loss(self, network: SequenceModel, outputs: Tensor, batch: Batch) -> Tensor:
         """See `Task.loss`."""
@@ -325,6 +343,17 @@ class SequenceTask(Task[Sequences, Batch, Predictions]):
         kind = "multilabel" if predictions.schema.multi_label else self.name
         found = intervals(kind, predictions.targets, predictions.outputs, predictions.offsets, predictions.asked)
         return {k: [float(low), float(high)] for k, (low, high) in found.items()}
+
+
+def _with_targets(part: Sequences) -> Sequences:
+    """Those (or the steps) whose label the training data have; where none has, all, without labels."""
+    if part.targets is None or part.targets.dtype != torch.int64:
+        return part
+    known = part.targets >= 0
+    if part.per_step:
+        asked = known if part.asked is None else known & part.asked
+        return replace(part, asked=asked) if asked.any() else replace(part, targets=None, asked=None)
+    return part.select(known.nonzero().flatten()) if known.any() else replace(part, targets=None)
 
 
 def _inputs(schema: Schema) -> str:

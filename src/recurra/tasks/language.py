@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from recurra.data.corpus import PIECE, Corpus, CorpusReader, CorpusSchema
 from recurra.data.units import Units
 from recurra.engine.threads import suited
-from recurra.errors import RecipeError
+from recurra.errors import DataError, RecipeError
 from recurra.learn import LearnSettings
 from recurra.learn.backward import detached
 from recurra.learn.optimise import TrainSettings
@@ -369,6 +369,15 @@ class Language(Task[Corpus, Windows, Read]):
         steps = np.arange(int(indices[0, 1] - indices[0, 0]) + 1)[:, None]
         window = torch.from_numpy(data.symbols[places + steps].astype(np.int64))
         return Windows(window[:-1], window[1:])
+
+    def few(self, data: Corpus, count: int) -> tuple[Windows, str]:
+        """See `Task.few`: so many stretches of the text, of two windows each at the most."""
+        steps = min(2 * self.settings.window, len(data.symbols) - 1)
+        if steps < 1:
+            raise DataError("the text: it has one symbol, which nothing follows; expected two or more")
+        begin = np.unique(np.linspace(0, len(data.symbols) - 1 - steps, count).round().astype(np.int64))
+        batch = self.collate(data, torch.from_numpy(np.stack([begin, begin + steps], 1)))
+        return batch, f"{len(begin)} {'stretch' if len(begin) == 1 else 'stretches'} of {steps:,} symbols"
 
     def loss(self, network: LanguageModel, outputs: Tensor, batch: Windows) -> Tensor:
         """Cross entropy in nats a symbol."""

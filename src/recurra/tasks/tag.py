@@ -144,6 +144,10 @@ class Tag(Task[Sentences, TagBatch, Tagging]):
             found = self._looks[word] = spelled_out(word, self._characters), casing_of(word)
         return found
 
+    def has_targets(self, batch: TagBatch) -> bool:
+        """See `Task.has_targets`."""
+        return batch.tags is not None
+
     def loss(self, network: Tagger, outputs: Tagged, batch: TagBatch) -> Tensor:
         """Nats a word for its tag, and `label_weight` times the nats a sentence for its label."""
         assert batch.tags is not None

@@ -114,6 +114,7 @@ class Translate(Task[Pairs, PairBatch, Translations]):
     higher_is_better = True
     formats = ("text", "jsonl", "csv")
     samples = "pairs"
+    inspected = "decoder.layers"
     schema: PairSchema
     settings: TranslateTrainSettings
     main_metric = "bleu"
@@ -196,6 +197,10 @@ class Translate(Task[Pairs, PairBatch, Translations]):
             return max(s.forcing_last, 1e-3) ** done if s.forcing_last else (1e-3**done) * (done < 1)
         falls = [1 / (1 + math.exp(12 * (x - 0.5))) for x in (0.0, done, 1.0)]
         return s.forcing_last + (1 - s.forcing_last) * (falls[1] - falls[2]) / (falls[0] - falls[2])
+
+    def has_targets(self, batch: PairBatch) -> bool:
+        """See `Task.has_targets`."""
+        return batch.wanted is not None
 
     def loss(self, network: Translator, outputs: Tensor, batch: PairBatch) -> Tensor:
         """Cross entropy in nats a symbol of the target, `</s>` counted."""
