@@ -142,8 +142,8 @@ def prediction_tree(
     Example:
         >>> p = torch.tensor([[0.1, 0.9], [0.6, 0.4]]).log()
         >>> tree = prediction_tree(lambda symbols, state: (p[symbols], state), None, torch.tensor([0]), "ab", depth=2)
-        >>> [(child.symbol, round(child.probability, 1)) for child in tree.children]
-        [('b', 0.9), ('a', 0.1)]
+        >>> {child.symbol: round(child.probability, 1) for child in tree.children}
+        {'b': 0.9, 'a': 0.1}
     """
     check_whole("depth", depth, 1, MOST_DEPTH)
     check_whole("width", width)
