@@ -456,3 +456,69 @@ class TestFaults:
             write_run(tmp_path / name, rows, {"rmse": 1.0}, task="regress")
         with pytest.raises(RunError, match=r"column 'target' is missing or holds no numbers"):
             compare([tmp_path / "x", tmp_path / "y"])
+
+
+# --- texts ------------------------------------------------------------------------------------------------------------
+
+
+def read(folder: Path, losses: list[float | None], symbols: list[int], **more: Any) -> Path:
+    """A language model that read some lines."""
+    rows = [
+        {"index": i, "symbols": n, "loss": loss, "perplexity": None}
+        for i, (n, loss) in enumerate(zip(symbols, losses, strict=True))
+    ]
+    total = sum(n * (loss or 0.0) for n, loss in zip(symbols, losses, strict=True)) / sum(symbols)
+    return write_run(folder, rows, {"loss": total}, task="language", main_metric="loss", **more)
+
+
+def test_language_models_are_compared_line_by_line(tmp_path: Path) -> None:
+    """One that has the same loss more at every symbol has that as its difference, whichever lines are drawn."""
+    random = np.random.default_rng(0)
+    symbols = [0, *random.integers(1, 40, 30).tolist()]
+    losses = [None, *random.uniform(1, 3, 30).tolist()]
+    more = [None if loss is None else loss + 0.25 for loss in losses]
+    found = compare([read(tmp_path / "x", losses, symbols), read(tmp_path / "y", more, symbols)])
+    (difference,) = found.differences
+    assert difference.value == pytest.approx(0.25)
+    assert difference.paired
+    assert difference.interval == pytest.approx((0.25, 0.25))
+    other = compare([read(tmp_path / "a", losses, symbols), read(tmp_path / "b", losses[:-1], symbols[:-1])])
+    assert not other.differences[0].paired
+
+
+def test_translators_are_compared_by_sentences_drawn_anew(tmp_path: Path) -> None:
+    from sacrebleu.metrics.bleu import BLEU
+
+    true = [
+        f"the {a} sees the {b} in the garden today" for a in ("cat", "dog", "bird") for b in ("sun", "moon", "tree")
+    ]
+    good, bad = list(true), [text.replace("garden today", "house now") for text in true]
+    folders = []
+    for name, said in (("x", bad), ("y", good), ("z", bad)):
+        rows: list[dict[str, Any]] = [
+            {"index": i, "source": "s", "target": a, "prediction": b, "score": -1.0}
+            for i, (a, b) in enumerate(zip(true, said, strict=True))
+        ]
+        score = BLEU().corpus_score(said, [true]).score
+        folders.append(write_run(tmp_path / name, rows, {"bleu": score}, task="translate", main_metric="bleu"))
+    better, same = compare(folders).differences
+    assert better.value == pytest.approx(100 - BLEU().corpus_score(bad, [true]).score)
+    assert better.interval is not None
+    assert 0 < better.interval[0] <= better.value <= better.interval[1]
+    assert same.interval == (0.0, 0.0)
+
+
+def test_runs_without_a_test_part_are_compared_by_their_validation_part(tmp_path: Path) -> None:
+    runs = [
+        write_run(tmp_path / name, None, {}, task="language", validation={"loss": loss}, main_metric="loss",
+                  validation_intervals={"loss": [loss - 0.1, loss + 0.1]})
+        for name, loss in (("x", 1.5), ("y", 1.4))
+    ]  # fmt: skip
+    found = compare(runs)
+    assert found.differences[0].value == pytest.approx(-0.1)
+    assert found.differences[0].interval is None
+    assert found.runs[0].interval == (1.4, 1.6)
+    assert found.to_text().startswith("validation loss (lower is better)")
+    tested = write_run(tmp_path / "z", None, {"loss": 1.3}, task="language", main_metric="loss")
+    with pytest.raises(RunError, match=r"x: it has no test loss to compare"):
+        compare([runs[0], tested])

@@ -38,6 +38,7 @@ from recurra.tasks.scores import (
     squared_and_absolute,
 )
 from recurra.tasks.tag_scores import entity_counts, entity_scores
+from recurra.tasks.translate import bleu_counts, bleu_of
 
 
 @dataclass
@@ -105,6 +106,7 @@ class Comparison:
     differences: list[Difference]
     recipe: dict[str, list[Any]] = field(default_factory=dict)
     targets: int | None = None
+    part: str = "test"
 
     def to_json(self) -> str:
         """The comparison as JSON."""
@@ -116,7 +118,7 @@ class Comparison:
         console = Console(file=out, width=width or shutil.get_terminal_size((110, 24)).columns, highlight=False)
         better = "higher" if self.higher_is_better else "lower"
         along = f"{self.metric} along the stream, over {self.targets:,} targets" if self.targets else ""
-        console.print(Text(f"{along or f'test {self.metric}'} ({better} is better)"))
+        console.print(Text(f"{along or f'{self.part} {self.metric}'} ({better} is better)"))
         for table in self._scores(console):
             console.print(table)
         for line in self._words():
@@ -203,6 +205,9 @@ def compare(folders: Sequence[str | os.PathLike[str]], seed: int = 0) -> Compari
                 "only runs of one task can be compared"
             )
         _check_streams(first, other)
+        if other.part != first.part:
+            apart = other if other.part == "validation" else first
+            raise RunError(f"{apart.path}: it has no test {apart.metric} to compare; its data had no test part")
     names = [source.path.resolve().name for source in sources]
     if len(set(names)) < len(names):
         names = [str(source.path) for source in sources]
@@ -214,6 +219,7 @@ def compare(folders: Sequence[str | os.PathLike[str]], seed: int = 0) -> Compari
         differences=[difference(first, other, seed) for other in sources[1:]],
         recipe=_differing([source.recipe for source in sources]),
         targets=None if first.stream is None else first.stream.targets,
+        part=first.part,
     )
 
 
@@ -255,22 +261,25 @@ class _Source:
         self.stream = _stream(path, self.summary)
         if self.stream is not None and self.metric not in self.stream.scores:
             raise RunError(f"{path}: it has no {self.metric} to compare; no target came along its stream")
+        self.part = "test"
+        if self.stream is None and not any(summary["test"] for summary in self.summaries):
+            self.part = "validation"
         for run, summary in zip(self.runs, self.summaries, strict=True):
-            if self.stream is None and self.metric not in summary["test"]:
+            if self.stream is None and self.metric not in summary.get(self.part, {}):
                 raise RunError(f"{run}: it has no test {self.metric} to compare; its data had no test part")
-        scores = [summary["test"] if self.stream is None else self.stream.scores for summary in self.summaries]
+        scores = [summary[self.part] if self.stream is None else self.stream.scores for summary in self.summaries]
         self.values = np.array([each[self.metric] for each in scores])
         self.seeds = [summary["seed"] for summary in self.summaries]
 
     def described(self, name: str) -> ComparedRun:
         """What the table shows of it."""
-        interval = self.summary.get("test_intervals", {}).get(self.metric)
+        interval = self.summary.get(f"{self.part}_intervals", {}).get(self.metric)
         return ComparedRun(
             name=name,
             folder=str(self.path),
             value=float(self.values.mean()),
             interval=mean_interval(self.values) if self.several else interval and (interval[0], interval[1]),
-            test=dict(self.summary["test"] if self.stream is None else self.stream.scores),
+            test=dict(self.summary[self.part] if self.stream is None else self.stream.scores),
             seeds=self.seeds,
             deviation=float(self.values.std(ddof=1)) if len(self.values) > 1 else None,
             parameters=self.summaries[0]["parameters"],
@@ -357,6 +366,15 @@ class _Tested:
         true, said = ([list(values[a:b]) for a, b in bounds] for values in (self.targets, self.predictions))
         return entity_counts(true, said).astype(np.float64)
 
+    def nats(self) -> np.ndarray:
+        """(N, 2), language: for each line the loss of all its symbols, and how many there are."""
+        symbols = self.targets.astype(np.float64)
+        return np.stack([np.where(symbols > 0, self.predictions, 0.0) * symbols, symbols], 1)
+
+    def ngrams(self) -> np.ndarray:
+        """See `bleu_counts`, of targets and predictions that are texts."""
+        return bleu_counts(self.predictions.tolist(), self.targets.tolist())
+
     def offsets(self) -> np.ndarray:
         """Where each sequence begins among the rows, and where the last one ends."""
         index = self.items["index"].to_numpy()
@@ -373,16 +391,20 @@ def _tested(run: Path, task: str) -> _Tested:
         raise RunError(f"{path}: is damaged: {str(error).splitlines()[0]}") from error
     items = table.select([name for name in ("index", "id", "step") if name in table.columns])
     values = []
-    for kind in ("target", "tag" if task == "tag" else "prediction"):
+    kinds = {"tag": ("target", "tag"), "language": ("symbols", "loss")}.get(task, ("target", "prediction"))
+    for kind in kinds:
         names = [name for name in table.columns if name == kind or name.startswith(f"{kind}_")]
         if not names or "index" not in table.columns or not len(table):
             missing = kind if "index" in table.columns else "index"
             raise RunError(f"{path}: is damaged: it has no column {missing!r} or no row")
         try:
             columns = table.select(names)
-            values.append(
-                columns[kind].to_numpy() if task in ("classify", "tag") else columns.cast(pl.Float64).to_numpy()
-            )
+            if task in ("classify", "tag", "translate") or kind == "symbols":
+                values.append(columns[kind].to_numpy())
+            elif kind == "loss":  # empty where a line has no symbol that is predicted
+                values.append(columns[kind].replace("", "0").cast(pl.Float64).to_numpy())
+            else:
+                values.append(columns.cast(pl.Float64).to_numpy())
         except pl.exceptions.PolarsError as error:
             raise RunError(f"{path}: is damaged: column {names[0]!r} is missing or holds no numbers") from error
     if values[0].shape != values[1].shape:
@@ -415,12 +437,19 @@ def difference(first: _Source, other: _Source, seed: int) -> Difference:
     if first.several != other.several:
         value = float(other.values.mean() - first.values.mean())
         return Difference(value, None, False, "no interval: one run against several seeds")
+    if first.part == "validation":
+        said = "no interval: scores of the validation part, of which no predictions are kept"
+        return Difference(float(other.values.mean() - first.values.mean()), None, False, said)
     if first.several:
         return _over_seeds(first, other)
     mine, theirs = _tested(first.runs[0], first.task), _tested(other.runs[0], other.task)
     value = float(other.values[0] - first.values[0])
     if first.metric in REGRESS_STATISTICS:
         return _over_sequences(mine, theirs, value, _Tested.errors, REGRESS_STATISTICS[first.metric], seed)
+    if first.task == "language":
+        return _over_sequences(mine, theirs, value, _Tested.nats, _share, seed)
+    if first.metric == "bleu":
+        return _over_sequences(mine, theirs, value, _Tested.ngrams, bleu_of, seed)
     if first.metric == "f1":
         return _over_sequences(mine, theirs, value, _Tested.entities, lambda sums: entity_scores(sums)[..., 2], seed)
     if "step" in mine.items.columns and "step" in theirs.items.columns:  # steps of a sequence are not independent

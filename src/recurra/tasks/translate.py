@@ -1,7 +1,7 @@
 """`translate`: a text, or a vector, to a text (eqs 6.23-6.25)."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -528,26 +528,31 @@ def signatures() -> dict[str, str]:
     return found
 
 
-def bleu_interval(said: list[str], true: list[str], seed: int = 0) -> list[float]:
-    """The middle 95 % of BLEU over test parts drawn anew from the sentences (Koehn 2004)."""
+def bleu_counts(said: Sequence[str], true: Sequence[str]) -> np.ndarray:
+    """What BLEU is a function of the sums of, (N, 10): for each text the n-grams that are right and those that there
+    are, for n from 1 to 4, and the words of both sides."""
     from sacrebleu.metrics.bleu import BLEU
 
-    bleu = BLEU()
-    rows = []
+    bleu, rows = BLEU(effective_order=True), []
     for a, b in zip(said, true, strict=True):
-        one = BLEU(effective_order=True).sentence_score(a, [b])
+        one = bleu.sentence_score(a, [b])
         rows.append([*one.counts, *one.totals, one.sys_len, one.ref_len])
+    return np.array(rows, np.float64)
 
-    def statistic(sums: np.ndarray) -> np.ndarray:
-        made = [
-            bleu.compute_bleu(
-                [int(v) for v in row[:4]], [int(v) for v in row[4:8]], int(row[8]), int(row[9]), smooth_method="exp"
-            ).score
-            for row in sums
-        ]
-        return np.array(made)
 
-    return list(bootstrap_interval(np.array(rows, np.float64), statistic, seed, resamples=1000))
+def bleu_of(sums: np.ndarray) -> np.ndarray:
+    """BLEU of each row of sums, (…, 10) as `bleu_counts` has them."""
+    from sacrebleu.metrics.bleu import BLEU
+
+    def score(row: list[int]) -> float:
+        return BLEU.compute_bleu(row[:4], row[4:8], row[8], row[9], smooth_method="exp").score
+
+    return np.array([score([int(v) for v in row]) for row in sums])
+
+
+def bleu_interval(said: list[str], true: list[str], seed: int = 0) -> list[float]:
+    """The middle 95 % of BLEU over test parts drawn anew from the sentences (Koehn 2004)."""
+    return list(bootstrap_interval(bleu_counts(said, true), bleu_of, seed, resamples=1000))
 
 
 def _normal(said: list[str], true: list[str]) -> Iterator[tuple[str, str]]:
