@@ -148,6 +148,14 @@ def test_several_test_sets_are_to_be_named(write: Callable[..., Path]) -> None:
         assert parts.sources["test"].endswith("test_b.en, test_b.de")
 
 
+def test_data_are_named_once(write: Callable[..., Path]) -> None:
+    folder = write(a__en=lines(EN), a__de=lines(DE), b__de=lines(DE[::-1]))
+    files = {"source": str(folder / "a.en"), "target": str(folder / "b.de")}
+    assert read(**files).train.targets is not None
+    with pytest.raises(DataError, match=r"name the files .*a\.en and .*b\.de, but --data .* data\.source=en\."):
+        read(folder, **files)  # which has a.de beside a.en
+
+
 def test_nothing_is_left_out_or_cut_in_silence(write: Callable[..., Path]) -> None:
     en, de = list(EN), list(DE)
     en[4], de[7], en[9] = "  ", "", "a very long one that goes on and on"
@@ -195,6 +203,9 @@ def test_vectors_of_another_width(write: Callable[..., Path]) -> None:
         assert batch.source_lengths is None
         with pytest.raises(DataError, match="vectors of 3 numbers; the training data had 2"):
             READER.part(np.eye(3), parts.schema)
+        if parts.schema.format == "table":
+            typed = READER.part(io.BytesIO(b"a,b\n1,2\n"), parts.schema)[0]
+            assert typed.source.values.tolist() == [[1, 2]]
 
 
 def test_a_batch_is_padded_and_ends_are_marked() -> None:

@@ -201,6 +201,15 @@ def test_tags_that_break_their_scheme_are_repaired_or_refused(tmp_path: Path) ->
     assert alone.schema.scheme is None
 
 
+def test_tags_of_another_kind_keep_their_names(tmp_path: Path) -> None:
+    schema = read(tmp_path, BROKEN).schema
+    data, warnings = READER.part((["a b"], ["NOUN VERB"]), schema, targets=True)
+    assert tags(data, 0) == ["NOUN", "VERB"]
+    assert warnings == [
+        "the data given: 2 of 2 words have a tag that training data do not have ('NOUN', 'VERB'); they count as wrong."
+    ]
+
+
 BAD: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
     "columns": ("a b X\nc d Y\n\ne f\n", {}, r"line 4: 2 columns found \('e f'\), expected 3, parted by blanks"),
     "cells": (UD + "\n1\tx\tX\n", {}, r"train.txt, line 14: 3 columns found .* expected 10, parted by tabs"),

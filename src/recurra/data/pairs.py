@@ -142,7 +142,7 @@ class PairReader(Reader[Pairs, PairSchema]):
         """See `Reader.parts`."""
         if settings.format is not None and settings.format not in FORMATS:
             raise DataError(f"data.format: {unknown('format', settings.format, FORMATS)}")
-        settings, files = _as_languages(settings)
+        settings, files = _as_languages(settings, is_placed=source is not None or settings.path is not None)
         warnings: list[str] = []
         sources = _find(source, validation, test, task, settings, files, warnings)
         sum = hashlib.sha256()
@@ -206,7 +206,8 @@ class PairReader(Reader[Pairs, PairSchema]):
                     f"  {'first' if i == 0 else '     '}      {short(first, 50)} | {short(part.targets[i], 50)}"
                 )
         if schema.input == "vector":
-            lines.append(f"values of a source: {len(schema.features)} ({', '.join(schema.features[:8])} …)")
+            more = " …" if len(schema.features) > 8 else ""
+            lines.append(f"values of a source: {len(schema.features)} ({', '.join(schema.features[:8])}{more})")
         elif not schema.joint:
             lines.append(f"vocabulary of sources: {len(schema.source):,}")
         kind = "vocabulary of both sides" if schema.joint else "vocabulary of targets"
@@ -229,6 +230,8 @@ class PairReader(Reader[Pairs, PairSchema]):
         given = as_source(source, "the data given")
         if given is None:
             raise DataError("no data; give a path, '-' for standard input, texts, vectors, or (sources, targets).")
+        if format is None and hasattr(given.data, "read") and schema.input == "vector" and schema.format in FORMATS:
+            settings = settings.model_copy(update={"format": schema.format})  # lines would be no vectors
         warnings: list[str] = []
         if isinstance(given.data, Path):
             given = _further(given.data, settings, schema, targets)
@@ -324,8 +327,12 @@ def _is_there(path: Path, languages: Languages) -> bool:
     )
 
 
-def _as_languages(settings: PairSettings) -> tuple[PairSettings, Spot | None]:
-    """The settings with endings for files where `source` and `target` name files, and where these are."""
+def _as_languages(settings: PairSettings, *, is_placed: bool = False) -> tuple[PairSettings, Spot | None]:
+    """The settings with endings for files where `source` and `target` name files, and where these are.
+
+    Raises:
+        DataError: One side alone is a file, or a file is missing, or the data are named elsewhere (`is_placed`).
+    """
     named = [Path(value).expanduser() if value else None for value in (settings.source, settings.target)]
     is_file = [path is not None and (path.is_file() or len(path.parts) > 1) for path in named]
     if not any(is_file):
@@ -335,6 +342,12 @@ def _as_languages(settings: PairSettings) -> tuple[PairSettings, Spot | None]:
             raise DataError(f"data.{key}: is not set, though the other side is a file; expected a file, too.")
         check_exists(path)
     source, target = cast(list[Path], named)
+    if is_placed:
+        raise DataError(
+            f"data.source and data.target name the files {source} and {target}, but --data (data.path) says where the "
+            "data are, too; leave one of them out, or give endings of files or columns there, such as "
+            f"data.source={language(source) or 'en'}."
+        )
     endings = {"source": language(source) or None, "target": language(target) or None}
     return settings.model_copy(update=endings), Spot(source, target, "parallel")
 

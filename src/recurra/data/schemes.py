@@ -29,6 +29,15 @@ class Entity:
     stop: int
 
 
+def is_tag(tag: str) -> bool:
+    """Whether this is a tag of some scheme.
+
+    >>> is_tag("B-LOC"), is_tag("O"), is_tag("NOUN")
+    (True, True, False)
+    """
+    return tag == "O" or _TAG.fullmatch(tag) is not None
+
+
 def part(tag: str) -> tuple[str, str]:
     """Prefix and kind of a tag, the prefix as IOBES writes it; `O` has no kind.
 
@@ -92,7 +101,7 @@ def find_scheme(sentences: Iterable[Sequence[str]]) -> Scheme | None:
     for tags in sentences:
         before, was = "O", ""
         for tag in tags:
-            if tag != "O" and not _TAG.fullmatch(tag):
+            if not is_tag(tag):
                 return None
             prefixes.add(tag[0])
             prefix, kind = part(tag)

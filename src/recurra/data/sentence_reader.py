@@ -17,7 +17,7 @@ from recurra.data.keywords import Keywords
 from recurra.data.opening import check_exists, digest, entries, open_binary, open_text
 from recurra.data.parts import find_parts, listed, role
 from recurra.data.reader import Parts, Reader
-from recurra.data.schemes import Scheme, entities, find_scheme, written
+from recurra.data.schemes import Scheme, entities, find_scheme, is_tag, written
 from recurra.data.sentences import Sentences, SentenceSchema, SentenceSettings
 from recurra.data.sequences import UNKNOWN
 from recurra.data.sources import PARTS, Source, as_source, find_sources, folder_of, is_known
@@ -357,6 +357,8 @@ def _hold_to_scheme(tagged: Tagged, scheme: Scheme | None, settings: SentenceSet
     codes = tagged.tags.copy()
     broken, first = 0, ""
     for i, tags in enumerate(_sentences_of_tags(tagged)):
+        if not all(map(is_tag, tags)):
+            continue  # tags of another kind altogether: they keep their names, and count as wrong
         kept = written(entities(tags), len(tags), scheme)
         if kept == tags:
             continue
