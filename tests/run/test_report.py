@@ -492,6 +492,13 @@ class TestClassify:
         assert "Commonest mistakes" not in found.text
         assert "examples" not in found.sections
 
+    def test_f1_beside_precision_is_that_of_entities(self, tmp_path: Path) -> None:
+        scores = {"f1": 0.5, "precision": 0.4, "recall": 2 / 3}
+        found = page(tmp_path, bare(test=scores, main="f1", validation={}, baselines={}, intervals={}))
+        assert "F1 of entities" in found.text
+        assert "mean over classes" not in found.text
+        assert "40.00 %" in found.text
+
     def test_several_labels(self, tmp_path: Path) -> None:
         generator = np.random.default_rng(0)
         targets = generator.random((50, 3)) < 0.4

@@ -88,6 +88,9 @@ METRICS = {
     "sequence_accuracy": _Metric("accuracy of whole sequences, every step right", "share"),
     "f1": _Metric("F1, mean over classes", "share"),
     "f1_micro": _Metric("F1, over all decisions", "share"),
+    "precision": _Metric("precision", "share"),
+    "recall": _Metric("recall", "share"),
+    "intent_accuracy": _Metric("intent accuracy", "share"),
     "loss": _Metric("loss", "nats"),
     "rmse": _Metric("RMSE, root mean squared error"),
     "mae": _Metric("MAE, mean absolute error"),
@@ -347,9 +350,10 @@ def _score_rows(content: ReportContent) -> list[dict[str, str]]:
         return _value(name, scores[name]) if name in scores else ""
 
     names = [n for n in {**content.test, **content.validation} if n != "unknown_labels"]
+    of_entities = {"f1": "F1 of entities"} if "precision" in names else {}  # and so no mean over classes
     return [
         {
-            "label": _metric(name).label,
+            "label": of_entities.get(name, _metric(name).label),
             "test": cell(content.test, name),
             "interval": _between(name, content.intervals.get(name)),
             "validation": cell(content.validation, name),
