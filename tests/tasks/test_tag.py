@@ -17,7 +17,7 @@ import recurra
 from recurra.data.schemes import entities, find_scheme, written
 from recurra.data.sentence_reader import SentenceReader
 from recurra.data.sentences import Sentences, SentenceSettings
-from recurra.errors import RecipeError
+from recurra.errors import RecipeError, RunError
 from recurra.run.compare import compare
 from recurra.tasks.single_words import contrasts
 from recurra.tasks.tag import Tag, TagTrainSettings
@@ -316,3 +316,11 @@ def test_runs_are_compared_by_entities(run: Any, tmp_path: Path) -> None:
     assert difference.value == 0
     assert difference.paired
     assert difference.interval == (0, 0)
+
+
+def test_a_network_of_another_task_is_refused(tmp_path: Path) -> None:
+    settings = {"train.epochs": 1, "model.hidden_size": 4, "model.embedding_size": 4, "train.batch_size": 2}
+    run = recurra.train("language", ["to be or not to be\n" * 40], out=tmp_path / "text", settings=settings)
+    data = ([["a", "b"], ["b", "a"]] * 10, [["X", "Y"], ["Y", "X"]] * 10)
+    with pytest.raises(RunError, match="that run learnt language, whose network is not one of tag"):
+        recurra.train("tag", data, from_run=run.path, out=tmp_path / "tags")

@@ -467,7 +467,14 @@ def settled(
             changes |= {"data.name": value, "data.path": None}
         elif isinstance(value, (str, os.PathLike)):
             changes[f"data.{key}"] = os.fspath(value)
-    made = _rooted(recipes.load(recipe, changes, defaults))
+    try:
+        made = _rooted(recipes.load(recipe, changes, defaults))
+    except RecipeError:
+        if from_run is not None:  # its model may have keys that another task does not know
+            source, wanted = Run(from_run), recipes.load(recipe, defaults=defaults).task
+            if type(source.task.reader) is not type(TASKS[wanted].reader):
+                raise _other_task(source, wanted) from None
+        raise
     path = Path(out) if out is not None else Path("runs") / made.name
     if path.name in ("", "..") or path.is_symlink():
         path = path.resolve()
@@ -475,6 +482,10 @@ def settled(
         raise RunError(f"{path}: is the run that --from names; --out names another folder")
     folder.refuse_existing(path, force)
     return path, made
+
+
+def _other_task(source: Run, task: str) -> RunError:
+    return RunError(f"--from {source.path}: that run learnt {source.recipe.task}, whose network is not one of {task}")
 
 
 def _rooted(recipe: Recipe) -> Recipe:
@@ -516,9 +527,7 @@ def _prepared(
     source = Run(recipe.from_run) if recipe.from_run and not begun else None
     if source is not None:
         if type(source.task.reader) is not type(TASKS[recipe.task].reader):
-            raise RunError(
-                f"--from {source.path}: that run learnt {source.recipe.task}, whose network is not one of {recipe.task}"
-            )
+            raise _other_task(source, recipe.task)
         kept = source.schema
     parts = TASKS[recipe.task].reader.parts(
         data, recipe.task, recipe.data, validation=validation, test=test, seed=recipe.seed, kept=kept
