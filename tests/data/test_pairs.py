@@ -116,7 +116,12 @@ def test_what_is_trained_on_alone_settles_the_vocabulary() -> None:
         ({"train__en": lines(EN), "train__de": ""}, {}, r"train\.de: is empty"),
         ({"train__en": lines(EN), "train__de": lines(DE)}, {"source": None, "target": None}, "say which is translated"),
         ({"train__en": lines(EN), "train__de": lines(DE)}, {"target": "den"}, r"no file ends with \.den; did you mean"),
-        ({"train__tsv": lines([*(f"{a}\t{a}" for a in EN), "alone"])}, {}, r"line 21: has 1 of 2 cells .*: 'alone'"),
+        (
+            {"train__tsv": lines([*(f"{a}\t{a}" for a in EN), "alone"])},
+            {},
+            r"line 21: has 1 cells .*expected 2: 'alone'",
+        ),
+        ({"train__tsv": lines([*(f"{a}\t{a}" for a in EN), "a\tb\tc"])}, {}, r"line 21: has 3 cells .*expected 2"),
         ({"train__tsv": "en\tge\n" + lines([f"{a}\t{a}" for a in EN])}, {}, "data.target names a column 'de'"),
         (
             {"train__csv": "a,b\n1,one\n2,two\nx,three\n"},

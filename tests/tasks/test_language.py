@@ -222,6 +222,7 @@ def test_tied_weights_are_one_parameter_by_all_its_names():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
+        ({"cutoffs": [3, 9]}, "model.cutoffs: are those of softmax = 'adaptive'; model.softmax is 'full'"),
         ({"tied": True}, r"a symbol's vector is 7 wide \(model.embedding_size\), the last layer's state 11"),
         ({"bidirectional": True}, "reads the future"),
         ({"tied": True, "embedding_size": 11, "softmax": "adaptive"}, "narrower vectors for rare symbols"),

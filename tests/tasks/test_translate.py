@@ -236,6 +236,7 @@ def test_scores_are_sacrebleu_s() -> None:
         ({"attention": "none", "bridge": "none"}, "nothing of the source would be seen"),
         ({"attention_size": 3}, "model.attention_size: is the width of additive attention"),
         ({"cell": "lstn"}, "model.cell: unknown cell 'lstn'; did you mean 'lstm'"),
+        ({"decoder_cell": "lstn"}, "model.decoder_cell: unknown cell 'lstn'; did you mean 'lstm'"),
     ],
 )
 def test_models_that_cannot_be(model: dict[str, Any], said: str) -> None:

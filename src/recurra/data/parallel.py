@@ -306,9 +306,10 @@ def _tsv(
     without_targets = len(first) == 1
     for number, line in enumerate(lines[skipped:], skipped + 1):
         cells = line.split("\t")
-        if not without_targets and len(cells) <= max(places):
+        if len(cells) > len(first) or (not without_targets and len(cells) <= max(places)):
             raise DataError(
-                f"{name}, line {number}: has {len(cells)} of {len(first)} cells (parted by tabs): {short(line)!r}"
+                f"{name}, line {number}: has {len(cells)} cells (parted by tabs), expected {len(first)}: "
+                f"{short(line)!r}"
             )
         sides[0].append(cells[0 if without_targets else places[0]])
         if not without_targets:

@@ -219,6 +219,7 @@ class ReportContent:
         defaults: The recipe as it would be with nothing set: what differs is marked.
         history: The lines of metrics.jsonl.
         best_step: The update whose weights were kept.
+        chosen_by: The metric by which they were the best, where it is not the main one.
         updates: What was measured at every update.
         result: The test part, predicted.
         examples: The sequences it got most wrong.
@@ -258,6 +259,7 @@ class ReportContent:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     history: Sequence[Mapping[str, Any]] = ()
     best_step: int | None = None
+    chosen_by: str = ""
     updates: Updates | None = None
     result: Classified | Regressed | None = None
     examples: Sequence[Example] = ()

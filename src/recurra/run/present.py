@@ -64,6 +64,7 @@ def report_content(training: Training, summary: Mapping[str, Any], test: Any, sc
         scored=part,
         history=training.progress.history,
         best_step=training.progress.best_step or None,
+        chosen_by=training.task.chosen_by,
         updates=Updates(np.array(training.losses), np.array(training.norms), recipe.train.clip_norm or None),
         sections=[] if own is None else own(training, _shown(training), scored),
         model=describe_model(training),

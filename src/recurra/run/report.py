@@ -375,7 +375,8 @@ def _training(content: ReportContent) -> list[_Figure]:
     updates = content.updates
     best = ""
     if content.best_step is not None and measured:
-        best = f" The weights kept are those after update {content.best_step:,}, the best on the validation part."
+        by = f" by {_short_label(content.chosen_by)}" if content.chosen_by not in ("", content.main) else ""
+        best = f" The weights kept are those after update {content.best_step:,}, the best on the validation part{by}."
     lines = []
     if updates is not None and len(updates.loss):
         count = np.arange(1, len(updates.loss) + 1, dtype=float)

@@ -254,6 +254,11 @@ class Task(ABC, Generic[DataT, BatchT, SaidT]):
     def scores(self, predictions: SaidT) -> Metrics:
         """Every metric of predictions whose targets are known."""
 
+    @property
+    def chosen_by(self) -> str:
+        """The metric of the validation part that the best weights are chosen by."""
+        return self.main_metric
+
     def merit(self, scores: Metrics) -> list[float]:
         """What is compared to choose the best weights, the larger the better: the main metric, then the loss."""
         main = scores[self.main_metric]

@@ -235,6 +235,8 @@ def _check(settings: LanguageModelSettings) -> None:
     width = settings.hidden_size[-1] if isinstance(settings.hidden_size, list) else settings.hidden_size
     if settings.bidirectional:
         raise RecipeError("model.bidirectional: a language model that reads the future has nothing left to predict")
+    if settings.cutoffs and settings.softmax != "adaptive":
+        raise RecipeError(f"model.cutoffs: are those of softmax = 'adaptive'; model.softmax is {settings.softmax!r}")
     if settings.tied and settings.embedding_size != width:
         raise RecipeError(
             f"model.tied: a symbol's vector is {settings.embedding_size} wide (model.embedding_size), the last layer's "

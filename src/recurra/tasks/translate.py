@@ -234,9 +234,14 @@ class Translate(Task[Pairs, PairBatch, Translations]):
         """See `Task.look`: as `predict`, but only `train.decoded` sources are translated, without a beam."""
         return self._predict(network, data, min(len(data), self.settings.decoded), 1, forward, device, dtype)
 
+    @property
+    def chosen_by(self) -> str:
+        """See `Task.chosen_by`."""
+        return self.settings.choose_by or ("exact_match" if self.is_vector else "chrf")
+
     def merit(self, scores: Metrics) -> list[float]:
         """See `Task.merit`."""
-        by = self.settings.choose_by or ("exact_match" if self.is_vector else "chrf")
+        by = self.chosen_by
         return [-scores["loss"]] if by == "loss" else [scores[by], -scores["loss"]]
 
     @torch.no_grad()

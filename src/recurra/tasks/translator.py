@@ -1,6 +1,8 @@
 """The network of `translate`: an encoder, a decoder, and the settings that describe them (eqs 6.23-6.25)."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -134,7 +136,8 @@ class Translator(Network):
             | ({} if s.decoder_cell is None else {"cell": s.decoder_cell})
             | (_part(s, 0, 1) if between else {})
         )
-        layers = recurrent_layers(own, read)
+        with _as_key("model.decoder_cell" if s.decoder_cell else "model.cell"):
+            layers = recurrent_layers(own, read)
         asks, attention, upper = layers.output_size, None, None
         if kind != "none":
             attention = _attention(kind, asks, summary, s.attention_size)
@@ -344,6 +347,15 @@ def _embedding(symbols: int, width: int) -> nn.Embedding:
     with torch.no_grad():
         found.weight.mul_(width**-0.5)
     return found
+
+
+@contextmanager
+def _as_key(key: str) -> Iterator[None]:
+    """Tell of a cell that cannot be had by the key that names it."""
+    try:
+        yield
+    except RecipeError as error:
+        raise RecipeError(re.sub("^model.cell:", f"{key}:", str(error))) from error
 
 
 def _part(settings: TranslatorSettings, first: int, stop: int | None) -> dict[str, Any]:
