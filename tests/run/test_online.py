@@ -861,7 +861,7 @@ REFUSED = {
     "--set data.classes=['a','b']": "data.classes: regress has no classes",
     "--set learn.rule=bptt": "learn.rule: bptt goes back from the end, and a stream has none; rtrl, snap1, eprop",
     "--set learn.rule=rtlr": "learn.rule: unknown rule 'rtlr'; did you mean 'rtrl'?",
-    "--set learn.k2=3": "learn: k2: it belongs to the rule tbptt, and rule is 'rtrl'",
+    "--set learn.k2=3": "learn.k2: it belongs to the rule tbptt, and rule is 'rtrl'",
     "--set model.bidirectional=true": "learn.rule: model.bidirectional = True reads the future",
     "--set model.output_dropout=0.1": "model.output_dropout: on a stream one pass both predicts and learns",
     "--set model.zoneout=0.1": "model.zoneout: on a stream one pass both predicts and learns",

@@ -111,7 +111,11 @@ def told(
     if first["type"] == "missing" and len(path) == len(first["loc"]):
         return key, "is missing"
     if first["type"] == "value_error":
-        return key, first["msg"].removeprefix("Value error, ")
+        said = first["msg"].removeprefix("Value error, ")
+        name, colon, rest = said.partition(": ")
+        if colon and f"{key}.{name}" in schemas:  # what a whole table says of one of its keys
+            return f"{key}.{name}", rest
+        return key, said
     found = values
     for part in path:
         found = found[part]
