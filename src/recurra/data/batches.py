@@ -120,13 +120,13 @@ def epoch_plan(
     lengths = data.lengths
     if not shuffle:
         order = torch.arange(n)
-        return list(order.split(batch_size)) if steps is None else _by_steps(order, lengths, steps)
-    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
+        return list(order.split(batch_size)) if steps is None else by_steps(order, lengths, steps)
+    generator = epoch_generator(seed, epoch)
     order = torch.randperm(n, generator=generator)
     if not bucket or bool((lengths == lengths[0]).all()):
-        return list(order.split(batch_size)) if steps is None else _by_steps(order, lengths, steps)
+        return list(order.split(batch_size)) if steps is None else by_steps(order, lengths, steps)
     if steps is not None:  # all together: cut by the lengths alone, however those that are equal are ordered
-        batches = _by_steps(order[torch.sort(lengths[order], stable=True).indices], lengths, steps)
+        batches = by_steps(order[torch.sort(lengths[order], stable=True).indices], lengths, steps)
     else:
         batches = []
         for pool in order.split(batch_size * POOL):
@@ -134,8 +134,19 @@ def epoch_plan(
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
-def _by_steps(order: Tensor, lengths: Tensor, steps: int) -> list[Tensor]:
-    """Cut an order into batches of at most so many steps, padding counted."""
+def epoch_generator(seed: int, epoch: int) -> torch.Generator:
+    """The random numbers that settle the order of an epoch."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
+
+
+def by_steps(order: Tensor, lengths: Tensor, steps: int) -> list[Tensor]:
+    """Cut an order into batches of at most so many steps, padding counted; a longer sequence is one by itself.
+
+    Args:
+        order: Indices of sequences, (M,).
+        lengths: Steps of each sequence, (N,).
+        steps: The most steps.
+    """
     sizes, count, longest = [], 0, 0
     for length in lengths[order].tolist():
         longest = max(longest, length)

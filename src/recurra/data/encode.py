@@ -10,7 +10,7 @@ import torch
 from recurra.data.numerals import is_number
 from recurra.data.records import Records, StepLabels
 from recurra.data.sequences import UNKNOWN, Schema, Sequences
-from recurra.data.settings import DataSettings
+from recurra.data.settings import DataSettings, stored
 from recurra.errors import DataError, unknown
 
 SPECIAL = ("<pad>", "<unk>")
@@ -265,8 +265,7 @@ def _asked_at_all(labels: Sequence[tuple[str, ...]] | StepLabels, records: Recor
 
 def settings_of(schema: Schema) -> DataSettings:
     """The settings under which the training data were read, for further data."""
-    known = {key: value for key, value in schema.settings.items() if key in DataSettings.model_fields}
-    return DataSettings.model_validate(known)
+    return stored(DataSettings, schema.settings)
 
 
 def encode(records: Records, name: str, schema: Schema) -> tuple[Sequences, list[str]]:

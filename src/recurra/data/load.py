@@ -19,7 +19,7 @@ from recurra.data.reader import Parts, Reader
 from recurra.data.records import FORMATS, Format, Records
 from recurra.data.sequences import Schema, Sequences
 from recurra.data.settings import DataSettings
-from recurra.data.sources import PARTS, Source, as_source, find_sources, folder_of, is_known, made_sources
+from recurra.data.sources import PARTS, Source, as_source, find_sources, folder_of, is_known, made_sources, told
 from recurra.data.split import Split, split
 from recurra.errors import DataError, unknown
 
@@ -101,13 +101,7 @@ def load_parts(
         test=parts.get("test"),
         schema=schema,
         warnings=warnings,
-        sources={
-            part: f"{fractions[part]:.3g} of {name}, split seed {split_seed}"
-            if fractions.get(part)
-            else sources[part].name
-            for part in PARTS
-            if part in parts
-        },
+        sources=told(parts, sources, name, fractions, split_seed),
         fingerprint=reading.digest.hexdigest(),
     )
 

@@ -20,7 +20,7 @@ from recurra.data.reader import Parts, Reader
 from recurra.data.records import Records
 from recurra.data.sequences import AnySchema, Sequences
 from recurra.data.settings import DataSettings, PlaceSettings
-from recurra.data.sources import PARTS, Source, as_source, check_name, folder_of, is_known, made_sources
+from recurra.data.sources import PARTS, Source, as_source, check_name, folder_of, is_known, made_sources, told
 from recurra.data.split import split
 from recurra.data.units import END, START, Unit, Units
 from recurra.errors import DataError, unknown
@@ -180,12 +180,7 @@ class PairReader(Reader[Pairs, PairSchema]):
             test=parts.get("test"),
             schema=schema,
             warnings=warnings,
-            sources={
-                part: f"{fractions[part]:.3g} of {name}, split seed {split_seed}"
-                if fractions.get(part)
-                else sources[part].name
-                for part in parts
-            },
+            sources=told(parts, sources, name, fractions, split_seed),
             fingerprint=sum.hexdigest(),
         )
 
@@ -219,7 +214,7 @@ class PairReader(Reader[Pairs, PairSchema]):
     ) -> tuple[Pairs, list[str]]:
         """See `Reader.part`. A file of sources, a line each, is read alone, or with its partner where targets must be
         there; so is a folder's test part."""
-        settings = settings_of(schema).model_copy(update={"format": format})
+        settings = self.settings_of(schema).model_copy(update={"format": format})
         if format is not None and format not in FORMATS:
             raise DataError(f"--input-format: {unknown('format', format, FORMATS)}")
         if isinstance(source, str) and source == "-":
@@ -249,12 +244,6 @@ class PairReader(Reader[Pairs, PairSchema]):
 
 def _spread(lengths: Tensor) -> str:
     return f"{int(lengths.min()):,} to {int(lengths.max()):,}, median {float(lengths.median()):g}"
-
-
-def settings_of(schema: PairSchema) -> PairSettings:
-    """The settings under which the training data were read, for further data."""
-    known = {key: value for key, value in schema.settings.items() if key in PairSettings.model_fields}
-    return PairSettings.model_validate(known)
 
 
 def text_of(units: Units, symbols: Iterable[int]) -> str:

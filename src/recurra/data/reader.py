@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 from torch import Tensor
 
 from recurra.data.sequences import AnySchema
-from recurra.data.settings import PlaceSettings
+from recurra.data.settings import PlaceSettings, stored
 
 
 class Data(Protocol):
@@ -93,8 +93,7 @@ class Reader(ABC, Generic[DataT, SchemaT]):
 
     def settings_of(self, schema: SchemaT) -> Any:
         """The settings under which the training data were read, for further data."""
-        known = {key: value for key, value in schema.settings.items() if key in self.settings.model_fields}
-        return self.settings.model_validate(known)
+        return stored(self.settings, schema.settings)
 
     @abstractmethod
     def part(

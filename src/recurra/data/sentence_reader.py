@@ -20,7 +20,7 @@ from recurra.data.reader import Parts, Reader
 from recurra.data.schemes import Scheme, entities, find_scheme, is_tag, written
 from recurra.data.sentences import Sentences, SentenceSchema, SentenceSettings
 from recurra.data.sequences import UNKNOWN
-from recurra.data.sources import PARTS, Source, as_source, find_sources, folder_of, is_known
+from recurra.data.sources import PARTS, Source, as_source, find_sources, folder_of, is_known, told
 from recurra.data.split import split
 from recurra.data.tagged import (
     HEAD,
@@ -113,13 +113,7 @@ class SentenceReader(Reader[Sentences, SentenceSchema]):
             test=parts.get("test"),
             schema=schema,
             warnings=[*warnings, *drawn.warnings],
-            sources={
-                part: f"{fractions[part]:.3g} of {whole.name}, split seed {split_seed}"
-                if fractions.get(part)
-                else sources[part].name
-                for part in PARTS
-                if part in parts
-            },
+            sources=told(parts, sources, whole.name, fractions, split_seed),
             fingerprint=sum.hexdigest(),
         )
 
@@ -127,8 +121,7 @@ class SentenceReader(Reader[Sentences, SentenceSchema]):
         self, source: Any, schema: SentenceSchema, *, targets: bool = False, format: str | None = None
     ) -> tuple[Sentences, list[str]]:
         """See `Reader.part`."""
-        kept = {key: value for key, value in schema.settings.items() if key in SentenceSettings.model_fields}
-        settings = SentenceSettings.model_validate({**kept, "format": format})
+        settings = self.settings_of(schema).model_copy(update={"format": format})
         if format is not None and format not in FORMATS:
             raise DataError(f"data.format: {unknown('format', format, FORMATS)}")
         if isinstance(source, str) and source == "-":

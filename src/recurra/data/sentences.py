@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from recurra.data.schemes import Scheme
-from recurra.data.sequences import AnySchema
+from recurra.data.sequences import AnySchema, steps_of
 from recurra.data.settings import PlaceSettings
 
 Column = str | Annotated[int, Field(strict=True)]
@@ -113,10 +113,7 @@ class Sentences:
     def select(self, indices: Tensor | np.ndarray | Sequence[int]) -> "Sentences":
         """The named sentences, in the order given (copied)."""
         chosen = torch.as_tensor(np.asarray(indices), dtype=torch.int64)
-        lengths = self.lengths[chosen]
-        offsets = torch.zeros(len(chosen) + 1, dtype=torch.int64)
-        torch.cumsum(lengths, 0, out=offsets[1:])
-        steps = torch.repeat_interleave(self.offsets[chosen] - offsets[:-1], lengths) + torch.arange(int(offsets[-1]))
+        offsets, steps = steps_of(self.offsets, chosen)
         return replace(
             self,
             words=self.words[steps],

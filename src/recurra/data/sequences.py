@@ -47,16 +47,29 @@ class Sequences:
     def select(self, indices: Tensor | np.ndarray | Sequence[int]) -> "Sequences":
         """The named sequences, in the order given (copied)."""
         chosen = torch.as_tensor(np.asarray(indices), dtype=torch.int64)
-        lengths = self.lengths[chosen]
-        offsets = torch.zeros(len(chosen) + 1, dtype=torch.int64)
-        torch.cumsum(lengths, 0, out=offsets[1:])
-        steps = torch.repeat_interleave(self.offsets[chosen] - offsets[:-1], lengths) + torch.arange(int(offsets[-1]))
+        offsets, steps = steps_of(self.offsets, chosen)
         targets = self.targets
         if targets is not None:
             targets = targets[steps if self.per_step else chosen]
         asked = None if self.asked is None else self.asked[steps]
         ids = None if self.ids is None else [self.ids[i] for i in chosen.tolist()]
         return replace(self, values=self.values[steps], offsets=offsets, targets=targets, asked=asked, ids=ids)
+
+
+def steps_of(offsets: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the steps of some sequences stand among those of all.
+
+    Args:
+        offsets: (N + 1,) int64, the bounds of all sequences.
+        chosen: (M,) int64, which of them, in any order.
+
+    Returns:
+        (M + 1,) bounds of the chosen ones laid end to end, and the place of each of their steps.
+    """
+    lengths = offsets[chosen + 1] - offsets[chosen]
+    bounds = torch.zeros(len(chosen) + 1, dtype=torch.int64)
+    torch.cumsum(lengths, 0, out=bounds[1:])
+    return bounds, torch.repeat_interleave(offsets[chosen] - bounds[:-1], lengths) + torch.arange(int(bounds[-1]))
 
 
 class AnySchema(BaseModel):

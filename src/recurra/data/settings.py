@@ -1,6 +1,7 @@
 """The `data.*` settings of a recipe: where sequences come from and how they are read."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -34,6 +35,14 @@ class PlaceSettings(BaseModel):
     def for_streams_alone(self) -> list[str]:
         """The keys that are set and that only a stream has."""
         return []
+
+
+SettingsT = TypeVar("SettingsT", bound=PlaceSettings)
+
+
+def stored(kind: type[SettingsT], options: Mapping[str, object]) -> SettingsT:
+    """The settings among the options that a schema has kept of the training data."""
+    return kind.model_validate({key: value for key, value in options.items() if key in kind.model_fields})
 
 
 class DataSettings(PlaceSettings):

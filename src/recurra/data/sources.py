@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -144,3 +144,22 @@ def made_sources(name: str, task: str, options: Mapping[str, Any]) -> dict[str, 
         raise DataError(f"data.name: {name!r} is made for the task {kind.task}, not for {task}.")
     parts = kind.model_validate(options).parts()
     return {part: Source(f"{name} ({part} part)", parts[part], made=name) for part in PARTS if part in parts}
+
+
+def told(
+    parts: Collection[str], sources: Mapping[str, Source], name: str, fractions: Mapping[str, float], seed: int
+) -> dict[str, str]:
+    """What `Parts.sources` says of each part that there is, in the order of PARTS.
+
+    Args:
+        parts: The parts that there are.
+        sources: Where each part comes from that was not split off.
+        name: What the others were split off.
+        fractions: Part -> the share of it that was; 0 where none was.
+        seed: Of the split.
+    """
+    return {
+        part: f"{fractions[part]:.3g} of {name}, split seed {seed}" if fractions.get(part) else sources[part].name
+        for part in PARTS
+        if part in parts
+    }

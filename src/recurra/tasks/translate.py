@@ -10,6 +10,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from recurra.data.batches import by_steps, epoch_generator
 from recurra.data.pairs import PairBatch, PairReader, Pairs, PairSchema, collate, text_of
 from recurra.data.units import END, PAD, START, UNK, Units
 from recurra.engine.threads import suited
@@ -456,7 +457,7 @@ def plan(data: Pairs, settings: TrainSettings, *, seed: int, epoch: int) -> list
     on the lengths alone, so that there are as many in each.
     """
     n = len(data)
-    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
+    generator = epoch_generator(seed, epoch)
     order = torch.randperm(n, generator=generator) if settings.shuffle else torch.arange(n)
     if settings.shuffle and settings.bucket:
         order = order[_by_lengths(data, order)]
@@ -483,14 +484,7 @@ def _cut(data: Pairs, order: Tensor, batch_size: int, steps: int | None) -> list
     if steps is None:
         return list(order.split(batch_size))
     source, target = _sizes(data)
-    sizes, count, longest = [], 0, 0
-    for length in source.maximum(target)[order].tolist():
-        longest = max(longest, length)
-        if count and (count + 1) * longest > steps:
-            sizes.append(count)
-            count, longest = 0, length
-        count += 1
-    return list(order.split([*sizes, count])) if len(order) else []
+    return by_steps(order, source.maximum(target), steps)
 
 
 # --- scores ---------------------------------------------------------------------------------------------------------
