@@ -153,8 +153,33 @@ def test_further_data_are_tagged_or_plain(tmp_path: Path) -> None:
     assert [part.tokens(i) for i in range(2)] == [["EU", "rejects", "Peter"], ["Peter", "calls", "."]]
     part, _ = READER.part(io.BytesIO(new.read_bytes()), kept)
     assert len(part) == 2
-    with pytest.raises(DataError, match="has no tags, which are needed to measure on it"):
+    with pytest.raises(DataError, match=r"has no tags, which are needed to measure on it\.$"):
         READER.part(str(new), kept, targets=True)
+
+
+def test_what_has_no_tags_to_measure_on_is_told_by_its_columns(tmp_path: Path) -> None:
+    new = tmp_path / "new.txt"
+
+    def fault(content: str, schema: SentenceSchema, format: str | None = None) -> str:
+        new.write_text(content)
+        with pytest.raises(DataError) as error:
+            READER.part(str(new), schema, targets=True, format=format)
+        begun, _, why = str(error.value).partition(" measure on it")
+        assert begun == f"{new}: has no tags, which are needed to"
+        return why
+
+    kept = schema(tmp_path)
+    assert fault("EU rejects Peter\n", kept) == "."
+    assert fault("EU\nx\n\nEU\n", kept, "conll") == ": it has one column (the training data have 4)."
+    assert fault("EU NNP I-NP\nx NN I-VP\n\nEU NNP I-NP\n", kept) == (
+        ": the last of its 3 columns (the training data have 4) holds 'I-NP', 'I-VP'; the run's tags are 'I-MISC', "
+        "'I-ORG', 'I-PER', 'O'."
+    )
+    by_upos = schema(tmp_path, UD)
+    rows = ["1\ta\ta\t_\tDT\t_\t2\tdet\t_\t_", "2\tdog\tdog\t_\tNN\t_\t0\troot\t_\t_"]
+    untagged = "column upos, where the run's tags stand, is '_' throughout; columns that hold something: "
+    assert fault("\n".join(rows), by_upos) == f": {untagged}lemma, xpos, head, deprel."
+    assert fault("1\ta" + "\t_" * 8, by_upos) == f": {untagged}none."
 
 
 def test_plain_sentences_lose_their_punctuation_where_training_data_have_it_apart(tmp_path: Path) -> None:
@@ -206,8 +231,15 @@ def test_tags_of_another_kind_keep_their_names(tmp_path: Path) -> None:
     data, warnings = READER.part((["a b"], ["NOUN VERB"]), schema, targets=True)
     assert tags(data, 0) == ["NOUN", "VERB"]
     assert warnings == [
-        "the data given: 2 of 2 words have a tag that training data do not have ('NOUN', 'VERB'); they count as wrong."
+        "the data given: 2 of 2 words have a tag that training data do not have ('NOUN', 'VERB'); they count as wrong. "
+        "The run's tags are 'B-X', 'B-Y', 'I-X', 'O'."
     ]
+    schema = read(tmp_path, UD).schema
+    (tmp_path / "new.txt").write_text("\n\n".join(f"1\ta\ta\t{tag}" + "\t_" * 6 for tag in "XY"))
+    assert READER.part(str(tmp_path / "new.txt"), schema, targets=True)[1][0].endswith(
+        "('X', 'Y'); they count as wrong. Column upos was read. The run's tags are 'AUX', 'PART', 'PRON', 'PROPN', "
+        "'PUNCT' and 1 more."
+    )
 
 
 BAD: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
@@ -231,7 +263,7 @@ BAD: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
     "JSON counts": ('{"tokens": ["a", "b"], "tags": ["X"]}\n', {}, r"train.txt, line 1: 1 tag for 2 words"),
     "JSON keys": ('{"tokens": ["a"], "tags": ["X"]}\n{"tokens": ["a"]}\n', {}, r"line 2: the object has no 'tags'"),
     "JSON words": ('{"tokens": "a b", "tags": ["X"]}\n', {}, r"line 1: tokens: found \"a b\", expected a list"),
-    "no upos": ("1\ta" + "\t_" * 8 + "\n\n1\tb" + "\t_" * 8, {}, r"column upos is '_' throughout"),
+    "no upos": ("1\ta" + "\t_" * 8 + "\n\n1\tb" + "\t_" * 8, {}, r"column upos is '_' throughout.*: none"),
 }  # fmt: skip
 
 

@@ -33,6 +33,7 @@ from recurra.data.tagged import (
     Tagged,
     TaggedFormat,
     cutter,
+    some,
     split_at_blanks,
 )
 from recurra.errors import DataError, unknown
@@ -82,7 +83,7 @@ class SentenceReader(Reader[Sentences, SentenceSchema]):
                 read[part] = _read(sources[part], settings, beside, sum)
                 if read[part].tags is None:
                     if not sources[part].found:
-                        raise DataError(f"{read[part].name}: has no tags, which are needed to measure on it.")
+                        read[part].check_tags()
                     warnings.append(
                         f"{read.pop(part).name}: has no tags and is left out, though its name tells of {part}."
                     )
@@ -137,8 +138,8 @@ class SentenceReader(Reader[Sentences, SentenceSchema]):
             warnings.append(f"{found.data}: {path.relative_to(found.data)} is read.")
             found = Source(str(path), path)
         tagged = _read(found, settings, schema, None)
-        if targets and tagged.tags is None:
-            raise DataError(f"{tagged.name}: has no tags, which are needed to measure on it.")
+        if targets:
+            tagged.check_tags()
         _hold_to_scheme(tagged, schema.scheme, settings)
         _cut(tagged, settings)
         return encode(tagged, schema, warnings), warnings
@@ -466,10 +467,12 @@ def encode(tagged: Tagged, schema: SentenceSchema, warnings: list[str]) -> Sente
         values = codes[tagged.tags]
         if strange := int((values >= len(schema.tags)).sum()):
             met = sorted({names[i] for i in values[values >= len(schema.tags)].tolist()})
-            warnings.append(
-                f"{tagged.name}: {strange} of {len(values)} words have a tag that training data do not have "
-                f"({_some(met)}); they count as wrong."
-            )
+            said = f"{tagged.name}: {strange} of {len(values)} words have a tag that training data do not have"
+            said = f"{said} ({some(met)}); they count as wrong."
+            if strange == len(values):
+                where = f" Column {tagged.column} was read." if tagged.column else ""
+                said = f"{said}{where} The run's tags are {some(schema.tags)}."
+            warnings.append(said)
         tags = torch.from_numpy(values)
     labels = None
     if tagged.labels is not None and schema.labels:
@@ -479,7 +482,7 @@ def encode(tagged: Tagged, schema: SentenceSchema, warnings: list[str]) -> Sente
             met = sorted({label for label in tagged.labels if label not in places})
             warnings.append(
                 f"{tagged.name}: {strange} of {len(labels)} sentences have a label that training data do not have "
-                f"({_some(met)}); they count as wrong."
+                f"({some(met)}); they count as wrong."
             )
     return Sentences(
         words=torch.from_numpy(table[tagged.surface]),
@@ -491,7 +494,3 @@ def encode(tagged: Tagged, schema: SentenceSchema, warnings: list[str]) -> Sente
         labels=labels,
         ids=tagged.ids,
     )
-
-
-def _some(names: Sequence[str], most: int = 5) -> str:
-    return ", ".join(map(repr, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -48,6 +48,8 @@ class Tagged:
         ids: A name for each sentence where the file gives one.
         settings: The reading options as resolved.
         warnings: What was done that a person should know.
+        column: How messages call the column of the tags, where there is one.
+        untagged: Why there are no tags, where that can be said.
     """
 
     name: str
@@ -61,9 +63,17 @@ class Tagged:
     ids: list[str] | None = None
     settings: dict[str, object] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    column: str = ""
+    untagged: str = ""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    def check_tags(self) -> None:
+        """Raises DataError where there are no tags to measure on."""
+        if self.tags is None:
+            why = f": {self.untagged}" if self.untagged else ""
+            raise DataError(f"{self.name}: has no tags, which are needed to measure on it{why}.")
 
     def place(self, word: int) -> str:
         """Where a word stands, for messages."""
@@ -198,7 +208,7 @@ class Conll:
         with numbered(source, settings.encoding) as (head, lines):
             tabbed = _is_tabbed(head)
             width, _ = _common_width(head)
-            word, tag = self._columns(head, width, tabbed, name, settings, schema)
+            word, tag, untagged = self._columns(head, width, tabbed, name, settings, schema)
             fresh = True  # nothing but blank lines since the last sentence
             for number, line in lines:
                 if not line.strip():
@@ -225,7 +235,12 @@ class Conll:
                 gathering.add(cells[word], None if tag is None else cells[tag], number)
             gathering.end()
         kept = schema.settings if schema else {"text": settings.text, "target": settings.target, "width": width}
-        return gathering.tagged(dict(kept))
+        tagged = gathering.tagged(dict(kept))
+        tagged.untagged = untagged
+        if tag is not None:
+            names = settings.columns or []
+            tagged.column = names[tag] if len(names) == width else f"{tag + 1} of {width}"
+        return tagged
 
     def _columns(
         self,
@@ -235,8 +250,8 @@ class Conll:
         name: str,
         settings: SentenceSettings,
         schema: SentenceSchema | None,
-    ) -> tuple[int, int | None]:
-        """The columns of the words and of their tags; None for the latter where further data have none."""
+    ) -> tuple[int, int | None, str]:
+        """The columns of the words and of their tags; None for the latter where further data have none, and why."""
         if not width:
             raise DataError(f"{name}: holds no sentences.")
         names = settings.columns
@@ -250,13 +265,24 @@ class Conll:
                     f"{name}: column {word + 1} of {width} would be both the word and its tag; name another: "
                     "--set data.text=1 --set data.target=2."
                 )
-            return word, tag
-        if width == schema.settings.get("width"):
-            return word, _column(settings.target, width - 1, width, names, f"{name}: data.target")
+            return word, tag, ""
+        if width == (trained := schema.settings.get("width")):
+            return word, _column(settings.target, width - 1, width, names, f"{name}: data.target"), ""
         # Another number of columns: the tags are those that training data have, or there are none.
         last = [cells[-1] for line in head if len(cells := _cells(line, tabbed)) == width and line.strip()]
         known = set(schema.tags)
-        return word, width - 1 if width > 1 and sum(c in known for c in last) >= len(last) / 2 else None
+        if width > 1 and sum(c in known for c in last) >= len(last) / 2:
+            return word, width - 1, ""
+        had = "" if trained is None else f" (the training data have {trained})"
+        if width == 1:
+            return word, None, f"it has one column{had}"
+        found, learnt = some(list(dict.fromkeys(last))), some(schema.tags)
+        return word, None, f"the last of its {width} columns{had} holds {found}; the run's tags are {learnt}"
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """The first few names, and how many more there are."""
+    return ", ".join(map(repr, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _column(wanted: str | int | None, default: int, width: int, names: Sequence[str] | None, what: str) -> int:
@@ -298,6 +324,7 @@ class ConllU:
         gathering = Gathering(name)
         columns: Sequence[str] = UD_COLUMNS
         id = None
+        filled: set[int] = set()  # columns that hold something where the tag is wanting
         with numbered(source, settings.encoding) as (head, lines):
             if head and (given := re.match(r"# global\.columns\s*=\s*(.+)", head[0])):
                 columns = given[1].lower().split()
@@ -326,13 +353,24 @@ class ConllU:
                             )
                         if not cells[number_at].isdecimal():
                             continue  # its words follow on their own lines, or it stands for none
+                    if cells[tag] == _NO_VALUE:
+                        filled.update(i for i, cell in enumerate(cells) if cell != _NO_VALUE)
                     gathering.add(cells[word], cells[tag], number)
             gathering.end(id=id)
         tagged = gathering.tagged(dict(schema.settings) if schema else {"target": settings.target or "upos"})
+        tagged.column = columns[tag]
         if tagged.kinds == [_NO_VALUE]:
+            others = ", ".join(columns[i] for i in sorted(filled - {number_at, word})) or "none"
             if schema is None:
-                raise DataError(f"{name}: column {columns[tag]} is '_' throughout, which training cannot learn from.")
+                raise DataError(
+                    f"{name}: column {columns[tag]} is '_' throughout, which training cannot learn from; columns that "
+                    f"hold something: {others} (--set data.target=NAME)."
+                )
             tagged.tags = None
+            tagged.untagged = (
+                f"column {columns[tag]}, where the run's tags stand, is '_' throughout; columns that hold something: "
+                f"{others}"
+            )
         return tagged
 
 
