@@ -1,6 +1,5 @@
 """The command `recurra`: the Python calls of `recurra.run.api`, with words around them."""
 
-import io
 import json
 import os
 import re
@@ -10,7 +9,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -24,9 +23,7 @@ from recurra.errors import DataError, RecipeError, RecurraError, RunError, neare
 from recurra.version import __version__
 
 if TYPE_CHECKING:
-    from recurra.analysis.prediction_tree import PredictionTree
     from recurra.data.made import Made
-    from recurra.run.generate import Piece
     from recurra.run.progress import Progress
 
 app = typer.Typer(
@@ -311,8 +308,10 @@ def generate(
             metavar="FILE", help="The same from a file, but for the end of its last line; - reads standard input."
         ),
     ] = None,
-    length: Annotated[int, typer.Option(metavar="N", parser=_whole, help="Symbols to write, at most.")] = 500,
-    samples: Annotated[int, typer.Option(metavar="N", parser=_whole, help="Texts for each prompt.")] = 1,
+    length: Annotated[
+        int | None, typer.Option(metavar="N", parser=_whole, help="Symbols to write, at most; 500.")
+    ] = None,
+    samples: Annotated[int | None, typer.Option(metavar="N", parser=_whole, help="Texts for each prompt; 1.")] = None,
     temperature: Annotated[
         float | None,
         typer.Option(metavar="T", help="Below 1 likely symbols come more often; 0: always the likeliest; 1."),
@@ -359,128 +358,44 @@ def generate(
     ] = None,
     force: Force = False,
 ) -> None:
-    """Let a language model write, or show what it holds for likely.
+    """Let a run go on with a text, or begin one; a run of another task with what that has.
 
-    Texts are drawn symbol by symbol and printed as they come; the same seed gives the same text. With --beam the most
-    probable text is looked for instead, and with --tree the symbols that may follow are shown with their probabilities,
-    and what may follow these.
+    Texts of a language model are drawn symbol by symbol and printed as they come; the same seed gives the same text.
+    With --beam the most probable text is looked for instead, and with --tree the symbols that may follow are shown with
+    their probabilities, and what may follow these.
     """
     from recurra.files import check_place
     from recurra.run.api import load
-    from recurra.run.generate import text_model
+    from recurra.run.generation import generator
 
-    drawn = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "repetition_penalty": repetition_penalty}
-    drawn = {key: value for key, value in {**drawn, "seed": seed}.items() if value is not None}
-    shape = {"depth": depth, "width": width, "min_probability": min_probability}
-    shape = {key: value for key, value in shape.items() if value is not None}
-    kind = _kind_of_text(tree, as_json, output_format, out)
-    if tree:
-        beside = [*drawn, *(["stop"] if stop else []), *(["beam"] if beam is not None else [])]
-        why = "--tree shows the model's own probabilities, and draws nothing"
-    elif beam is not None:
-        beside, why = [*drawn, *shape], "--beam looks for the most probable text, and draws nothing"
-    else:
-        beside, why = [*shape, *(["merge"] if merge else [])], "goes with --tree"
-    if beside:
-        raise RecipeError(f"--{beside[0].replace('_', '-')}: {why}")
+    options: dict[str, Any] = {
+        "prompt": prompt,
+        "prompt_file": prompt_file,
+        "length": length,
+        "samples": samples,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "repetition_penalty": repetition_penalty,
+        "seed": seed,
+        "stop": stop,
+        "beam": beam,
+        "echo": None if echo else False,
+        "json": as_json or None,
+        "tree": tree or None,
+        "depth": depth,
+        "width": width,
+        "min_probability": min_probability,
+        "merge": merge or None,
+        "output_format": output_format,
+    }
+    given = {name: value for name, value in options.items() if value is not None and value != []}
     if out is not None:
         check_place(out, force)
-    prompts = [*(prompt or []), *map(_prompt, prompt_file or [])] or [""]
-    if kind == "svg" and len(prompts) > 1:
-        raise RecipeError(f"--output-format svg: one prompt is drawn, not {len(prompts)}")
-    model, said = text_model(load(run))
-    _warn([said] if said else [])
-    with _written_to(out) as file:
-        if tree:
-            for one in prompts:
-                found = model.tree(one, **shape)
-                _write_tree(found.merged(model.between) if merge else found, kind, file)
-        elif beam is not None or kind == "jsonl":
-            options = {"beam": beam} if beam is not None else drawn
-            texts = model.generate(prompts, length=length, samples=samples, stop=stop or [], **options)
-            for number, text in enumerate(texts):
-                if kind == "jsonl":
-                    file.write(json.dumps(text.to_dict(), ensure_ascii=False) + "\n")
-                else:
-                    file.write(_heading(number, len(texts)) + (text.prompt if echo else "") + text.text + "\n")
-        else:
-            pieces = model.stream(prompts, length=length, samples=samples, stop=stop or [], **drawn)
-            _write_as_it_comes(pieces, [one if echo else "" for one in prompts for _ in range(samples)], file)
-
-
-def _kind_of_text(tree: bool, as_json: bool, output_format: str | None, out: Path | None) -> str:
-    """How texts or trees are written."""
-    kinds = ("text", "svg", "json") if tree else ("text", "jsonl")
-    if output_format is not None:
-        if output_format not in kinds:
-            what = "--tree" if tree else "texts"
-            raise RunError(f"--output-format: {unknown(f'format of {what}', output_format, kinds)}")
-        if as_json and output_format != kinds[-1]:
-            raise RunError(f"--json beside --output-format {output_format}: one of them")
-        return output_format
-    if as_json:
-        return kinds[-1]
-    ending = "" if out is None else out.suffix.removeprefix(".")
-    return ending if ending in kinds else kinds[-1] if ending in ("json", "jsonl") else "text"
-
-
-def _prompt(name: str) -> str:
-    """A prompt that is a whole file."""
-    from recurra.data.opening import open_text
-
-    with open_text(sys.stdin.buffer if name == "-" else Path(name)) as file:
-        return file.read().removesuffix("\n")
-
-
-@contextmanager
-def _written_to(out: Path | None) -> Iterator[TextIO]:
-    """Standard output, or what becomes a file once it is whole."""
-    if out is None:
-        yield sys.stdout
-        return
-    from recurra.files import write_text
-
-    held = io.StringIO()
-    yield held
-    write_text(out, held.getvalue())
-
-
-def _heading(number: int, of: int) -> str:
-    """What stands before a text where there are several."""
-    return "" if of == 1 else ("\n" if number else "") + f"--- {number + 1} of {of}\n"
-
-
-def _write_as_it_comes(pieces: "Iterator[Piece]", begun: list[str], file: TextIO) -> None:
-    """Write texts one below the other: the first as it grows, the others as soon as those before them are done."""
-    held = ["" for _ in begun]
-    ended = [False for _ in begun]
-    now = 0
-    file.write(_heading(0, len(begun)) + begun[0])
-    file.flush()
-    for piece in pieces:
-        held[piece.number] += piece.text
-        ended[piece.number] = piece.ended is not None
-        if piece.number != now:
-            continue
-        while True:
-            file.write(held[now])
-            held[now] = ""
-            if not ended[now]:
-                break
-            file.write("\n")
-            now += 1
-            if now == len(begun):
-                break
-            file.write(_heading(now, len(begun)) + begun[now])
-        file.flush()
-
-
-def _write_tree(tree: "PredictionTree", kind: str, file: TextIO) -> None:
-    if kind == "text" and file.isatty():
-        Console().print(tree.to_rich())
-        return
-    text = tree.to_svg() if kind == "svg" else tree.to_json() if kind == "json" else str(tree)
-    file.write(text.rstrip("\n") + "\n")
+    loaded = load(run)
+    found = generator(loaded)
+    found.check(given)
+    found.write(loaded, given, out, lambda text: _warn([text]))
 
 
 @app.command()

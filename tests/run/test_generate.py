@@ -25,6 +25,8 @@ from recurra.data.units import END, PAD, START, UNK, Units
 from recurra.errors import DataError, RecipeError, RunError
 from recurra.nn import writer as writing
 from recurra.run.generate import Generated, Piece, TextModel, _Text
+from recurra.run.generation import GENERATORS
+from recurra.run.generation.language import _write_as_it_comes
 from recurra.run.training import Silent
 from recurra.tasks.language import LanguageModel, LanguageModelSettings
 
@@ -446,10 +448,22 @@ def test_a_run_that_has_no_text(tmp_path: Path, capsys: pytest.CaptureFixture[st
     classify = recurra.train("classify", (x, y), out=tmp_path / "run", settings=settings)
     status, _, err = command(capsys, tmp_path / "run", "--prompt", "a")
     assert status == 2
-    told = "is a run of classify, not of language, and has no text to go on with; recurra predict uses it"
+    told = "is a run of classify, not of language, and has nothing to go on with; recurra predict uses it"
     assert err == f"error: {tmp_path / 'run'}: {told}\n"
     with pytest.raises(RunError, match="is a run of classify"):
         classify.tree("a")
+
+
+def test_options_that_the_task_does_not_have() -> None:
+    language = GENERATORS["language"]
+    language.check({"prompt": ["a"], "tree": True, "echo": False})
+    with pytest.raises(RecipeError) as told:
+        language.check({"length": 3, "top_kk": 1})
+    said = str(told.value)
+    assert said.startswith("--top-kk: a run of language has no such option; did you mean --top-k? It has --beam, ")
+    assert "--no-echo" in said
+    with pytest.raises(RecipeError, match="--fps: a run of language has no such option; it has --beam"):
+        language.check({"fps": 3})
 
 
 def test_a_run_that_is_not_finished_writes_with_what_it_has(
@@ -478,8 +492,6 @@ def pieces(texts: list[str]) -> Iterator[Piece]:
 
 
 def test_texts_that_are_done_wait_for_those_before_them() -> None:
-    from recurra.cli import _write_as_it_comes
-
     out = io.StringIO()
     _write_as_it_comes(pieces(["abcdef", "g", "hij", "klmnopqrs"]), ["1:", "2:", "", "4:"], out)
     assert out.getvalue() == "--- 1 of 4\n1:abcdef\n\n--- 2 of 4\n2:g\n\n--- 3 of 4\nhij\n\n--- 4 of 4\n4:klmnopqrs\n"

@@ -21,7 +21,8 @@ from recurra.run import checkpoint, folder
 from recurra.run import recipe as recipes
 from recurra.run.finish import finish
 from recurra.run.folder import RunFolder
-from recurra.run.generate import Generated, text_model
+from recurra.run.generate import text_model
+from recurra.run.generation import generator
 from recurra.run.lines import to_csv, to_lines
 from recurra.run.present import seeds_content
 from recurra.run.recipe import Recipe
@@ -216,23 +217,24 @@ class Run:
             return self.task.text(predictions, colour)
         return to_csv(self.task.rows(predictions)) if format == "csv" else to_lines(self.task.objects(predictions))
 
-    def generate(self, prompts: str | Sequence[str] = "", **options: Any) -> list[Generated]:
-        """Texts that a language model writes.
+    def generate(self, prompts: Any = None, **options: Any) -> Sequence[Any]:
+        """What the network brings forth: texts of a language model, and of other tasks what they have.
 
         Args:
-            prompts: What they go on from; an empty one begins a text.
-            options: `length`, `samples`, `temperature`, `top_k`, `top_p`, `repetition_penalty`, `seed`, `stop`, `beam`,
-                as `recurra.run.generate.TextModel.generate` has them.
+            prompts: What is gone on with; None (or, of texts, an empty one) begins anew.
+            options: language: `length`, `samples`, `temperature`, `top_k`, `top_p`, `repetition_penalty`, `seed`,
+                `stop`, `beam`, as `recurra.run.generate.TextModel.generate` has them; other tasks have theirs on their
+                pages.
 
         Returns:
-            `samples` texts for each prompt, those of the first prompt first.
+            `samples` of them for each prompt, those of the first prompt first.
 
         Raises:
-            RunError: It is no run of language.
-            DataError: A prompt with a symbol that was never seen in training.
+            RunError: It is a run of a task that has nothing to go on with.
+            DataError: A prompt with a symbol that was never seen in training, or that is no prompt.
             RecipeError: A setting that cannot be.
         """
-        return text_model(self)[0].generate(prompts, **options)
+        return generator(self).generate(self, prompts, **options)
 
     def tree(
         self, prompt: str = "", *, depth: int = 8, width: int = 3, min_probability: float = 0.02
