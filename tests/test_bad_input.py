@@ -341,7 +341,9 @@ FILES = {
         "data.encoding=latin-1.",
     ),
     "texts in UTF-16": data(
-        "t.tsv", TEXTS.encode("utf-16"), "t.tsv: is text in UTF-16; say so: --set data.encoding=utf-16."
+        "t.tsv",
+        TEXTS.encode("utf-16"),
+        "t.tsv: is text in UTF-16; name the encoding the file has, such as --set data.encoding=utf-16.",
     ),
     "texts that are not in UTF-16": data(
         "t.tsv",
@@ -914,9 +916,14 @@ RUNS = {
     "predict on nothing": Case("predict run --data -", "standard input: is empty."),
     "predict on bytes that are no text": Case(
         "predict run --data -",
-        "standard input, line 1: byte 0 (89) is not utf-8; name the encoding the file has, such as --set "
-        "data.encoding=latin-1.",
+        "standard input, line 1: byte 0 (89) is not utf-8; if it is latin-1, convert it: iconv -f iso8859-1 -t utf-8",
         stdin=b"\x89PNG\0\0",
+    ),
+    "evaluate on a file in another encoding": Case(
+        "evaluate run --data g.csv",
+        "g.csv, line 3: byte 22 (fc) is not utf-8; if it is latin-1, convert it: iconv -f iso8859-1 -t utf-8 "
+        "g.csv > NEW",
+        {"g.csv": "label,a,b,c\nup,1,2,3\nf\u00fcr,1,2,3\n".encode("latin-1")},
     ),
     "predict on a feature too few": Case(
         "predict run --data g.csv",

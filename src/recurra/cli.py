@@ -522,6 +522,7 @@ def data(
         raise DataError(f"{name!r}: one file or folder at a time")
     from recurra.data import is_known
     from recurra.data.made import MADE
+    from recurra.data.opening import encoding_settable
 
     made = MADE.get(source) if is_known(source) else None
     if task is None:
@@ -538,7 +539,8 @@ def data(
         settings["data.name"] = source
     read = recipe.load(task, settings)
     if lines is None and output_format is None:
-        _say(recipe.TASKS[read.task].reader.describe(source, read.data, read.task))
+        with encoding_settable():
+            _say(recipe.TASKS[read.task].reader.describe(source, read.data, read.task))
         return
     if made is None:
         raise DataError(f"--lines, --output-format: {unknown('made source', source, MADE)}")

@@ -5,11 +5,21 @@ import gzip
 import io
 import lzma
 import re
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from recurra.data.opening import LONGEST, first_bytes, first_lines, open_binary, open_text, plain_name
+from recurra.data.opening import (
+    LONGEST,
+    encoding_settable,
+    first_bytes,
+    first_lines,
+    open_binary,
+    open_text,
+    plain_name,
+)
 from recurra.errors import DataError
 
 PACK = {"": lambda data: data, ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
@@ -82,8 +92,16 @@ FAULTS = {
     "damaged bzip2": (packed(NOISE, ".bz2", 80, 90, b"0123456789"), "a.bz2", r"the bzip2 data are damaged \("),
     "damaged xz": (packed(NOISE, ".xz", 80, 90, b"0123456789"), "a.xz", r"the xz data are damaged \("),
     "no gzip": (b"plain", "a.gz", r"its name says gzip, but it starts with the bytes 70 6c 61 69\."),
-    "encoding": (b"one\ntwo\ncaf\xe9s\n", "a", r"a, line 3: byte 11 \(e9\) is not utf-8; .*encoding=latin-1\."),
-    "utf-16": ("a\nb".encode("utf-16"), "a", r"line 1: byte 0 \(ff\) is not utf-8; .*encoding=utf-16\."),
+    "encoding": (
+        b"one\ntwo\ncaf\xe9s\n",
+        "a",
+        r"a, line 3: byte 11 \(e9\) is not utf-8; .*iconv -f iso8859-1 -t utf-8 /",
+    ),
+    "utf-16": (
+        "a\nb".encode("utf-16"),
+        "a",
+        r"line 1: byte 0 \(ff\) is not utf-8; .*: iconv -f utf-16 -t utf-8 /.*/a >",
+    ),
 }
 
 
@@ -102,6 +120,22 @@ def test_wrong_bytes_are_placed_far_into_a_packed_file(tmp_path: Path):
         read(tmp_path / "a.gz")
     with pytest.raises(DataError, match=rf"standard input, line 40001: byte {len(good) + 4} \(ff\)"):
         read(io.BytesIO(good + b"bad \xff\n" + good))
+
+
+@pytest.mark.parametrize(("packing", "ending"), [(bytes, ""), (gzip.compress, ".gz"), (bz2.compress, ".bz2")])
+def test_a_wrong_encoding_is_told_with_the_command_that_converts_the_file(
+    tmp_path: Path, packing: Callable[[bytes], bytes], ending: str
+):
+    place = tmp_path / f"a b{ending}"
+    place.write_bytes(packing("Größe\n".encode("latin-1")))
+    with pytest.raises(DataError) as error:
+        read(place)
+    _, _, command = str(error.value).partition("convert it: ")
+    subprocess.run(command.replace("NEW", f"{tmp_path}/new"), shell=True, check=True)
+    assert read(tmp_path / "new") == "Größe\n"
+    settable = r"byte 2 \(f6\) is not utf-8; name the encoding .* data\.encoding=latin-1\."
+    with pytest.raises(DataError, match=settable), encoding_settable():
+        read(place)
 
 
 def test_paths_that_are_no_files(tmp_path: Path):

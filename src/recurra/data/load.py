@@ -13,7 +13,16 @@ import numpy as np
 from recurra.data import encode, table, text
 from recurra.data.arrays import KINDS, is_frame, read_data
 from recurra.data.idx import is_labels
-from recurra.data.opening import check_exists, digest, entries, first_bytes, first_lines, open_binary, open_text
+from recurra.data.opening import (
+    WrongEncodingError,
+    check_exists,
+    digest,
+    entries,
+    first_bytes,
+    first_lines,
+    open_binary,
+    open_text,
+)
 from recurra.data.parts import find_parts, listed, role
 from recurra.data.reader import Parts, Reader
 from recurra.data.records import FORMATS, Format, Records
@@ -287,26 +296,27 @@ def choose_format(path: Path, task: str, settings: DataSettings, schema: Schema 
         return list(FORMATS.values())[found]
     if first:
         return FORMATS[first]  # whose reader says best what is wrong
-    raise DataError(_unfitting(path, settings))
+    raise _unfitting(path, settings)
 
 
 def _rank(path: Path, task: str, settings: DataSettings) -> int | None:
     return next((i for i, format in enumerate(FORMATS.values()) if format.recognises(path, task, settings)), None)
 
 
-def _unfitting(path: Path, settings: DataSettings) -> str:
+def _unfitting(path: Path, settings: DataSettings) -> DataError:
     known = f"name one with --input-format: {', '.join(FORMATS)}."
     if path.is_dir():
-        return f"{path}: no format fits this folder, which holds {listed(entries(path))}; {known}"
+        return DataError(f"{path}: no format fits this folder, which holds {listed(entries(path))}; {known}")
     head = first_bytes(path, 1 << 12)
     if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-        return f"{path}: is text in UTF-16; say so: --set data.encoding=utf-16."
+        return WrongEncodingError(f"{path}: is text in UTF-16", str(path), settings.encoding, "utf-16")
     if b"\0" in head:
-        return f"{path}: no format fits; it starts with the bytes {head[:8].hex(' ')}; {known}"
+        return DataError(f"{path}: no format fits; it starts with the bytes {head[:8].hex(' ')}; {known}")
     with open_text(path, settings.encoding) as stream:  # a wrong encoding is told as such
         stream.read(1 << 16)
     line = next((line for line in first_lines(path, 20, settings.encoding) if line.strip()), "")
-    return f"{path}: no format fits; its first line is {line if len(line) <= 60 else line[:57] + '...'!r}; {known}"
+    shown = line if len(line) <= 60 else line[:57] + "..."
+    return DataError(f"{path}: no format fits; its first line is {shown!r}; {known}")
 
 
 def ranking(task: str, settings: DataSettings) -> Callable[[Path], int | None]:

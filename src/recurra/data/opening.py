@@ -7,6 +7,7 @@ import hashlib
 import io
 import lzma
 import os
+import shlex
 import stat
 import zlib
 from collections.abc import Iterator
@@ -22,7 +23,44 @@ COMPRESSED = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz"}
 LONGEST = 1 << 16
 """Characters of a line that are looked at to know a format."""
 
+_UNPACKING = {"gzip": "zcat", "bzip2": "bzcat", "xz": "xzcat"}
 _OPENERS = {"gzip": lambda raw: gzip.GzipFile(fileobj=raw), "bzip2": bz2.BZ2File, "xz": lzma.LZMAFile}
+
+
+class WrongEncodingError(DataError):
+    """A text that is not in the encoding it was read in; says how the file is converted.
+
+    Args:
+        found: What was found, and where.
+        name: The file's; None for an open stream.
+        encoding: What it was read in.
+        likely: What it may be in.
+        packed: How it is compressed.
+    """
+
+    def __init__(self, found: str, name: str | None, encoding: str, likely: str, packed: str | None = None) -> None:
+        self.found, self.likely = found, likely
+        # iconv does not know "latin-1", but what Python's codec calls itself.
+        convert = f"iconv -f {codecs.lookup(likely).name} -t {codecs.lookup(encoding).name}"
+        if name is not None:
+            file = shlex.quote(name)
+            convert = f"{_UNPACKING[packed]} {file} | {convert} > NEW" if packed else f"{convert} {file} > NEW"
+        super().__init__(f"{found}; if it is {likely}, convert it: {convert}")
+
+
+@contextmanager
+def encoding_settable() -> Iterator[None]:
+    """Where `data.encoding` can be set, say that instead of how to convert a file.
+
+    Raises:
+        DataError: For a `WrongEncodingError`.
+    """
+    try:
+        yield
+    except WrongEncodingError as error:
+        raise DataError(
+            f"{error.found}; name the encoding the file has, such as --set data.encoding={error.likely}."
+        ) from error
 
 
 def name_of(source: Path | BinaryIO) -> str:
@@ -67,13 +105,13 @@ def open_binary(source: Path | BinaryIO, pipes: bool = False) -> Iterator[Binary
             raise DataError(f"{name}: cannot be opened: {error.strerror}.") from error
         try:
             with raw:
-                yield _unpacked(raw, name, COMPRESSED.get(source.suffix.lower()))
+                yield _unpacked(raw, source, COMPRESSED.get(source.suffix.lower()))
         finally:
             raw.close()
     else:
         buffered = source if hasattr(source, "peek") else io.BufferedReader(cast(io.RawIOBase, source))
         try:
-            yield _unpacked(cast(io.BufferedReader, buffered), name, None)
+            yield _unpacked(cast(io.BufferedReader, buffered), source, None)
         finally:
             if buffered is not source:
                 cast(io.BufferedReader, buffered).detach()
@@ -88,7 +126,7 @@ def open_text(source: Path | BinaryIO, encoding: str = "utf-8", newline: str | N
 
     Raises:
         DataError: As `open_binary`; an encoding that does not exist; bytes that are not in this encoding,
-            with their place in the file (from 0) and the line (from 1).
+            with their place in the file (from 0) and the line (from 1), and how it is converted.
     """
     try:
         name = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
@@ -106,7 +144,7 @@ def open_text(source: Path | BinaryIO, encoding: str = "utf-8", newline: str | N
         try:
             yield text
         except UnicodeDecodeError as error:
-            raise DataError(cast(_Checked, binary).decoding_fault(error, encoding)) from error
+            raise cast(_Checked, binary).decoding_fault(error, encoding) from error
         except UnicodeError as error:  # without a place: UTF-16 and UTF-32 begin with a mark, which is missing
             raise DataError(f"{name_of(source)}: is not {encoding} ({error}).") from error
         finally:
@@ -189,8 +227,9 @@ def _check_readable(path: Path, pipes: bool = False) -> None:
         raise DataError(f"{path}: is not a regular file; give '-' to read standard input.")
 
 
-def _unpacked(raw: io.BufferedReader, name: str, promised: str | None) -> BinaryIO:
+def _unpacked(raw: io.BufferedReader, source: Path | BinaryIO, promised: str | None) -> BinaryIO:
     """The stream as its content wants it; `promised` is the compression that the file's name tells of."""
+    name = name_of(source)
     head = raw.peek(16)[:16]
     if not head:
         raise DataError(f"{name}: is empty.")
@@ -198,8 +237,8 @@ def _unpacked(raw: io.BufferedReader, name: str, promised: str | None) -> Binary
     if promised and found != promised:
         raise DataError(f"{name}: its name says {promised}, but it starts with the bytes {head[:4].hex(' ')}.")
     if not found:
-        return cast(BinaryIO, _Checked(raw, name, None))
-    checked = _Checked(_OPENERS[found](raw), name, found)
+        return cast(BinaryIO, _Checked(raw, source, None))
+    checked = _Checked(_OPENERS[found](raw), source, found)
     if not checked.peek(1):
         raise DataError(f"{name}: is empty once unpacked.")
     return cast(BinaryIO, checked)
@@ -221,11 +260,12 @@ class _Checked(io.BufferedIOBase):
     def __init__(
         self,
         inner: io.BufferedReader | gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile,
-        name: str,
+        source: Path | BinaryIO,
         packed: str | None,
     ):
         self._inner = inner
-        self._name = name
+        self._name = name_of(source)
+        self._path = str(source) if isinstance(source, Path) else None
         self._packed = packed
         self._bytes = 0
         self._lines = 0
@@ -257,17 +297,15 @@ class _Checked(io.BufferedIOBase):
         view[: len(data)] = data
         return len(data)
 
-    def decoding_fault(self, error: UnicodeDecodeError, encoding: str) -> str:
-        """Say where the bytes that are not text stand. `error.object` ends where the reading has come to."""
+    def decoding_fault(self, error: UnicodeDecodeError, encoding: str) -> WrongEncodingError:
+        """Where the bytes that are not text stand. `error.object` ends where the reading has come to."""
         rest = error.object[error.start :]
         place = self._bytes - len(rest)
         line = self._lines - rest.count(b"\n") + 1
         found = error.object[error.start : max(error.end, error.start + 1)][:4].hex(" ")
         likely = "utf-16" if place == 0 and rest[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "latin-1"
-        return (
-            f"{self._name}, line {line}: byte {place} ({found}) is not {encoding}; "
-            f"name the encoding the file has, such as --set data.encoding={likely}."
-        )
+        said = f"{self._name}, line {line}: byte {place} ({found}) is not {encoding}"
+        return WrongEncodingError(said, self._path, encoding, likely, self._packed)
 
     def _guarded(self, read, size: int, count: bool = True) -> bytes:
         try:

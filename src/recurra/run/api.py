@@ -13,6 +13,7 @@ import torch
 
 from recurra.analysis.prediction_tree import PredictionTree
 from recurra.data import is_known
+from recurra.data.opening import encoding_settable
 from recurra.data.pairs import PairSettings
 from recurra.data.sequences import AnySchema
 from recurra.errors import DataError, RecipeError, RunError
@@ -531,9 +532,10 @@ def _prepared(
         if type(source.task.reader) is not type(TASKS[recipe.task].reader):
             raise _other_task(source, recipe.task)
         kept = source.schema
-    parts = TASKS[recipe.task].reader.parts(
-        data, recipe.task, recipe.data, validation=validation, test=test, seed=recipe.seed, kept=kept
-    )
+    with encoding_settable():
+        parts = TASKS[recipe.task].reader.parts(
+            data, recipe.task, recipe.data, validation=validation, test=test, seed=recipe.seed, kept=kept
+        )
     training = Training(recipe, parts, RunFolder(path), listener)
     if source is not None:
         parts.warnings.extend(warm_start(training.network, training.task, source))
