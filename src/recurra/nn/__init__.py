@@ -1,6 +1,7 @@
 """Layers."""
 
 from recurra.nn.attention import Attention
+from recurra.nn.delay import AR
 from recurra.nn.dropin import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from recurra.nn.explanation import Explanation, explain
 from recurra.nn.grid import DepthGrid, Grid
@@ -8,6 +9,7 @@ from recurra.nn.recurrent import Recurrent
 from recurra.nn.stream import Stream
 
 __all__ = [
+    "AR",
     "GRU",
     "LSTM",
     "RNN",
