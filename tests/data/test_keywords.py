@@ -64,6 +64,9 @@ def test_overlapping_keywords_and_those_that_do_not_stand_there(tmp_path: Path) 
     parts = read(tmp_path, "text\tkeywords\na cell and a gate\tcell; attention; loss\nb gate\tgate\n")
     assert any("2 of 4 keywords do not stand in their text and mark nothing, such as 'attention', 'loss'" in w
                for w in parts.warnings)  # fmt: skip
+    rows = ["a cell\tcell; loss", "b gate\tgate; loss; bias", "c cell\t" + "; ".join("uvwxyz")]
+    parts = read(tmp_path, "text\tkeywords\n" + "\n".join(rows) + "\n")
+    assert any("9 of 11 keywords do not" in w and w.endswith(" 'loss', 'bias', 'u', 'v', 'w'.") for w in parts.warnings)
 
 
 def test_further_texts_need_no_keywords(tmp_path: Path) -> None:

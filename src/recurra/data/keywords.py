@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -42,7 +43,7 @@ class Keywords:
         name = name_of(source)
         gathering = Gathering(name)
         asked = met = 0
-        missed: list[str] = []
+        missed: dict[str, None] = {}  # a set in order
         with numbered(source, settings.encoding) as (head, lines):
             first = next((line for line in head if line.strip()), "")
             rows = self._objects if first.lstrip().startswith("{") else self._table
@@ -54,7 +55,8 @@ class Keywords:
                 if keywords is not None:
                     tags, found = mark(words, keywords)
                     asked, met = asked + len(keywords), met + len(found)
-                    missed += [keyword for keyword in keywords if keyword not in found][: 5 - len(missed)]
+                    if len(missed) < 5:
+                        missed |= dict.fromkeys(keyword for keyword in keywords if keyword not in found)
                 elif schema is None:
                     raise DataError(f"{name}: has no keywords, which training needs.")
                 for j, word in enumerate(words):
@@ -66,7 +68,7 @@ class Keywords:
         if met < asked:
             tagged.warnings.append(
                 f"{name}: {asked - met} of {asked} keywords do not stand in their text and mark nothing, such as "
-                f"{', '.join(map(repr, missed))}."
+                f"{', '.join(map(repr, islice(missed, 5)))}."
             )
         return tagged
 
