@@ -114,6 +114,7 @@ def test_what_is_trained_on_alone_settles_the_vocabulary() -> None:
         ),
         ({"train__en": lines(EN[:1]), "train__de": lines(DE[:1])}, {}, "holds 1 pair to learn from; .* at least two"),
         ({"train__en": lines(EN), "train__de": ""}, {}, r"train\.de: is empty"),
+        ({"train__en": "", "train__de": ""}, {}, r"train\.en: is empty"),
         ({"train__en": lines(EN), "train__de": lines(DE)}, {"source": None, "target": None}, "say which is translated"),
         ({"train__en": lines(EN), "train__de": lines(DE)}, {"target": "den"}, r"no file ends with \.den; did you mean"),
         (
@@ -141,6 +142,13 @@ def test_what_is_wrong_is_told(
 ) -> None:
     with pytest.raises(DataError, match=said):
         read(write(**files), **settings)
+
+
+@pytest.mark.parametrize("name", ["pairs.txt", "pairs.tsv", "pairs.csv", "train.en"])
+def test_an_empty_file_is_told_as_such(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(DataError, match=rf"{name}: is empty\.$"):
+        read(tmp_path / name, source=None, target=None)
 
 
 def test_several_test_sets_are_to_be_named(write: Callable[..., Path]) -> None:

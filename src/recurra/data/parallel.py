@@ -187,7 +187,9 @@ def spot(path: Path, languages: Languages, format: str | None, *, lonely: bool =
             raise DataError(
                 f"{path}: no files {path.name}.{source} and {path.name}.{target}. Did you mean {path.with_name(guess)}?"
             )
-    check_exists(path)
+    size = check_exists(path).st_size
+    if path.is_file() and not size:
+        raise DataError(f"{path}: is empty.")
     if format in ("tsv", "table", "npz", "lines"):
         return Spot(path, None, format)
     if format is None and (kind := table_format(path)):
