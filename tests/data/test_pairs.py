@@ -20,6 +20,7 @@ from recurra.errors import DataError
 EN = [f"the dog {i} runs" for i in range(20)]
 DE = [f"der Hund {i} rennt schnell" for i in range(20)]
 READER = PairReader()
+WHOLE = {"validation_fraction": 0.0, "test_fraction": 0.0}
 
 
 def lines(texts: list[str]) -> str:
@@ -149,6 +150,47 @@ def test_an_empty_file_is_told_as_such(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()
     with pytest.raises(DataError, match=rf"{name}: is empty\.$"):
         read(tmp_path / name, source=None, target=None)
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("source\ttarget", "{0}\t{1}"),
+        ("EN\tde", "{0}\t{1}"),
+        ("id\tsrc\ttgt", "7\t{0}\t{1}"),
+        ("Target\tSource", "{1}\t{0}"),
+    ],
+)
+def test_a_header_beyond_doubt_is_no_pair(write: Callable[..., Path], header: str, row: str) -> None:
+    rows = [row.format(*pair) for pair in zip(EN, DE, strict=True)]
+    folder = write(train__tsv=lines([header, *rows]), new__tsv=lines([header, *rows[:2]]))
+    parts = read(folder / "train.tsv", source=None, target=None, **WHOLE)
+    assert (parts.train.sources, parts.train.targets) == (EN, DE)
+    assert [w for w in parts.warnings if "is read as the columns' names (data.header=false: as a pair)" in w]
+    part, warnings = READER.part(folder / "new.tsv", parts.schema, targets=True)
+    assert part.sources == EN[:2]
+    assert len(warnings) == 1
+    if row == "{0}\t{1}":
+        pairs = read(folder / "train.tsv", header=False, source=None, target=None, **WHOLE)
+        assert len(pairs.train) == len(EN) + 1
+        assert not pairs.warnings
+
+
+def test_what_may_be_a_header_is_told_and_what_is_none_is_not(write: Callable[..., Path]) -> None:
+    def told(*rows: str, **settings: object) -> list[str]:
+        place = write(train__tsv=lines(list(rows))) / "train.tsv"
+        parts = read(place, source=None, target=None, **WHOLE, **settings)
+        assert len(parts.train) == len(rows) - bool(settings.get("header"))
+        return [warning.removeprefix(f"{place}: ") for warning in parts.warnings]
+
+    pairs = [f"{a}\t{b}" for a, b in zip(EN, DE, strict=True)]
+    looks = "its first line, 'english', 'german', is read as a pair, though it looks like the columns' names"
+    assert told("english\tgerman", *pairs) == [f"{looks} (data.header=true)."]
+    assert not told("english\tgerman", *pairs, header=True)
+    assert not told("english\tgerman", *pairs, header=False)
+    assert not told("one\teins", "two\tzwei", "three\tdrei", "twenty two\tzweiundzwanzig")
+    assert not told("Go.\tGeh!", *pairs)
+    assert not told("is\tes", "it\tes", "so\tso", "to\tzu", "we\twir")  # words, of which two are codes of languages
 
 
 def test_several_test_sets_are_to_be_named(write: Callable[..., Path]) -> None:

@@ -148,6 +148,7 @@ class PairReader(Reader[Pairs, PairSchema]):
         sum = hashlib.sha256()
         raws = {part: _read(given, settings, sum) for part, given in sources.items()}
         for part, raw in raws.items():
+            warnings += raw.warnings
             if raw.targets is None:
                 raise DataError(f"{sources[part].name}: has no targets; expected a text for each source.")
         name, raw = sources["train"].name, _without_empty(raws["train"], sources["train"].name, warnings)
@@ -231,6 +232,7 @@ class PairReader(Reader[Pairs, PairSchema]):
         if isinstance(given.data, Path):
             given = _further(given.data, settings, schema, targets)
         raw = _read(given, settings, hashlib.sha256(), schema)
+        warnings += raw.warnings
         if targets and raw.targets is None:
             raise DataError(f"{given.name}: has no targets, which are needed to measure on it.")
         if schema.input == "vector" and isinstance(raw.sources, list):

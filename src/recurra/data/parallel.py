@@ -1,5 +1,6 @@
 """Where pairs of a source and a target text stand, and what stands there: two files side by side, a table, arrays."""
 
+import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,17 @@ FORMATS = {
     "lines": "a source a line, without targets",
 }
 """How pairs may be laid out, by the name given to `--input-format`."""
+
+_SIDES = ({"source", "src", "input"}, {"target", "tgt", "trg", "output"})
+"""What a header calls the columns of sources and of targets."""
+_LANGUAGE = re.compile(
+    "ar|bg|bn|ca|cs|cy|da|de|el|en|eo|es|et|eu|fa|fi|fr|ga|gl|he|hi|hr|hu|id|is|it|ja|ka|ko|la|lt|lv|mk|ms|mt|nb|nl|nn|no|"
+    "pl|pt|ro|ru|sk|sl|sq|sr|sv|sw|ta|th|tr|uk|ur|uz|vi|zh"
+)
+"""Languages that are often met, by their codes (ISO 639-1)."""
+_NAME = re.compile(r"\s*\w[\w.-]*\w\s*")
+_LOOKED_AT = 100
+"""Lines that are compared with the first."""
 
 _ENDINGS = {".tsv": "tsv", ".csv": "table", ".parquet": "table", ".npz": "npz"}
 
@@ -59,6 +71,7 @@ class Raw:
         format: How they are laid out.
         features: Vectors: a name for each of the D numbers.
         settings: The reading options as resolved, for further data.
+        warnings: What a person should know of how they were read.
     """
 
     sources: list[str] | np.ndarray
@@ -67,6 +80,7 @@ class Raw:
     format: str
     features: list[str] = field(default_factory=list)
     settings: dict[str, object] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -300,10 +314,18 @@ def _tsv(
     first = lines[0].split("\t") if lines else []
     names = options.columns or [f"column_{i + 1}" for i in range(len(first))]
     is_header = any(column is not None and column in first for column in wanted)
-    skipped = int(options.header if options.header is not None else is_header)
+    sure = None if is_header or options.header is not None or options.columns else _sure_header(first, lines)
+    skipped = int(is_header or sure is not None if options.header is None else options.header)
     if skipped and not options.columns:
         names = [cell.strip() for cell in first]
-    places = [_column(name, names, column, i) for i, column in enumerate(wanted)]
+    places = sure or tuple(_column(name, names, column, i) for i, column in enumerate(wanted))
+    warnings: list[str] = []
+    if options.header is None and not is_header:
+        said = f"{name}: its first line, {', '.join(map(repr, first))}, is read as"
+        if sure is not None:
+            warnings = [f"{said} the columns' names (data.header=false: as a pair)."]
+        elif _looks_like_header(first, lines):
+            warnings = [f"{said} a pair, though it looks like the columns' names (data.header=true)."]
     sides: tuple[list[str], list[str]] = ([], [])
     without_targets = len(first) == 1
     for number, line in enumerate(lines[skipped:], skipped + 1):
@@ -322,7 +344,32 @@ def _tsv(
         lambda i: f"{name}, line {i + 1 + skipped}",
         "tsv",
         settings={"source": wanted[0], "target": wanted[1]},
+        warnings=warnings,
     )
+
+
+def _sure_header(first: Sequence[str], lines: Sequence[str]) -> tuple[int, int] | None:
+    """The columns of sources and targets, where the first line of a table names them beyond doubt: as source and
+    target, or as two languages by their codes, which no other line is made of."""
+    names = [cell.strip().lower() for cell in first]
+    sides = [[i for i, name in enumerate(names) if name in called] for called in _SIDES]
+    if len(sides[0]) == len(sides[1]) == 1:
+        return sides[0][0], sides[1][0]
+    if _are_languages(names) and not any(_are_languages(line.lower().split("\t")) for line in lines[1:_LOOKED_AT]):
+        return 0, 1
+    return None
+
+
+def _are_languages(names: Sequence[str]) -> bool:
+    return len(names) == 2 and names[0] != names[1] and all(map(_LANGUAGE.fullmatch, names))
+
+
+def _looks_like_header(first: Sequence[str], lines: Sequence[str]) -> bool:
+    """Whether the first line of a table has a word in each cell, and hardly another line has."""
+    others = [line.split("\t") for line in lines[1:_LOOKED_AT]]
+    alike = sum(all(_NAME.fullmatch(cell) for cell in cells) for cells in others)
+    named = len(first) > 1 and all(_NAME.fullmatch(cell) for cell in first)
+    return named and len(others) > 2 and alike <= len(others) / 20
 
 
 def _column(name: str, names: Sequence[str], wanted: str | None, default: int) -> int:
