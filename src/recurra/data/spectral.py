@@ -90,7 +90,8 @@ def mel_filters(count: int, size: int, rate: int, low: float, high: float, scale
     Returns:
         (M, size // 2 + 1) float64.
     """
-    corners = mel_to_hertz(np.linspace(*hertz_to_mel(np.array([low, high]), scale), count + 2), scale)
+    first, last = hertz_to_mel(np.array([low, high]), scale).tolist()
+    corners = mel_to_hertz(np.linspace(first, last, count + 2), scale)
     left, top, right = corners[:-2, None], corners[1:-1, None], corners[2:, None]
     f = np.arange(size // 2 + 1) * rate / size
     filters = np.maximum(0, np.minimum((f - left) / (top - left), (right - f) / (right - top)))
