@@ -991,6 +991,11 @@ WORDS = {
         "name the folder: recurra train imdb --data aclImdb.",
     ),
     "fetch what is built in": Case("data fetch digits", "digits: is part of Recurra; there is nothing to fetch."),
+    "data of nothing": Case("data --task tag", "PATH is missing: a file, folder or data set, or the word fetch"),
+    "data of one side": Case(
+        "data --task translate --set data.source=here/a.en",
+        "data.target: is not set, though the other side is a file; expected a file, too.",
+    ),
     "data for no such task": Case(
         "data good.csv --task sort", "--task: unknown task 'sort'. Known: TASKS", {"good.csv": GOOD}
     ),

@@ -505,10 +505,22 @@ def test_data_for_another_task_and_with_settings(here: Path, command: Command) -
 
 
 def test_data_shows_a_made_source_for_its_own_task(command: Command) -> None:
-    out, _ = command("data", "adding", **{"data.options.length": 10, "data.options.training": 50})
+    options = {"data.options.length": 10, "data.options.training": 50}
+    out, _ = command("data", "adding", **options)
     lines = out.splitlines()
     assert lines[:3] == ["train: adding (train part) (adding)", "  sequences  50", "  steps      10 each"]
     assert [line for line in lines if line.startswith("  target     sum: ")]
+    assert command("data", **options, **{"data.name": "adding"})[0] == out
+
+
+def test_data_are_named_by_settings_alone(here: Path, command: Command) -> None:
+    (here / "good.csv").write_text(table())
+    assert command("data", **{"data.path": "good.csv"}) == command("data", "good.csv")
+    for name, say in (("a.txt", "the dog {} runs\n"), ("b.txt", "der Hund {} rennt\n")):
+        (here / name).write_text("".join(say.format(i) for i in range(10)))
+    out, _ = command("data", "--task", "translate", **{"data.source": "a.txt", "data.target": "b.txt"})
+    assert out.startswith("train: ")
+    assert "the dog 0 runs | der Hund 0 rennt" in out or "the dog 1 runs | der Hund 1 rennt" in out
 
 
 def test_data_prints_rows(command: Command) -> None:

@@ -475,8 +475,8 @@ def recipes(
 @app.command()
 def data(
     source: Annotated[
-        str, typer.Argument(metavar="PATH | fetch", help="A file, folder or data set; or the word fetch.")
-    ],
+        str | None, typer.Argument(metavar="[PATH | fetch]", help="A file, folder or data set; or the word fetch.")
+    ] = None,
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="fetch: the data set to download.")] = None,
     task: Annotated[
         str | None, typer.Option(metavar="TASK", help="Read it for this task; for a made source, its own.")
@@ -524,26 +524,30 @@ def data(
     from recurra.data.made import MADE
     from recurra.data.opening import encoding_settable
 
-    made = MADE.get(source) if is_known(source) else None
+    settings = dict(recipe.assignment(text) for text in set_ or [])
+    named = next((settings[key] for key in ("data.path", "data.name", "data.source") if key in settings), None)
+    if source is None and named is None:
+        raise DataError("PATH is missing: a file, folder or data set, or the word fetch")
+    named = str(named) if source is None else source
+    made = MADE.get(named) if is_known(named) else None
     if task is None:
         task = made.task if made else "classify"
     if task not in recipe.TASKS:
         raise RecipeError(f"--task: {unknown('task', task, recipe.TASKS)}")
-    settings = dict(recipe.assignment(text) for text in set_ or [])
     for key in settings:
         if not key.startswith("data."):
             raise RecipeError(f"--set {key}: only keys data.* tell how data are read")
     if input_format is not None:
         settings["data.format"] = input_format
     if made:
-        settings["data.name"] = source
+        settings["data.name"] = named
     read = recipe.load(task, settings)
     if lines is None and output_format is None:
         with encoding_settable():
             _say(recipe.TASKS[read.task].reader.describe(source, read.data, read.task))
         return
     if made is None:
-        raise DataError(f"--lines, --output-format: {unknown('made source', source, MADE)}")
+        raise DataError(f"--lines, --output-format: {unknown('made source', named, MADE)}")
     _print_rows(made(**read.data.options), lines, output_format or "csv")
 
 
