@@ -20,6 +20,7 @@ from recurra.data.reader import Parts, Reader
 from recurra.data.sequences import AnySchema
 from recurra.data.settings import PlaceSettings
 from recurra.data.sources import PARTS, Source, as_source, find_sources, folder_of, is_known, made_sources
+from recurra.data.split import Shares
 from recurra.data.units import SPECIAL, Cut, Unit, Units
 from recurra.errors import DataError, RunError
 from recurra.files import replacing
@@ -265,15 +266,13 @@ class CorpusReader(Reader[Corpus, CorpusSchema]):
         _check_format(settings.format)
         sources, warnings = find_sources(_given(source), _given(validation), _given(test), task, settings, rank)
         texts = {part: _text(source, settings.encoding, warnings) for part, source in sources.items()}
-        fractions = {
-            part: 0.0 if part in texts else getattr(settings, f"{part}_fraction") for part in ("validation", "test")
-        }
+        shares = Shares.of(settings, texts, seed)
         if kept and kept.units.unit != settings.unit:
             raise DataError(
                 f"data.unit: {settings.unit!r}, but the vocabulary that is gone on with is of the unit "
                 f"{kept.units.unit!r}."
             )
-        bounds = _bounds(texts["train"], fractions, settings.unit)
+        bounds = _bounds(texts["train"], shares, settings.unit)
         name = texts["train"].name
         units = kept.units if kept else learn(texts["train"].pieces(*bounds["train"]), settings, name)
         keys = {part: text.digest() for part, text in texts.items()}
@@ -289,12 +288,9 @@ class CorpusReader(Reader[Corpus, CorpusSchema]):
         total = hashlib.sha256()
         for part in texts:
             total.update(keys[part])
-        said = {
-            part: f"the last {fractions[part]:.3g} of {name}" if fractions.get(part) else texts[part].name
-            for part in found
-        }
-        if fractions["validation"] and fractions["test"]:
-            said["validation"] = f"{fractions['validation']:.3g} of {name}, before the last {fractions['test']:.3g}"
+        said = {part: f"the last {shares[part]:.3g} of {name}" if shares[part] else texts[part].name for part in found}
+        if shares.validation and shares.test:
+            said["validation"] = f"{shares.validation:.3g} of {name}, before the last {shares.test:.3g}"
         own = settings.model_dump(exclude_defaults=True, include={"encoding"})
         return Parts(
             train=found["train"],
@@ -417,24 +413,24 @@ def _hidden(path: Path, folder: Path) -> bool:
     return any(name.startswith(".") for name in path.relative_to(folder).parts)
 
 
-def _bounds(text: Text, fractions: dict[str, float], unit: Unit) -> dict[str, tuple[int, int | None]]:
+def _bounds(text: Text, shares: Shares, unit: Unit) -> dict[str, tuple[int, int | None]]:
     """From which character to which each part goes that is made of the training text."""
-    total = fractions["validation"] + fractions["test"]
+    total = shares.validation + shares.test
     if total >= 1:
         raise DataError(
-            f"data.validation_fraction {fractions['validation']:g} and data.test_fraction {fractions['test']:g} leave "
-            "nothing to train on; expected a sum below 1."
+            f"data.validation_fraction {shares.validation:g} and data.test_fraction {shares.test:g} leave nothing to "
+            "train on; expected a sum below 1."
         )
     if not total:
         return {"train": (0, None)}
     length = text.length()
-    ends = [int(length * (1 - total) + 1e-6), int(length * (1 - fractions["test"]) + 1e-6)]
+    ends = [int(length * (1 - total) + 1e-6), int(length * (1 - shares.test) + 1e-6)]
     if unit != "character":  # no symbol is cut in two
         ends = [text.behind_line(end) for end in ends]
     bounds: dict[str, tuple[int, int | None]] = {"train": (0, ends[0])}
-    if fractions["validation"]:
-        bounds["validation"] = (ends[0], ends[1] if fractions["test"] else None)
-    if fractions["test"]:
+    if shares.validation:
+        bounds["validation"] = (ends[0], ends[1] if shares.test else None)
+    if shares.test:
         bounds["test"] = (ends[1], None)
     return bounds
 

@@ -29,7 +29,7 @@ from recurra.data.records import FORMATS, Format, Records
 from recurra.data.sequences import Schema, Sequences
 from recurra.data.settings import DataSettings
 from recurra.data.sources import PARTS, Source, as_source, find_sources, folder_of, is_known, made_sources, told
-from recurra.data.split import Split, split
+from recurra.data.split import Shares, Split
 from recurra.errors import DataError, unknown
 
 
@@ -85,9 +85,8 @@ def load_parts(
     schema = learnt(np.arange(len(records)), task, format, settings)
     apart = _read_apart(reading, sources, schema, warnings)
 
-    split_seed = seed if settings.split_seed is None else settings.split_seed
-    fractions = {part: 0.0 if part in apart else getattr(settings, f"{part}_fraction") for part in PARTS[1:]}
-    drawn = _draw(records, name, fractions, split_seed, settings, task)
+    shares = Shares.of(settings, apart, seed)
+    drawn = _draw(records, name, shares, settings, task)
     shrunk = len(drawn.train) < len(records)
     if shrunk:  # what is not trained on settles nothing
         schema = learnt(drawn.train, task, format, settings)
@@ -110,7 +109,7 @@ def load_parts(
         test=parts.get("test"),
         schema=schema,
         warnings=warnings,
-        sources=told(parts, sources, name, fractions, split_seed),
+        sources=told(parts, sources, name, shares),
         fingerprint=reading.digest.hexdigest(),
     )
 
@@ -133,19 +132,11 @@ def _read_apart(
     return apart
 
 
-def _draw(
-    records: Records, name: str, fractions: dict[str, float], seed: int, settings: DataSettings, task: str
-) -> Split:
+def _draw(records: Records, name: str, shares: Shares, settings: DataSettings, task: str) -> Split:
     """Which sequences each part has. Phrases are learnt from alone, and only those of sentences that are."""
     strata = _strata(records) if settings.stratify and task == "classify" else None
     sentences = np.arange(len(records)) if records.phrases is None else np.flatnonzero(records.phrases.whole)
-    drawn = split(
-        len(sentences),
-        seed=seed,
-        validation_fraction=fractions["validation"],
-        test_fraction=fractions["test"],
-        labels=strata and [strata[i] for i in sentences],
-    )
+    drawn = shares.split(len(sentences), strata and [strata[i] for i in sentences])
     if records.phrases is None:
         return drawn
     validation, test = (None if part is None else sentences[part] for part in drawn[1:3])

@@ -21,7 +21,7 @@ from recurra.data.records import Records
 from recurra.data.sequences import AnySchema, Sequences
 from recurra.data.settings import DataSettings, PlaceSettings
 from recurra.data.sources import PARTS, Source, as_source, check_name, folder_of, is_known, made_sources, told
-from recurra.data.split import split
+from recurra.data.split import Shares
 from recurra.data.units import END, START, Unit, Units
 from recurra.errors import DataError, unknown
 
@@ -156,14 +156,8 @@ class PairReader(Reader[Pairs, PairSchema]):
             raise DataError(
                 f"{name}: holds {len(raw)} pair{'s' * (len(raw) != 1)} to learn from; expected at least two."
             )
-        split_seed = seed if settings.split_seed is None else settings.split_seed
-        fractions = {part: 0.0 if part in raws else getattr(settings, f"{part}_fraction") for part in PARTS[1:]}
-        drawn = split(
-            len(raw),
-            seed=split_seed,
-            validation_fraction=fractions["validation"],
-            test_fraction=fractions["test"],
-        )
+        shares = Shares.of(settings, raws, seed)
+        drawn = shares.split(len(raw))
         warnings += drawn.warnings
         for part, rows in (("validation", drawn.validation), ("test", drawn.test)):
             if rows is not None:
@@ -181,7 +175,7 @@ class PairReader(Reader[Pairs, PairSchema]):
             test=parts.get("test"),
             schema=schema,
             warnings=warnings,
-            sources=told(parts, sources, name, fractions, split_seed),
+            sources=told(parts, sources, name, shares),
             fingerprint=sum.hexdigest(),
         )
 

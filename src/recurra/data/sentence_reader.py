@@ -21,7 +21,7 @@ from recurra.data.schemes import Scheme, entities, find_scheme, is_tag, written
 from recurra.data.sentences import Sentences, SentenceSchema, SentenceSettings
 from recurra.data.sequences import UNKNOWN
 from recurra.data.sources import PARTS, Source, as_source, find_sources, folder_of, is_known, told
-from recurra.data.split import split
+from recurra.data.split import Shares
 from recurra.data.tagged import (
     HEAD,
     Conll,
@@ -90,14 +90,8 @@ class SentenceReader(Reader[Sentences, SentenceSchema]):
         for tagged in read.values():
             _hold_to_scheme(tagged, scheme, settings)
             _cut(tagged, settings)
-        split_seed = seed if settings.split_seed is None else settings.split_seed
-        fractions = {part: 0.0 if part in read else getattr(settings, f"{part}_fraction") for part in PARTS[1:]}
-        drawn = split(
-            len(whole),
-            seed=split_seed,
-            validation_fraction=fractions["validation"],
-            test_fraction=fractions["test"],
-        )
+        shares = Shares.of(settings, read, seed)
+        drawn = shares.split(len(whole))
         schema = learn(whole, drawn.train, scheme, settings, kept)
         parts: dict[str, Sentences] = {}
         encoded = encode(whole, schema, warnings)
@@ -114,7 +108,7 @@ class SentenceReader(Reader[Sentences, SentenceSchema]):
             test=parts.get("test"),
             schema=schema,
             warnings=[*warnings, *drawn.warnings],
-            sources=told(parts, sources, whole.name, fractions, split_seed),
+            sources=told(parts, sources, whole.name, shares),
             fingerprint=sum.hexdigest(),
         )
 

@@ -13,6 +13,7 @@ from recurra.data.made import MADE
 from recurra.data.opening import check_exists
 from recurra.data.parts import find_parts
 from recurra.data.settings import PlaceSettings
+from recurra.data.split import Shares
 from recurra.errors import DataError, nearest
 
 PARTS = ("train", "validation", "test")
@@ -146,20 +147,17 @@ def made_sources(name: str, task: str, options: Mapping[str, Any]) -> dict[str, 
     return {part: Source(f"{name} ({part} part)", parts[part], made=name) for part in PARTS if part in parts}
 
 
-def told(
-    parts: Collection[str], sources: Mapping[str, Source], name: str, fractions: Mapping[str, float], seed: int
-) -> dict[str, str]:
+def told(parts: Collection[str], sources: Mapping[str, Source], name: str, shares: Shares) -> dict[str, str]:
     """What `Parts.sources` says of each part that there is, in the order of PARTS.
 
     Args:
         parts: The parts that there are.
         sources: Where each part comes from that was not split off.
         name: What the others were split off.
-        fractions: Part -> the share of it that was; 0 where none was.
-        seed: Of the split.
+        shares: How.
     """
     return {
-        part: f"{fractions[part]:.3g} of {name}, split seed {seed}" if fractions.get(part) else sources[part].name
+        part: f"{shares[part]:.3g} of {name}, split seed {shares.seed}" if shares[part] else sources[part].name
         for part in PARTS
         if part in parts
     }

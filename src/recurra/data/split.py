@@ -1,10 +1,12 @@
 """A training set split into parts by seed."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from recurra.data.settings import PlaceSettings
 from recurra.errors import DataError
 
 
@@ -15,6 +17,38 @@ class Split(NamedTuple):
     validation: np.ndarray | None
     test: np.ndarray | None
     warnings: list[str]
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What is split off the training part, and by which seed.
+
+    Attributes:
+        validation: Share of all sequences that go to validation; 0 where that part is there.
+        test: Likewise of the test part.
+        seed: Of the draw.
+    """
+
+    validation: float
+    test: float
+    seed: int
+
+    @classmethod
+    def of(cls, settings: PlaceSettings, there: Collection[str], seed: int) -> "Shares":
+        """The shares that settings name, but for the parts that are `there`; `seed` is that of the run."""
+        return cls(
+            0.0 if "validation" in there else settings.validation_fraction,
+            0.0 if "test" in there else settings.test_fraction,
+            seed if settings.split_seed is None else settings.split_seed,
+        )
+
+    def __getitem__(self, part: str) -> float:
+        """The share of a part; 0 for the training part."""
+        return {"validation": self.validation, "test": self.test}.get(part, 0.0)
+
+    def split(self, count: int, labels: Sequence[str] | np.ndarray | None = None) -> Split:
+        """`split` of so many sequences."""
+        return split(count, seed=self.seed, validation_fraction=self.validation, test_fraction=self.test, labels=labels)
 
 
 def split(
