@@ -1,7 +1,7 @@
 """Layers."""
 
 from recurra.nn.attention import Attention
-from recurra.nn.delay import AR
+from recurra.nn.delay import AR, NARX, TDNN
 from recurra.nn.dropin import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from recurra.nn.explanation import Explanation, explain
 from recurra.nn.grid import DepthGrid, Grid
@@ -12,7 +12,9 @@ __all__ = [
     "AR",
     "GRU",
     "LSTM",
+    "NARX",
     "RNN",
+    "TDNN",
     "Attention",
     "DepthGrid",
     "Explanation",

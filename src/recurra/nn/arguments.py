@@ -91,12 +91,12 @@ def widths_of_path(name: str, value: Any) -> tuple[int, ...]:
     return tuple(whole(name, width) for width in value)
 
 
-def activation(value: Any) -> Any:
-    """A function of a tensor, given as such or by name."""
+def activation(value: Any, name: str = "path_activation") -> Any:
+    """A function of a tensor, given as such or by name; `name` is that of the argument."""
     if isinstance(value, str) and value in ACTIVATIONS:
         return ACTIVATIONS[value]
     if not callable(value):
-        raise ValueError("path_activation: " + unknown("function", str(value), ACTIVATIONS))
+        raise ValueError(f"{name}: " + unknown("function", str(value), ACTIVATIONS))
     return value
 
 
