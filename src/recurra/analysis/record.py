@@ -21,7 +21,7 @@ from recurra.analysis.result import AnalysisError
 from recurra.analysis.system import Direction, Given, System, check_derivatives_are_taken, unrolled
 from recurra.cells.form import Cell
 from recurra.errors import unknown
-from recurra.nn import Recurrent
+from recurra.nn import ConvRecurrent, Recurrent
 from recurra.nn.arguments import Layout, within_lengths
 from recurra.nn.weights import from_torch
 
@@ -129,6 +129,11 @@ def record(
     model = getattr(model, "_orig_mod", model)  # of torch.compile, whose whole graph a hook breaks
     name, module = _chosen(model, layer)
     called = name or type(module).__name__
+    if isinstance(module, ConvRecurrent):
+        raise AnalysisError(
+            f"{called}: its products are convolutions and its state a picture; the instruments take states that are "
+            "rows of numbers, as those of Recurrent"
+        )
     for parameter, values in module.named_parameters():
         if (found := _not_finite(values)) is not None:
             raise AnalysisError(f"{called}: its {parameter} holds {found}, where finite numbers are expected")

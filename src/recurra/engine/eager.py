@@ -56,11 +56,19 @@ class CellStepper:
         self.width = len(self.weight_ih) // len(self.every)
         self.bias, self.second_bias = biases(cell, use, weights)
         self.bias_apart = biases_apart(cell, weights)
-        self.product = _product(cell, weights, self.shared) if self.shared else None
+        self.product = self._product(weights, self.shared) if self.shared else None
         called = [g for g in cell.gates if g in use.called]
-        self.products = {g: self._caller(_product(cell, weights, [g]), g) for g in called}
+        self.products = {g: self._caller(self._product(weights, [g]), g) for g in called}
         maps = {m.name: LinearMap(weights[m.name]) for m in cell.matrices}
         self.p = cell.p_type(*(maps.get(name, weights[name]) for name in cell.p_type._fields))
+
+    def _product(self, weights: Mapping[str, Tensor], gates: Sequence[str]) -> Product:
+        """The product of U with an operand, the named gates side by side."""
+        return _product(self.cell, weights, gates)
+
+    def _projected(self, x: Tensor) -> Tensor:
+        """W x of all gates, with the biases that belong to it, at every step of x, (T, B, I)."""
+        return linear(x, self.weight_ih, self.bias)
 
     def _caller(self, product: Product, gate: str) -> Product:
         drop, bias = self.drop, self.second_bias.get(gate)
@@ -74,7 +82,7 @@ class CellStepper:
 
     def prepare(self, x: Tensor) -> Sequence[tuple[Any, ...]]:
         """Project x, (T, B, I): for each step what the shared product is added to, then `W x + b` of other gates."""
-        projected = linear(x, self.weight_ih, self.bias)
+        projected = self._projected(x)
         H, T = self.width, len(x)
         if not self.apart and self.every[: len(self.shared)] == tuple(self.shared):
             added, *others = projected.split([len(self.shared) * H, *(H for _ in self.single)], -1)
@@ -114,9 +122,9 @@ def where_taken(mask: Tensor, v: Tensor) -> Tensor:
 
     Args:
         mask: (T, B), True where a step is taken.
-        v: (T, B, width).
+        v: (T, B, width), or with places before the width, (T, B, ..., width).
     """
-    return torch.where(mask.unsqueeze(-1), v, v.new_zeros(()))
+    return torch.where(_for_each(mask, v), v, v.new_zeros(()))
 
 
 def biases(cell: Cell, use: Use, weights: Mapping[str, Tensor]) -> tuple[Tensor | None, dict[str, Tensor]]:
@@ -152,12 +160,12 @@ def _product(cell: Cell, weights: Mapping[str, Tensor], gates: Sequence[str]) ->
     chosen = [cell.gates.index(g) for g in gates]
     if cell.recurrent == "diagonal":
         diagonal = _chosen(U.view(G, -1), chosen)
-        return _adding(lambda v: (v.unsqueeze(1) * diagonal).flatten(1))
+        return adding(lambda v: (v.unsqueeze(1) * diagonal).flatten(1))
     if cell.recurrent == "blocks":
         heads, rows, columns = U.shape
         blocks = _chosen(U.view(heads, G, rows // G, columns).transpose(0, 1), chosen)
         by_head = (heads, columns)
-        return _adding(lambda v: torch.einsum("bhk,ghjk->bghj", v.unflatten(1, by_head), blocks).flatten(1))
+        return adding(lambda v: torch.einsum("bhk,ghjk->bghj", v.unflatten(1, by_head), blocks).flatten(1))
     dense = _chosen(U.view(G, -1, U.shape[-1]), chosen)
     if "mask_hh" in weights:
         dense = dense * weights["mask_hh"]
@@ -165,7 +173,8 @@ def _product(cell: Cell, weights: Mapping[str, Tensor], gates: Sequence[str]) ->
     return lambda v, added: v @ transposed if added is None else torch.addmm(added, v, transposed)
 
 
-def _adding(multiply: Callable[[Tensor], Tensor]) -> Product:
+def adding(multiply: Callable[[Tensor], Tensor]) -> Product:
+    """A product that is also added to something."""
     return lambda v, added: multiply(v) if added is None else multiply(v) + added
 
 
@@ -297,8 +306,12 @@ def run_again(
 
 
 def _choose(rows: Tensor, yes: State, no: State) -> State:
-    rows = rows.unsqueeze(-1)
-    return tuple(torch.where(rows, a, b) for a, b in zip(yes, no, strict=True))
+    return tuple(torch.where(_for_each(rows, a), a, b) for a, b in zip(yes, no, strict=True))
+
+
+def _for_each(flags: Tensor, v: Tensor) -> Tensor:
+    """Flags of steps or rows, with further axes so that each stands for all values that `v` has there."""
+    return flags.reshape(*flags.shape, *(1 for _ in range(v.dim() - flags.dim())))
 
 
 def _zoneout(new: State, old: State, share: float, training: bool) -> State:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from recurra.engine.eager import State
 from recurra.learn.followed import Followed
-from recurra.learn.rule import Rule, changed, check_loss, chosen
+from recurra.learn.rule import Rule, changed, check_loss, check_products, chosen
 
 
 class BPTT(Rule):
@@ -100,6 +100,7 @@ class TruncatedBPTT(Rule):
         return f"TruncatedBPTT(k1={self.k1}, k2={self.k2})"
 
     def _check(self, followed: Followed) -> None:
+        check_products(followed, self.name)
         future = followed.reads_the_future
         if future is not None:
             raise ValueError(f"layer: {future} begins at the end of a sequence, which a window of steps does not know")

@@ -23,6 +23,7 @@ from recurra.engine.reach import Layer, Site
 from recurra.engine.trace import TraceError
 from recurra.learn.followed import Followed
 from recurra.learn.gradients import LossOfStep
+from recurra.learn.rule import check_products
 from recurra.nn.recurrent import Recurrent
 
 
@@ -124,6 +125,7 @@ def explain_bptt(
     """
     name, module = _recurrent_in(model)
     followed = Followed(module)
+    check_products(followed, "what is written out")
     for against in (followed.reads_the_future, followed.beside_its_steps):
         if against is not None:
             raise ValueError(f"layer: {against} is no part of the cells' own steps, whose errors are written out")

@@ -13,6 +13,7 @@ from recurra.engine import eager
 from recurra.engine.eager import State
 from recurra.engine.reach import Layer
 from recurra.engine.trace import TraceError, trace
+from recurra.nn.convolutional import ConvRecurrent
 from recurra.nn.dropin import cell_and_use, weights_of
 from recurra.nn.recurrent import Recurrent
 
@@ -35,6 +36,11 @@ class Followed:
         self.is_own = isinstance(module, Recurrent)
         self.count: int = module.num_layers
         self.batch_first: bool = module.batch_first
+
+    @property
+    def is_of_frames(self) -> bool:
+        """Whether its products are convolutions, and its state a picture."""
+        return isinstance(self.module, ConvRecurrent)
 
     @property
     def reads_the_future(self) -> str | None:

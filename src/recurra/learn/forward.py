@@ -23,7 +23,7 @@ from recurra.engine.reach import Layer
 from recurra.engine.trace import TraceError
 from recurra.errors import unknown
 from recurra.learn.followed import Followed
-from recurra.learn.rule import Rule, changed, check_fit, check_loss, chosen
+from recurra.learn.rule import Rule, changed, check_fit, check_loss, check_products, chosen
 from recurra.nn.recurrent import Choice
 
 Stacked = Literal["exact", "by_layer"]
@@ -74,6 +74,7 @@ class Forward(Rule):
         return Influence(layer, rows, like)
 
     def _check(self, followed: Followed) -> None:
+        check_products(followed, self.name)
         future = followed.reads_the_future
         if future is not None:
             raise ValueError(f"layer: {future} reads the future, which {self.name} goes towards; False is expected")

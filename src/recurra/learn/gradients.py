@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from recurra.learn.followed import Followed
 from recurra.learn.rule import Rule
 from recurra.learn.rules import NAMES, find
+from recurra.nn.convolutional import ConvRecurrent
 
 LossOfStep = Callable[[Tensor, int], Tensor]
 """`loss_fn(output_t, t) -> scalar`: the loss of one step, from 0 on; the loss is their sum (eq. 6.27)."""
@@ -55,7 +56,8 @@ def gradients(
     if not isinstance(x, Tensor):
         raise TypeError(f"x: a tensor is expected, not {type(x).__name__}")
     output, _ = rule.along(layer, x, lengths=lengths)
-    along = 1 if getattr(layer, "batch_first", False) and x.dim() == 3 else 0
+    rows = x.dim() > 1 + (3 if isinstance(layer, ConvRecurrent) else 1)
+    along = 1 if getattr(layer, "batch_first", False) and rows else 0
     total = output.new_zeros(())
     for t, y in enumerate(output.unbind(along)):
         loss = loss_fn(y, t)

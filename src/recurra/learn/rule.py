@@ -88,6 +88,7 @@ class Rule(ABC):
             raise ValueError(
                 f"rows: a whole number from 1 on is expected, or None for one without an axis, not {rows!r}"
             )
+        check_products(followed, "a stream")
         future = followed.reads_the_future
         if future is not None:
             raise ValueError(f"layer: {future} reads the future, and a stream has none as yet; False is expected")
@@ -211,6 +212,19 @@ class Rule(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+def check_products(followed: Followed, what: str) -> None:
+    """Refuse a layer whose products are convolutions, for what needs rows of numbers.
+
+    Raises:
+        ValueError: It is one.
+    """
+    if followed.is_of_frames:
+        raise ValueError(
+            f"layer: its products are convolutions, and {what} needs a state that is a row; the rule bptt, along whole "
+            "sequences, takes it"
+        )
 
 
 def check_fit(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], prefix: str) -> None:

@@ -1,6 +1,8 @@
 """Layers."""
 
 from recurra.nn.attention import Attention
+from recurra.nn.convolutional import ConvRecurrent
+from recurra.nn.delay import AR
 from recurra.nn.delay import AR, NARX, TDNN
 from recurra.nn.dropin import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from recurra.nn.explanation import Explanation, explain
@@ -16,6 +18,7 @@ __all__ = [
     "RNN",
     "TDNN",
     "Attention",
+    "ConvRecurrent",
     "DepthGrid",
     "Explanation",
     "GRUCell",

@@ -40,10 +40,47 @@ class Layout:
         if not isinstance(flags, Tensor) or flags.dtype != torch.bool:
             found = flags.dtype if isinstance(flags, Tensor) else type(flags).__name__
             raise ValueError(f"{name}: a boolean tensor is expected, not {found}")
-        expected = tuple(self.outward(x).shape[:-1])
+        T, B = x.shape[:2]
+        expected = (T,) if self.single else (B, T) if self.rows_first else (T, B)
         if tuple(flags.shape) != expected:
             raise ValueError(f"{name}: {expected} is expected, not {tuple(flags.shape)}")
-        return self.inward(flags).to(x.device)
+        return Layout.inward(self, flags).to(x.device)
+
+    def shape(self, rows: int, width: int) -> tuple[int, ...]:
+        """Of a caller's tensor that holds so many values for each row, of one step."""
+        return (width,) if self.single else (rows, width)
+
+    def given(self, v: Tensor) -> Tensor:
+        """The reverse of `row`."""
+        return v.unsqueeze(0) if self.single else v
+
+
+@dataclass(frozen=True)
+class FrameLayout(Layout):
+    """The same of frames: a caller's channels stand before the places, (..., C, H, W), inside they come last."""
+
+    height: int
+    width: int
+
+    def inward(self, v: Tensor) -> Tensor:
+        """To (T, B, H, W, C)."""
+        return super().inward(v).movedim(-3, -1)
+
+    def outward(self, v: Tensor) -> Tensor:
+        """From (T, B, H, W, C)."""
+        return super().outward(v.movedim(-1, -3))
+
+    def row(self, v: Tensor) -> Tensor:
+        """From (B, H, W, C)."""
+        return super().row(v.movedim(-1, -3))
+
+    def shape(self, rows: int, width: int) -> tuple[int, ...]:
+        """See `Layout.shape`."""
+        return (*super().shape(rows, width), self.height, self.width)
+
+    def given(self, v: Tensor) -> Tensor:
+        """See `Layout.given`."""
+        return super().given(v).movedim(-3, -1)
 
 
 def within_lengths(lengths: Any, T: int, B: int, device: torch.device) -> Tensor:

@@ -71,7 +71,8 @@ def initialise(cell: Cell, weights: Mapping[str, Tensor], init: Mapping[str, Sta
         for block in blocks:
             fill(block, _start(cell, "U", gate, init))
     if "mask_hh" in weights:
-        weights["weight_hh"].mul_(weights["mask_hh"].repeat(len(cell.gates), 1))
+        mask = weights["mask_hh"].repeat(len(cell.gates), 1)
+        weights["weight_hh"].mul_(mask.reshape(*mask.shape, *(1 for _ in weights["weight_hh"].shape[2:])))
     first = weights.get("bias", weights.get("bias_ih"))
     if first is not None:
         for gate, block in zip(every, first.chunk(len(every)), strict=True):
@@ -83,7 +84,11 @@ def initialise(cell: Cell, weights: Mapping[str, Tensor], init: Mapping[str, Sta
     starts: dict[str, Start] = dict.fromkeys((v.name for v in cell.vectors), 0.0)
     starts |= dict.fromkeys((m.name for m in cell.matrices), "xavier")
     for name, default in starts.items():
-        fill(weights[name], cell.value((init or {}).get(name, cell.start.get(name, default))))
+        values = weights[name]
+        by_unit = values if default == "xavier" else values.new_empty(len(values))
+        fill(by_unit, cell.value((init or {}).get(name, cell.start.get(name, default))))
+        if by_unit is not values:  # a vector, which may have a value for each place of a frame: all begin alike
+            values.copy_(by_unit.reshape(-1, *(1 for _ in values.shape[1:])))
 
 
 def _chrono(cell: Cell, biases: Mapping[str, Tensor], span: Any) -> None:
@@ -100,7 +105,9 @@ def _chrono(cell: Cell, biases: Mapping[str, Tensor], span: Any) -> None:
 def fill(block: Tensor, start: Start) -> None:
     """Fill a matrix or vector with a number, by a function, or by a named initialisation or a multiple of one.
 
-    A vector is taken for a diagonal matrix: "orthogonal" gives it entries of ±1, "identity" ones.
+    A vector is taken for a diagonal matrix: "orthogonal" gives it entries of ±1, "identity" ones. A kernel of a
+    convolution is (rows, columns, height, width): "identity" is 1 in its middle, of "orthogonal" what it multiplies at
+    all its places counts as one row.
     """
     if callable(start):
         block.copy_(_made(start, block))
@@ -117,6 +124,8 @@ def _fill_by_name(block: Tensor, start: str) -> None:
     vector = block.dim() == 1
     if start in ("zeros", "ones") or (vector and start == "identity"):
         block.fill_(0.0 if start == "zeros" else 1.0)
+    elif start == "identity" and block.dim() > 2:
+        nn.init.dirac_(block, groups=len(block) if block.shape[1] == 1 else 1)
     elif start == "identity":
         nn.init.eye_(block)
     elif start == "xavier" and vector:
@@ -134,7 +143,7 @@ def _fill_by_name(block: Tensor, start: str) -> None:
     elif start == "unit":
         block.uniform_(0.0, 1.0)
     elif start == "normal":
-        block.normal_(0.0, block.shape[-1] ** -0.5)
+        block.normal_(0.0, (block[0].numel() if block.dim() > 1 else len(block)) ** -0.5)
     else:
         raise ValueError(f"no initialisation is named {start!r}")
 
@@ -198,6 +207,6 @@ def _blocks_of_u(cell: Cell, weights: Mapping[str, Tensor]) -> dict[str, list[Te
     U, G = weights["weight_hh"], len(cell.gates)
     if cell.recurrent != "blocks":
         return {gate: [block] for gate, block in zip(cell.gates, U.chunk(G), strict=True)}
-    heads, rows, columns = U.shape
-    by_gate = U.view(heads, G, rows // G, columns).unbind(1)
+    heads, rows = U.shape[:2]
+    by_gate = U.view(heads, G, rows // G, *U.shape[2:]).unbind(1)
     return {gate: list(blocks.unbind(0)) for gate, blocks in zip(cell.gates, by_gate, strict=True)}

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -97,6 +97,10 @@ class Recurrent(nn.Module):
         >>> output.shape, state.c.shape
         (torch.Size([4, 28, 256]), torch.Size([4, 4, 128]))
     """
+
+    _axes: ClassVar[tuple[str, ...]] = ("I",)
+    """Of what is read at a step, in a caller's tensor."""
+    _steps: ClassVar[type[eager.CellStepper]] = eager.CellStepper
 
     def __init__(
         self,
@@ -274,7 +278,7 @@ class Recurrent(nn.Module):
         self._places.append(place)
         if isinstance(self.cell, Cell):
             place.use = self.cell.use(place.hidden_size)
-            for name, shape in self.cell.shapes(place.input_size, place.hidden_size).items():
+            for name, shape in self._shapes(place).items():
                 self._register_empty(name + place.suffix, shape, factory)
                 place.names.append(name)
             like = self.get_parameter("weight_ih" + place.suffix)
@@ -286,6 +290,11 @@ class Recurrent(nn.Module):
             for f, width in zip(self.form.fields, place.widths, strict=True):
                 if self._is_learnt(f):
                     self._register_empty(f"initial_{f.name}{place.suffix}", (width,), factory, self.form.begins(f))
+
+    def _shapes(self, place: "_Place") -> dict[str, tuple[int, ...]]:
+        """Name and shape of the cell's parameters in one layer and direction."""
+        assert isinstance(self.cell, Cell)
+        return self.cell.shapes(place.input_size, place.hidden_size)
 
     def _is_learnt(self, field: StateField) -> bool:
         """Whether the field's first value can be a parameter: a clock's and an infinite one stay what they are."""
@@ -344,8 +353,7 @@ class Recurrent(nn.Module):
         found: dict[str, list[Tensor]] = {}
         if isinstance(self.cell, Cell):
             for place in self._places:
-                shapes = self.cell.shapes(place.input_size, place.hidden_size)
-                own = {name: tensors[name + place.suffix] for name in shapes}
+                own = {name: tensors[name + place.suffix] for name in self._shapes(place)}
                 for symbol, views in by_symbol(self.cell, own).items():
                     found.setdefault(symbol, []).extend(views)
         return found
@@ -405,7 +413,7 @@ class Recurrent(nn.Module):
             mask = within if mask is None else mask & within
             reset = None if reset is None else reset & within
         initial = self._initial(x, B)
-        begun = initial if state is None else self._given(state, x, B, layout.single)
+        begun = initial if state is None else self._given(state, x, layout)
 
         if mask is not None and self.input_layers:
             x = where_taken(mask, x)
@@ -502,9 +510,11 @@ class Recurrent(nn.Module):
             raise ValueError("a layer with reverse=True begins with the last step, so it cannot take one at a time")
         if not isinstance(x_t, Tensor):
             raise ValueError(f"x_t: a tensor is expected, not {type(x_t).__name__}")
-        if x_t.dim() not in (1, 2):
-            raise ValueError(f"x_t: (B, I) or (I,) is expected, not {tuple(x_t.shape)}")
-        time = 1 if self.batch_first and x_t.dim() == 2 else 0
+        own = len(self._axes)
+        if x_t.dim() not in (own, own + 1):
+            one = f"({', '.join(self._axes)}{',' if own == 1 else ''})"
+            raise ValueError(f"x_t: (B, {', '.join(self._axes)}) or {one} is expected, not {tuple(x_t.shape)}")
+        time = 1 if self.batch_first and x_t.dim() == own + 1 else 0
         output, state = self(x_t.unsqueeze(time), state)
         return output.squeeze(time), state
 
@@ -513,16 +523,22 @@ class Recurrent(nn.Module):
             raise ValueError(f"x: a tensor is expected, not {type(x).__name__}")
         if x.is_nested or x.layout != torch.strided:
             raise ValueError("x: a dense tensor is expected; sequences of several lengths are padded or packed")
-        if x.dim() not in (2, 3):
-            raise ValueError(f"x: (T, B, I), (B, T, I) or (T, I) is expected, not {tuple(x.shape)}")
-        if x.shape[-1] != self.input_size:
-            raise ValueError(f"x: input_size is {self.input_size}, but {tuple(x.shape)} ends with {x.shape[-1]}")
+        self._check_axes(x)
         if isinstance(self.cell, Cell):
             weight = self._weights(self._places[0])["weight_ih"]
             if x.device != weight.device:
                 raise ValueError(f"x: it lies on {x.device}, but the parameters on {weight.device}")
             if x.dtype != weight.dtype and not is_autocast(x.device.type):
                 raise ValueError(f"x: {weight.dtype} is expected, as the parameters are, not {x.dtype}")
+        return self._layout(x)
+
+    def _check_axes(self, x: Tensor) -> None:
+        if x.dim() not in (2, 3):
+            raise ValueError(f"x: (T, B, I), (B, T, I) or (T, I) is expected, not {tuple(x.shape)}")
+        if x.shape[-1] != self.input_size:
+            raise ValueError(f"x: input_size is {self.input_size}, but {tuple(x.shape)} ends with {x.shape[-1]}")
+
+    def _layout(self, x: Tensor) -> Layout:
         return Layout(single=x.dim() == 2, rows_first=self.batch_first)
 
     def _stepper(self, place: "_Place", x: Tensor) -> eager.Stepper:
@@ -534,8 +550,8 @@ class Recurrent(nn.Module):
         if self.weight_drop and self.training:
             weights["weight_hh"] = F.dropout(weights["weight_hh"], self.weight_drop)
         if self.recurrent_dropout and self.training:
-            drop = F.dropout(x.new_ones(x.shape[1], place.use.operand), self.recurrent_dropout)
-        return eager.CellStepper(self.cell, place.use, weights, drop)
+            drop = F.dropout(x.new_ones(*x.shape[1:-1], place.use.operand), self.recurrent_dropout)
+        return self._steps(self.cell, place.use, weights, drop)
 
     def _variational(self, x: Tensor) -> Tensor:
         """The input of a layer, the same units dropped at every step."""
@@ -558,15 +574,21 @@ class Recurrent(nn.Module):
         """The state of each layer and direction before the first step."""
         states = []
         for place in self._places:
-            fixed = self.form.initial_state(B, place.hidden_size, x)
+            fixed = self._fixed(place, x, B)
             names = [f"initial_{f.name}{place.suffix}" for f in self.form.fields]
-            learnt = (getattr(self, name).expand(B, -1) if name in self._starts else None for name in names)
-            states.append(tuple(v if own is None else own for v, own in zip(fixed, learnt, strict=True)))
+            learnt = (getattr(self, name) if name in self._starts else None for name in names)
+            states.append(
+                tuple(v if own is None else own.expand(v.shape) for v, own in zip(fixed, learnt, strict=True))
+            )
         return states
 
-    def _given(self, state: Any, x: Tensor, B: int, single: bool) -> list[State]:
+    def _fixed(self, place: "_Place", x: Tensor, B: int) -> State:
+        """What the cell's state begins with, where it is not learnt."""
+        return self.form.initial_state(B, place.hidden_size, x)
+
+    def _given(self, state: Any, x: Tensor, layout: Layout) -> list[State]:
         """The state that a caller gives, for each layer and direction."""
-        names, places = self.state_type._fields, len(self._places)
+        names, places, B = self.state_type._fields, len(self._places), x.shape[1]
         fields = (state,) if isinstance(state, Tensor) else state
         if not isinstance(fields, (tuple, list)):
             raise ValueError(f"state: a tuple of {', '.join(names)} is expected, not {type(state).__name__}")
@@ -580,17 +602,17 @@ class Recurrent(nn.Module):
             if len(rows) != places:
                 raise ValueError(f"state.{name}: {places} layers * directions are expected, not {len(rows)}")
             for k, place in enumerate(self._places):
-                expected = (place.widths[i],) if single else (B, place.widths[i])
+                expected = layout.shape(B, place.widths[i])
                 found = tuple(rows[k].shape) if isinstance(rows[k], Tensor) else type(rows[k]).__name__
                 if found != expected:
                     raise ValueError(f"state.{name}[{k}]: a tensor {expected} is expected, not {found}")
-            columns.append([(row.unsqueeze(0) if single else row).to(x.dtype) for row in rows])
+            columns.append([layout.given(row).to(x.dtype) for row in rows])
         return list(zip(*columns, strict=True))
 
     def _gathered(self, rows: list[list[Tensor]]) -> Any:
         """From a list of fields for each layer and direction to the named tuple, stacked where the widths allow it."""
         fields = [list(field) for field in zip(*rows, strict=True)]
-        alike = [all(v.shape[-1] == f[0].shape[-1] for v in f) for f in fields]
+        alike = [all(v.shape == f[0].shape for v in f) for f in fields]
         return self.state_type(*(torch.stack(f) if same else f for f, same in zip(fields, alike, strict=True)))
 
 

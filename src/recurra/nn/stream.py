@@ -19,6 +19,7 @@ from recurra.engine.fused import why_not
 from recurra.engine.stepping import SteppedLayer, Steps
 from recurra.engine.trace import TraceError
 from recurra.errors import DataError, unknown
+from recurra.nn.convolutional import ConvRecurrent
 from recurra.nn.dropin import cell_and_use, weights_of
 from recurra.nn.recurrent import Recurrent
 
@@ -478,6 +479,8 @@ def _nothing(x: Any, out: Any) -> None:
 
 
 def _stepped(model: Any) -> _OfRecurrent | _OfLayers:
+    if isinstance(model, ConvRecurrent):
+        raise TypeError("model: ConvRecurrent reads frames, and a stream rows of numbers; model.step takes a frame")
     if isinstance(model, Recurrent):
         return _OfRecurrent(model)
     if isinstance(model, nn.RNNBase):

@@ -25,6 +25,7 @@ NEAREST = {
 """By a part of a cell's name, the class of PyTorch's that comes nearest."""
 
 WITHOUT_TWIN = (
+    "kernel_size",
     "input_dropout",
     "recurrent_dropout",
     "weight_drop",
