@@ -2,7 +2,6 @@
 
 from recurra.nn.attention import Attention
 from recurra.nn.convolutional import ConvRecurrent
-from recurra.nn.delay import AR
 from recurra.nn.delay import AR, NARX, TDNN
 from recurra.nn.dropin import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from recurra.nn.explanation import Explanation, explain
