@@ -58,22 +58,24 @@ def _plain(name: str) -> str:
     return re.sub(r"[\s_\-]+", "", name.strip().lower())
 
 
-def _is_series_name(name: str) -> bool:
+def is_series_name(name: str) -> bool:
+    """Whether a column is called as one that tells which sequence a row belongs to."""
     return _plain(name) in SERIES_NAMES or bool(re.search(r"(?:[_\s\-.]id|[a-z]I[dD])$", name.strip()))
 
 
 def _is_row_name(name: str) -> bool:
-    return _plain(name) in ID_NAMES or _is_series_name(name) or name.strip().lower().startswith("unnamed:")
+    return _plain(name) in ID_NAMES or is_series_name(name) or name.strip().lower().startswith("unnamed:")
 
 
 def _is_subject(name: str) -> bool:
     """Whether a column tells whom a row was measured on, which rows may share."""
     return _plain(name) in ("id", "subject", "patient", "user", "participant") or (
-        _is_series_name(name) and _plain(name) not in SERIES_NAMES
+        is_series_name(name) and _plain(name) not in SERIES_NAMES
     )
 
 
-def _is_time_name(name: str) -> bool:
+def is_time_name(name: str) -> bool:
+    """Whether a column is called as one that orders rows."""
     return _plain(name) in TIME_NAMES
 
 
@@ -392,7 +394,7 @@ def _wide_target(table: Table, columns: Columns, task: str, among: Sequence[int]
     found = _by_name(table.names, among, LABEL_NAMES) or _by_name(table.names, among, WEAK_LABEL_NAMES)
     if not found and task == "classify":
         found = [i for i in among if not columns.numeric(i) and not columns.blank(i)]
-        found = [i for i in found if not _is_time_name(table.names[i]) and not columns.dates(i)]
+        found = [i for i in found if not is_time_name(table.names[i]) and not columns.dates(i)]
         if len(found) > 1:
             found = [i for i in found if not _is_row_name(table.names[i])] or found
     if not found and table.header:
@@ -669,7 +671,7 @@ def _series_column(columns: Columns, settings: DataSettings) -> int | None:
     """The column that tells which sequence a row belongs to: named as such, and shared by several rows."""
     if settings.id is not None:
         return find_name(settings.id, columns.names)
-    named = [i for i in range(columns.width) if _is_series_name(columns.names[i])]
+    named = [i for i in range(columns.width) if is_series_name(columns.names[i])]
     if settings.format != LONG.name:
         named = [i for i in named if columns.distinct(i) < columns.height and not columns.blank(i)]
     rank = {name: place for place, name in enumerate(SERIES_NAMES)}
@@ -685,7 +687,7 @@ def _time_column(columns: Columns, settings: DataSettings, series: int | None) -
     named = [
         i
         for i in range(columns.width)
-        if i != series and _is_time_name(columns.names[i]) and columns.names[i] not in left_out
+        if i != series and is_time_name(columns.names[i]) and columns.names[i] not in left_out
     ]
     return min(named, key=lambda i: rank[_plain(columns.names[i])], default=None)
 

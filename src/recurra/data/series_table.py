@@ -1,0 +1,436 @@
+"""Tables of series: which column is what, and their rows as numbers, with the line of each."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+import polars as pl
+
+from recurra.data.delimited import (
+    Block,
+    Columns,
+    Table,
+    as_strings,
+    frame_table,
+    listed,
+    missing_column,
+    open_table,
+    position,
+    short,
+)
+from recurra.data.settings import DataSettings
+from recurra.data.table import is_series_name, is_time_name
+from recurra.data.times import looks_like_times, read_times
+from recurra.errors import DataError
+
+Layout = Literal["long", "wide", "variables"]
+
+TARGET_NAMES = ("y", "target", "value", "values", "目标", "数值")
+"""Names of a column to be forecast, where several hold numbers."""
+
+MISSING_MARKS = ("", "na", "n/a", "nan", "null", "none", "nil", "?", "-", "--", ".", "missing")
+"""What stands in a cell, in upper or lower case, where a number is missing."""
+
+MOST_VARIABLES = 20
+"""Columns of numbers that are taken for the variables of one series; more are taken for a series each."""
+
+
+@dataclass
+class Roles:
+    """What each column of a table of series is for, by name.
+
+    Attributes:
+        layout: long: rows of several series, told apart by `ids`; wide: each target column is a series of its own;
+            variables: the target columns are the variables of one series.
+        time: None where there is no time.
+        ids: Columns that together name a series.
+        targets: What is forecast.
+        past: Covariates known up to the present.
+        known: Covariates known ahead.
+        static: What a series has throughout.
+        notes: What was chosen for a person, and how to choose otherwise.
+    """
+
+    layout: Layout
+    time: str | None
+    ids: list[str]
+    targets: list[str]
+    past: list[str]
+    known: list[str]
+    static: list[str]
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Rows:
+    """The rows of one table, each a step of one series.
+
+    Attributes:
+        name: How messages call the table.
+        unit: What `lines` count: lines, or rows.
+        lines: (R,) int64.
+        code: (R,) int64, which of `ids` a row belongs to.
+        ids: Names of the series, in the order in which they are met.
+        times: (R,) int64 nanoseconds or float64 numbers; None without a time.
+        dated: Whether the times are dates.
+        time_format: How dates are written.
+        targets: (R, K) float64, NaN where missing.
+        past: (R, P) likewise.
+        known: (R, F) likewise.
+        static: Name -> the cells of a static column.
+        notes: What a person should know.
+    """
+
+    name: str
+    unit: str
+    lines: np.ndarray
+    code: np.ndarray
+    ids: list[str]
+    times: np.ndarray | None
+    dated: bool
+    time_format: str | None
+    targets: np.ndarray
+    past: np.ndarray
+    known: np.ndarray
+    static: dict[str, list[str]]
+    notes: list[str] = field(default_factory=list)
+
+    def place(self, row: int) -> str:
+        """How messages call one row."""
+        return f"{self.name}, {self.unit} {int(self.lines[row])}"
+
+
+@dataclass
+class Whole:
+    """A table read to its end."""
+
+    table: Table
+    frame: pl.DataFrame
+    lines: np.ndarray
+
+    def numbers(self, columns: Sequence[str]) -> np.ndarray:
+        """Some columns as numbers, (rows, len(columns)) float64; NaN where missing.
+
+        Raises:
+            DataError: A cell that is neither a number nor a mark of one that is missing, with its line and column.
+        """
+        if not columns:
+            return np.empty((len(self.lines), 0))
+        places = [self.table.names.index(name) for name in columns]
+        cleared = self.frame
+        for place in places:
+            column = cleared.to_series(place)
+            if column.dtype == pl.String:
+                plain = column.str.strip_chars().str.to_lowercase()
+                kept = pl.select(pl.when(~pl.lit(plain).is_in(list(MISSING_MARKS))).then(pl.lit(column))).to_series()
+                cleared = cleared.with_columns(kept.alias(column.name))
+        return self.table.numbers(Block(cleared, self.lines), places)
+
+    def strings(self, column: str) -> list[str]:
+        """A column as written, "" where empty."""
+        return as_strings(self.frame.to_series(self.table.names.index(column)))
+
+
+def open_whole(
+    source: Path | BinaryIO | pl.DataFrame, name: str, options: DataSettings, known: Sequence[str] = ()
+) -> Whole:
+    """Read a table to its end.
+
+    Args:
+        source: A file, an open one, or a dataframe.
+        name: How messages call a dataframe.
+        options: How a delimited file is read.
+        known: Column names known from training data.
+
+    Raises:
+        DataError: It cannot be read as a table.
+    """
+    if isinstance(source, pl.DataFrame):
+        table = frame_table(source, name)
+        return _whole(table)
+    with open_table(source, options, known, bool(known) or None) as table:
+        return _whole(table)
+
+
+def _whole(table: Table) -> Whole:
+    blocks = list(table.blocks())
+    frame = pl.concat([block.frame for block in blocks]) if len(blocks) > 1 else blocks[0].frame
+    return Whole(table, frame, np.concatenate([block.lines for block in blocks]).astype(np.int64))
+
+
+# --- which column is what ---------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Named:
+    """The columns that settings name: None where they leave one open."""
+
+    layout: Layout | None
+    time: str | None
+    ids: list[str] | None
+    targets: list[str] | None
+    past: list[str] | None
+    known: list[str] | None
+    static: list[str]
+    ignore: list[str]
+
+
+def find_roles(whole: Whole, named: Named) -> Roles:
+    """What each column is for, by the settings, the columns' names and their content.
+
+    Raises:
+        DataError: A column that is named is not there, or nothing is left to forecast.
+    """
+    table, names = whole.table, whole.table.names
+    columns = Columns(names, whole.frame.head(1000), table.header)
+
+    def checked(wanted: list[str] | None, setting: str) -> list[str] | None:
+        return None if wanted is None else [names[table.column(name, setting)] for name in wanted]
+
+    left_out = {names[i] for name in named.ignore if (i := position(name, names)) is not None}
+    said = {key: checked(getattr(named, key), _SETTINGS[key]) for key in ("ids", "targets", "past", "known", "static")}
+    for name in named.ignore:
+        table.column(name, "ignore")
+    left_out |= {name for some in said.values() for name in some or []}
+    notes: list[str] = []
+    if named.time is not None:
+        time = names[table.column(named.time, "time")]
+    else:
+        time = _time_column(columns, [name for name in names if name not in left_out])
+    free = [
+        name
+        for i, name in enumerate(names)
+        if name not in left_out and name != time and not (i in table.unnamed and (columns.blank(i) or i == 0))
+    ]
+    times = None if time is None else whole.strings(time)
+    doubled = times is not None and len(set(times)) < len(times)
+    ids = said["ids"]
+    if ids is None:
+        ids = [] if named.layout in ("wide", "variables") else _id_columns(whole, free, times, doubled)
+        if ids:
+            notes.append(
+                f"{table.name}: rows are told apart by {listed(ids)} (long form); data.id names another column"
+            )
+    if named.layout == "long" and not ids:
+        raise DataError(
+            f"{table.name}: no column tells the series of a long table apart. Columns: {listed(names)}. Name it: "
+            "--set data.id=NAME"
+        )
+    free = [name for name in free if name not in ids]
+    numeric = [name for name in free if columns.numeric(names.index(name)) or columns.blank(names.index(name))]
+    words = [name for name in free if name not in numeric]
+    targets = said["targets"]
+    by_name = False
+    if targets is None:
+        filled = [name for name in numeric if not columns.blank(names.index(name))]
+        called = [name for name in filled if name.strip().lower() in TARGET_NAMES]
+        by_name = len(called) == 1 and len(filled) > 1
+        targets = called if by_name else filled
+    if not targets:
+        raise DataError(
+            f"{table.name}: no column of numbers is left to forecast. Columns: {listed(names)}. Name it: "
+            "--set data.target=NAME"
+        )
+    if words:
+        notes.append(f"{table.name}: the columns {listed(words)} hold no numbers and are left out")
+    layout: Layout = named.layout or ("long" if ids else "wide" if len(targets) > MOST_VARIABLES else "variables")
+    if named.layout is None and not ids and len(targets) > 1:
+        notes.append(_layout_told(table.name, layout, len(targets)))
+    others = [name for name in numeric if name not in targets]
+    is_open = said["past"] is None and said["known"] is None
+    past = said["past"] if said["past"] is not None else ([] if layout == "wide" else others)
+    known = said["known"] or []
+    if is_open and past:
+        known = _going_on(whole, targets, past)
+        past = [name for name in past if name not in known]
+        for kind, some in (
+            ("known ahead, as they go on behind the last target", known),
+            ("known up to the present", past),
+        ):
+            if some:
+                key = "known" if some is known else "past"
+                notes.append(
+                    f"{table.name}: {listed(some)} {'is a covariate' if len(some) == 1 else 'are covariates'} {kind}; "
+                    f"data.{key} = [] leaves {'it' if len(some) == 1 else 'them'} out"
+                )
+    return Roles(layout, time, ids, targets, past, known, said["static"] or [], notes)
+
+
+_SETTINGS = {"ids": "id", "targets": "target", "past": "past", "known": "known", "static": "static"}
+
+
+def _layout_told(name: str, layout: Layout, count: int) -> str:
+    if layout == "variables":
+        return (
+            f"{name}: its {count} columns of numbers are read as the variables of one series, forecast together; where "
+            "each is a series of its own: --set data.layout=wide"
+        )
+    return (
+        f"{name}: each of its {count} columns of numbers is read as a series of its own; where they are variables of "
+        "one: --set data.layout=variables"
+    )
+
+
+def _time_column(columns: Columns, among: Sequence[str]) -> str | None:
+    """The column of times: dates, or rising numbers in a column that is called so."""
+    called = [name for name in among if is_time_name(name) or name.strip().lower() in ("year", "年", "时间", "日期")]
+    for name in (*called, *(name for name in among if name not in called)):
+        i = columns.names.index(name)
+        if (name in called or not columns.numeric(i)) and looks_like_times(columns.cells(i)):
+            return name
+    for name in called:
+        i = columns.names.index(name)
+        if columns.numeric(i):
+            steps = np.diff(columns.floats(i))
+            if len(steps) and (steps > 0).mean() > 0.5:
+                return name
+    return None
+
+
+def _id_columns(whole: Whole, among: Sequence[str], times: list[str] | None, doubled: bool) -> list[str]:
+    """The column that tells series apart: called so, or of words; by it no time is given twice."""
+    if times is not None and not doubled:
+        return []
+    called = [name for name in among if is_series_name(name)]
+    words = [name for name in among if name not in called and not _numeric(whole, name)]
+    for name in (*called, *words):
+        cells = whole.strings(name)
+        kinds = len(set(cells))
+        if times is None:
+            if name in called and kinds < len(cells) and 1 + sum(a != b for a, b in pairwise(cells)) == kinds:
+                return [name]
+        elif kinds < len(cells) and len(set(zip(cells, times, strict=True))) == len(cells):
+            return [name]
+    return []
+
+
+def _numeric(whole: Whole, name: str) -> bool:
+    i = whole.table.names.index(name)
+    return Columns(whole.table.names, whole.frame.head(1000), True).numeric(i)
+
+
+def _going_on(whole: Whole, targets: Sequence[str], among: Sequence[str]) -> list[str]:
+    """The columns that have numbers in the rows behind the last that has a target."""
+    known = np.any(np.isfinite(whole.numbers(targets)), 1)
+    behind = np.arange(len(known)) > (np.flatnonzero(known)[-1] if known.any() else len(known))
+    if not behind.any():
+        return []
+    filled = np.all(np.isfinite(whole.numbers(among))[behind], 0)
+    return [name for name, all_there in zip(among, filled.tolist(), strict=True) if all_there]
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
+
+
+def read_rows(whole: Whole, roles: Roles, time_format: str | None = None, kept: Sequence[str] | None = None) -> Rows:
+    """The rows of a table whose columns are known.
+
+    Args:
+        whole: The table.
+        roles: What its columns are for.
+        time_format: How its dates are written; found where None.
+        kept: The series that the training data had: of a wide table, those that may be there.
+
+    Raises:
+        DataError: A column of the training data is missing; a cell that is no time or number, with line and column.
+    """
+    table = whole.table
+    for name in (roles.time, *roles.ids, *roles.past, *roles.known, *roles.static):
+        if name is not None and name not in table.names:
+            raise missing_column(table.name, name, table.names)
+    columns = [name for name in roles.targets if name in table.names]
+    if not columns or (roles.layout != "wide" and len(columns) < len(roles.targets)):
+        absent = next(name for name in roles.targets if name not in table.names)
+        raise missing_column(table.name, absent, table.names)
+    notes: list[str] = []
+    times, dated, format = _times(whole, roles.time, time_format, notes)
+    targets, past, known = (whole.numbers(some) for some in (columns, roles.past, roles.known))
+    static = {name: whole.strings(name) for name in roles.static}
+    R = len(whole.lines)
+    lines, ids = whole.lines, [""]
+    code = np.zeros(R, np.int64)
+    if roles.layout == "wide":
+        ids, K = columns, len(columns)
+        code = np.repeat(np.arange(K), R)
+        targets = targets.T.reshape(-1, 1)
+        past, known = (np.tile(some, (K, 1)) for some in (past, known))
+        lines = np.tile(lines, K)
+        times = None if times is None else np.tile(times, K)
+        static = {name: cells * K for name, cells in static.items()}
+    elif roles.ids:
+        cells = [whole.strings(name) for name in roles.ids]
+        joined = [" / ".join(row) for row in zip(*cells, strict=True)]
+        empty = next((i for i, row in enumerate(zip(*cells, strict=True)) if "" in row), None)
+        if empty is not None:
+            column = next(name for name, some in zip(roles.ids, cells, strict=True) if not some[empty])
+            raise DataError(
+                f"{table.place(int(lines[empty]))}, column {column!r}: is empty, expected the name of a series."
+            )
+        numbering: dict[str, int] = {}
+        code = np.array([numbering.setdefault(name, len(numbering)) for name in joined], np.int64)
+        ids = list(numbering)
+    elif roles.layout == "variables" and len(roles.targets) == 1:
+        ids = list(roles.targets)
+    return Rows(table.name, table.unit, lines, code, ids, times, dated, format, targets, past, known, static, notes)
+
+
+def _times(
+    whole: Whole, column: str | None, format: str | None, notes: list[str]
+) -> tuple[np.ndarray | None, bool, str | None]:
+    if column is None:
+        return None, False, None
+    table, i = whole.table, whole.table.names.index(column)
+    found = read_times(whole.frame.to_series(i), format)
+    if isinstance(found, int):
+        cell = whole.strings(column)[found]
+        shown = f"found {short(cell)!r}" if cell else "is empty"
+        raise DataError(
+            f"{table.place(int(whole.lines[found]))}, column {column!r}: {shown}, expected a time as in other rows: a "
+            "number, or a date such as 2024-12-31 or 2024-12-31 23:59; data.time_format says how dates are written."
+        )
+    if found.other:
+        notes.append(
+            f"{table.name}: dates in column {column!r} are read as {found.format}; where they are {found.other}: "
+            f"--set data.time_format={found.other}"
+        )
+    return found.values, found.dated, found.format
+
+
+def as_frame(data: Any) -> pl.DataFrame | None:
+    """A pandas or polars dataframe or series as polars; the index of a pandas one, where it holds times, is a column.
+
+    None for anything else.
+    """
+    if isinstance(data, pl.LazyFrame):
+        return data.collect()
+    if isinstance(data, pl.DataFrame):
+        return data
+    if isinstance(data, pl.Series):
+        return data.to_frame(data.name or "value")
+    if type(data).__module__.partition(".")[0] != "pandas":
+        return None
+    index = data.index
+    if type(index).__name__ == "PeriodIndex":
+        index = index.to_timestamp()
+    frame = data.to_frame(data.name or "value") if data.ndim == 1 else data
+    columns: list[pl.Series] = []
+    if type(index).__name__ == "DatetimeIndex":
+        if index.tz is not None:
+            index = index.tz_convert("UTC").tz_localize(None)
+        columns.append(pl.Series("time" if index.name is None else str(index.name), index.to_numpy()))
+    for place, name in enumerate(frame.columns):
+        cells = frame.iloc[:, place]
+        if isinstance(cells.dtype, np.dtype) and cells.dtype.kind in "biufM":
+            columns.append(pl.Series(str(name), cells.to_numpy()))
+        else:
+            columns.append(
+                pl.Series(str(name), [None if gone else cell for cell, gone in zip(cells, cells.isna(), strict=True)])
+            )
+    counts = Counter(column.name for column in columns)
+    if twice := next((name for name, count in counts.items() if count > 1), None):
+        raise DataError(f"the dataframe: two columns are named {twice!r}; every column needs a name of its own.")
+    return pl.DataFrame(columns)

@@ -1,0 +1,382 @@
+"""Times of a table: how they are written, at what equal steps they stand, and what the calendar says of them."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from recurra.errors import DataError, unknown
+
+NS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "min": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9}
+WEEK = 7 * NS["d"]
+
+Unit = Literal["fixed", "month", "business", "step", "rows"]
+
+FORMATS = (
+    *("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d", "%Y-%m-%d %H:%M:%S%.f"),
+    *("%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M", "%Y/%m/%d", "%Y.%m.%d %H:%M:%S", "%Y.%m.%d %H:%M", "%Y.%m.%d"),
+    *("%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d.%m.%Y", "%Y%m%d"),
+    *("%d/%m/%Y %H:%M:%S", "%d/%m/%Y %H:%M", "%d/%m/%Y", "%m/%d/%Y %H:%M:%S", "%m/%d/%Y %H:%M", "%m/%d/%Y"),
+    *("%d-%m-%Y %H:%M:%S", "%d-%m-%Y %H:%M", "%d-%m-%Y", "%m-%d-%Y %H:%M:%S", "%m-%d-%Y %H:%M", "%m-%d-%Y"),
+    *("%d-%b-%Y", "%d %b %Y", "%b %d, %Y", "%B %d, %Y", "%d %B %Y"),
+)
+"""How dates are written, in the order in which they are tried; with a day or a month first where only that fits."""
+MONTHS = ("%Y-%m", "%Y/%m", "%Ym%m", "%b %Y", "%B %Y", "%b-%Y", "%m/%Y")
+"""Likewise dates without a day: the first of the month."""
+QUARTERS = "%Yq%q"
+
+_QUARTER = r"^(\d{4})[- ]?[qQ]([1-4])$"
+_ZONE = r"\s*(?:Z|[+-]\d\d:?\d\d)$"
+
+
+@dataclass(frozen=True)
+class Frequency:
+    """Equal steps of time.
+
+    Attributes:
+        unit: fixed: so many nanoseconds; month: so many months; business: days from Monday to Friday; step: numbers
+            that rise by as much; rows: whatever the times, each row is a step.
+        count: How many nanoseconds, months, days; 1 for steps. rows: nanoseconds between most rows (0 without dates).
+        month_end: month: whether each time is the last day of its month.
+    """
+
+    unit: Unit
+    count: int
+    month_end: bool = False
+
+    @property
+    def text(self) -> str:
+        """As settings name it: 15min, 1h, 1d, 1w, 1mo, 1mo-end, 1y, business, step, rows."""
+        if self.unit == "month":
+            count, name = (self.count // 12, "y") if self.count % 12 == 0 else (self.count, "mo")
+            return f"{count}{name}{'-end' if self.month_end else ''}"
+        if self.unit == "rows":
+            return f"rows:{self.count}" if self.count else "rows"
+        if self.unit != "fixed":
+            return self.unit
+        if self.count % WEEK == 0:
+            return f"{self.count // WEEK}w"
+        name = next(name for name in reversed(NS) if self.count % NS[name] == 0)
+        return f"{self.count // NS[name]}{name}"
+
+    @property
+    def words(self) -> str:
+        """As messages call it."""
+        names = {"1h": "hourly", "1d": "daily", "1w": "weekly", "1mo": "monthly", "3mo": "quarterly", "1y": "yearly"}
+        names |= {"business": "on business days", "step": "numbered", "rows": "row by row"}
+        text = self.text.partition(":")[0]
+        return names.get(text.removesuffix("-end"), f"every {text}")
+
+    @property
+    def season(self) -> int | None:
+        """Steps after which such series tend to repeat themselves; None where the calendar does not tell."""
+        if self.unit == "month":
+            return max(1, 12 // self.count)
+        if self.unit == "business":
+            return 5
+        if self.unit == "fixed":
+            if self.count < NS["d"]:
+                return _per(NS["d"], self.count)
+            return _per(365 * NS["d"], self.count) if self.count % WEEK == 0 else _per(WEEK, self.count)
+        return None
+
+    def ahead(self, times: np.ndarray, steps: np.ndarray | int) -> np.ndarray:
+        """Times so many steps behind these."""
+        times, steps = np.broadcast_arrays(np.asarray(times, np.int64), np.asarray(steps, np.int64))
+        if self.unit == "month":
+            return _months_ahead(times, steps * self.count, self.month_end)
+        if self.unit == "business":
+            days, rest = np.divmod(times, NS["d"])
+            later = np.busday_offset(days.astype("datetime64[D]"), steps, roll="forward")
+            return later.astype(np.int64) * NS["d"] + rest
+        return times + steps * self.count
+
+    def places(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which step from the first each time is, and whether it stands on one. `times` rise."""
+        if self.unit == "rows":
+            return np.arange(len(times)), np.ones(len(times), bool)
+        if self.unit == "month":
+            months = times.view("datetime64[ns]").astype("datetime64[M]").astype(np.int64)
+            places = np.floor_divide(months - months[0], self.count)
+        elif self.unit == "business":
+            days = np.floor_divide(times, NS["d"]).astype("datetime64[D]")
+            places = np.busday_count(days[0], days)
+        else:
+            places = np.floor_divide(times - times[0], self.count)
+        return places, self.ahead(times[0], places) == times
+
+
+def _per(period: int, count: int) -> int | None:
+    """How often `count` goes into a period; None where it does not do so twice, or too often to be learnt."""
+    return round(period / count) if 2 * count <= period <= 2000 * count else None
+
+
+def _months_ahead(times: np.ndarray, months: np.ndarray, end: bool) -> np.ndarray:
+    """The same day and time of day so many months later, or the month's last day."""
+    moments = times.view("datetime64[ns]") if times.flags.c_contiguous else times.copy().view("datetime64[ns]")
+    month = moments.astype("datetime64[M]")
+    day = (moments.astype("datetime64[D]") - month.astype("datetime64[D]")).astype(np.int64)
+    rest = np.mod(times, NS["d"])
+    later = month + months
+    last = ((later + 1).astype("datetime64[D]") - later.astype("datetime64[D]")).astype(np.int64) - 1
+    day = last if end else np.minimum(day, last)
+    return (later.astype("datetime64[D]").astype(np.int64) + day) * NS["d"] + rest
+
+
+def parsed_frequency(text: str) -> Frequency:
+    """A frequency as settings (or a schema) name it.
+
+    Raises:
+        DataError: It is none.
+    """
+    words = {
+        **{"minutely": "1min", "hourly": "1h", "daily": "1d", "weekly": "1w", "monthly": "1mo", "quarterly": "3mo"},
+        **{"yearly": "1y", "annual": "1y", "b": "business", "1b": "business", "h": "1h", "d": "1d", "w": "1w"},
+        **{"ms": "1mo", "m": "1mo-end", "me": "1mo-end", "q": "3mo", "y": "1y", "t": "1min", "min": "1min"},
+    }
+    text = words.get(text.strip().lower(), text.strip().lower())
+    if text == "business":
+        return Frequency("business", 1)
+    if text == "step":
+        return Frequency("step", 1)
+    if found := re.fullmatch(r"rows(?::(\d+))?", text):
+        return Frequency("rows", int(found[1] or 0))
+    if found := re.fullmatch(r"(\d+)\s*(mo|q|y)(-end)?", text):
+        return Frequency("month", int(found[1]) * {"mo": 1, "q": 3, "y": 12}[found[2]], bool(found[3]))
+    if (found := re.fullmatch(r"(\d+)\s*(ns|us|ms|s|min|m|h|d|w)", text)) and int(found[1]):
+        return Frequency("fixed", int(found[1]) * {**NS, "m": NS["min"], "w": WEEK}[found[2]])
+    known = ["15min", "1h", "1d", "business", "1w", "1mo", "3mo", "1y", "rows"]
+    raise DataError(f"data.frequency: {unknown('frequency', text, known)}")
+
+
+def found_frequency(times: Sequence[np.ndarray], dated: bool) -> Frequency:
+    """The steps at which most of these times stand.
+
+    Args:
+        times: Those of each series, rising and none twice.
+        dated: Whether they are nanoseconds since 1970.
+    """
+    several = [one for one in times if len(one) > 1]
+    if not several:
+        return Frequency("fixed", NS["d"]) if dated else Frequency("step", 1)
+    steps = np.concatenate([np.diff(one) for one in several])
+    kinds, counts = np.unique(steps, return_counts=True)
+    usual = int(kinds[counts.argmax()])
+    if not dated:
+        return Frequency("step", usual)
+    moments = np.concatenate([np.asarray(one, np.int64) for one in several]).view("datetime64[ns]")
+    if usual >= 28 * NS["d"] and len(np.unique(moments.view(np.int64) % NS["d"])) == 1:
+        months = moments.astype("datetime64[M]")
+        days = (moments.astype("datetime64[D]") - months.astype("datetime64[D]")).astype(np.int64)
+        left = ((months + 1).astype("datetime64[D]") - moments.astype("datetime64[D]")).astype(np.int64)
+        gaps = np.concatenate(
+            [np.diff(one.view("datetime64[ns]").astype("datetime64[M]").astype(np.int64)) for one in several]
+        )
+        if (days == days[0]).all() or (left == 1).all():
+            kinds, counts = np.unique(gaps, return_counts=True)
+            return Frequency("month", max(1, int(kinds[counts.argmax()])), not (days == days[0]).all())
+    if usual == NS["d"]:
+        weekdays = (np.floor_divide(moments.view(np.int64), NS["d"]) + 3) % 7  # 1970-01-01 was a Thursday
+        if (weekdays < 5).all() and (steps >= 3 * NS["d"]).any():
+            return Frequency("business", 1)
+    return Frequency("fixed", usual)
+
+
+# --- how times are written --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Times:
+    """A column of times, read.
+
+    Attributes:
+        values: Nanoseconds since 1970, int64, where there are dates; else the numbers, float64.
+        dated: Which of the two.
+        format: How the dates are written; None for numbers, and for dates that a typed column holds.
+        other: How they may be meant as well, where nothing tells a day from a month.
+    """
+
+    values: np.ndarray
+    dated: bool
+    format: str | None = None
+    other: str | None = None
+
+
+def looks_like_times(cells: Sequence[str]) -> bool:
+    """Whether the cells are dates, those that are empty passed over."""
+    filled = [cell for cell in cells if cell]
+    return bool(filled) and bool(_formats(pl.Series(filled, dtype=pl.String)))
+
+
+def read_times(column: pl.Series, format: str | None = None) -> Times | int:
+    """The times of a column; the position of the first cell that is none, where one is not.
+
+    Args:
+        column: Typed, or as written.
+        format: How dates are written, such as "%d/%m/%Y"; found from the cells where None.
+
+    Raises:
+        DataError: `format` is none that dates are written in.
+    """
+    if column.dtype.is_temporal():
+        if isinstance(column.dtype, pl.Datetime) and column.dtype.time_zone:
+            column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+        if column.null_count():
+            return int(column.is_null().arg_max() or 0)
+        return Times(column.cast(pl.Datetime("ns")).cast(pl.Int64).to_numpy().copy(), True)
+    if column.dtype.is_numeric():
+        values = column.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+        wrong = np.flatnonzero(~np.isfinite(values))
+        if len(wrong):
+            return int(wrong[0])
+        if (values == np.round(values)).all():
+            column = column.cast(pl.Int64)
+    cells = column.cast(pl.String).fill_null("").str.strip_chars()
+    formats = [format] if format else _formats(cells.filter(cells != ""))
+    if not formats:
+        numbers = cells.cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy()
+        wrong = np.flatnonzero(~np.isfinite(numbers))
+        return int(wrong[0]) if len(wrong) else Times(numbers, False)
+    try:
+        moments = _read(cells, formats[0])
+    except pl.exceptions.PolarsError as error:
+        raise DataError(
+            f"data.time_format: {formats[0]!r} is no way to write a time ({str(error).splitlines()[0]}); expected such "
+            "as %d/%m/%Y or %Y-%m-%d %H:%M."
+        ) from error
+    if moments.null_count():
+        return int(moments.is_null().arg_max() or 0)
+    return Times(moments.to_numpy().copy(), True, formats[0], *formats[1:2])
+
+
+def _formats(cells: pl.Series) -> list[str]:
+    """The formats that fit most cells, the likeliest first: a second one only where a day may be a month."""
+    first, digits = cells.head(20), bool(cells.str.contains(r"^\d+$").all())
+    fitting: list[str] = []
+    fewest = len(cells) // 2 + 1
+    for format in (*FORMATS, *MONTHS, QUARTERS):
+        if (format == "%Y%m%d") != digits or _read(first, format).null_count() > len(first) // 2:
+            continue
+        wrong = _read(cells, format).null_count()
+        if wrong < fewest:
+            fitting, fewest = [format], wrong
+        elif wrong == fewest and fitting and {format[:2], fitting[0][:2]} == {"%d", "%m"}:
+            fitting.append(format)
+    if len(fitting) > 1:  # the one whose steps are more alike is meant
+        kinds = [len(np.unique(np.diff(np.unique(_read(cells, format).drop_nulls().to_numpy())))) for format in fitting]
+        if kinds[0] != kinds[1]:
+            return fitting[:1] if kinds[0] < kinds[1] else fitting[1:]
+    return fitting
+
+
+def _read(cells: pl.Series, format: str) -> pl.Series:
+    """Nanoseconds since 1970, null where a cell is not written so. A zone is counted in, and times are then in UTC."""
+    if format == QUARTERS:
+        cells = cells.str.replace(_QUARTER, "$1-q$2")
+        for quarter in range(4):
+            cells = cells.str.replace(f"-q{quarter + 1}$", f"-{3 * quarter + 1:02d}")
+        format = "%Y-%m"
+    offsets = None
+    if format.startswith("%Y-%m-%d %H"):
+        cells = cells.str.replace(r"^(\d{4}-\d\d-\d\d)[T_]", "$1 ")
+        if cells.str.contains(r"\d\d:\d\d(?:\.\d+)?" + _ZONE).any():
+            found = cells.str.extract_groups(r"([+-])(\d\d):?(\d\d)$").struct.unnest()
+            sign, hours, minutes = (found.to_series(i) for i in range(3))
+            size = hours.cast(pl.Int64).fill_null(0) * 60 + minutes.cast(pl.Int64).fill_null(0)
+            offsets = size * (1 - 2 * (sign == "-").fill_null(False).cast(pl.Int64)) * NS["min"]
+            cells = cells.str.replace(_ZONE, "")
+    if format in MONTHS:  # polars knows no date without a day
+        cells, format = pl.select(pl.format("{}|01", pl.lit(cells).str.to_lowercase())).to_series(), f"{format}|%d"
+    moments = cells.str.to_datetime(format, time_unit="ns", strict=False, exact=True).cast(pl.Int64)
+    return moments if offsets is None else moments - offsets
+
+
+def written(times: np.ndarray, frequency: Frequency, dated: bool, first: float = 0.0, step: float = 1.0) -> list[str]:
+    """Times as a file has them: dates as short as their steps allow, or numbers.
+
+    Args:
+        times: As in `Series.times`.
+        frequency: Their steps.
+        dated: Whether they are dates.
+        first: Of numbers, that which is step 0.
+        step: And what a step adds.
+    """
+    if not dated:
+        numbers = first + times * step
+        return [f"{x:.12g}" for x in numbers.tolist()]
+    moments = times.astype(np.int64).view("datetime64[ns]")
+    if not (times % NS["d"]).any():
+        if frequency.unit == "month" and (moments.astype("datetime64[M]") == moments).all():
+            return moments.astype("datetime64[M]").astype(str).tolist()
+        return moments.astype("datetime64[D]").astype(str).tolist()
+    unit = "s" if not (times % NS["s"]).any() else "ns"
+    return [text.replace("T", " ") for text in moments.astype(f"datetime64[{unit}]").astype(str).tolist()]
+
+
+# --- the calendar -----------------------------------------------------------------------------------------------------
+
+CALENDAR = ("minute", "hour", "weekday", "day", "yearday", "month", "quarter")
+"""Features of the calendar, each a place on a circle: its sine and cosine."""
+
+PERIODS = {
+    "minute": NS["h"],
+    "hour": NS["d"],
+    "weekday": WEEK,
+    "day": 30 * NS["d"],
+    "yearday": 365 * NS["d"],
+    "month": 365 * NS["d"],
+    "quarter": 365 * NS["d"],
+}
+"""About how long each takes to come round."""
+
+
+def usual_calendar(frequency: Frequency, span: int) -> list[str]:
+    """The features that tell steps apart and that have come round twice in a span of so many nanoseconds."""
+    fixed = frequency.count if frequency.unit in ("fixed", "rows") else 0
+    if frequency.unit == "business":
+        names = ["weekday", "yearday"]
+    elif frequency.unit == "month":
+        names = ["month"] if frequency.count < 3 else ["quarter"] if frequency.count < 12 else []
+    elif not fixed or fixed >= 300 * NS["d"]:
+        names = []
+    elif fixed < NS["h"]:
+        names = ["minute", "hour", "weekday", "yearday"]
+    elif fixed < NS["d"]:
+        names = ["hour", "weekday", "yearday"]
+    else:
+        names = ["weekday", "yearday"] if fixed % WEEK else ["yearday"]
+    return [name for name in names if 2 * PERIODS[name] <= span]
+
+
+def calendar_names(names: Sequence[str]) -> list[str]:
+    """What the columns of `calendar` are called."""
+    return [f"{name} {part}" for name in names for part in ("sine", "cosine")]
+
+
+def calendar(times: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """(S, 2 * len(names)) float64 of times in nanoseconds since 1970: sine and cosine of each.
+
+    minute and hour turn evenly, so that half past is half way; weekday begins on Monday, day with the first of the
+    month, yearday, month and quarter with the year.
+    """
+    moments = times.astype(np.int64).view("datetime64[ns]")
+    days = moments.astype("datetime64[D]")
+    months, years = days.astype("datetime64[M]"), days.astype("datetime64[Y]")
+
+    def within(parts: np.ndarray, whole: np.ndarray) -> np.ndarray:
+        return (parts.astype("datetime64[D]") - whole.astype("datetime64[D]")).astype(np.int64)
+
+    turns = {
+        "minute": lambda: (times % NS["h"]) / NS["h"],
+        "hour": lambda: (times % NS["d"]) / NS["d"],
+        "weekday": lambda: ((days.astype(np.int64) + 3) % 7) / 7,
+        "day": lambda: within(days, months) / within(months + 1, months),
+        "yearday": lambda: within(days, years) / within(years + 1, years),
+        "month": lambda: (months.astype(np.int64) % 12) / 12,
+        "quarter": lambda: (months.astype(np.int64) % 12 // 3) / 4,
+    }
+    angles = [2 * np.pi * turns[name]() for name in names]
+    return np.stack([f(angle) for angle in angles for f in (np.sin, np.cos)], 1) if names else np.zeros((len(times), 0))
