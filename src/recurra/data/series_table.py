@@ -241,22 +241,21 @@ def find_roles(whole: Whole, named: Named) -> Roles:
     if named.layout is None and not ids and len(targets) > 1:
         notes.append(_layout_told(table.name, layout, len(targets)))
     others = [name for name in numeric if name not in targets]
-    is_open = said["past"] is None and said["known"] is None
     past = said["past"] if said["past"] is not None else ([] if layout == "wide" else others)
     known = said["known"] or []
-    if is_open and past:
-        known = _going_on(whole, targets, past)
-        past = [name for name in past if name not in known]
-        for kind, some in (
-            ("known ahead, as they go on behind the last target", known),
-            ("known up to the present", past),
-        ):
-            if some:
-                key = "known" if some is known else "past"
-                notes.append(
-                    f"{table.name}: {listed(some)} {'is a covariate' if len(some) == 1 else 'are covariates'} {kind}; "
-                    f"data.{key} = [] leaves {'it' if len(some) == 1 else 'them'} out"
-                )
+    if said["past"] is None and past:
+        if said["known"] is None:
+            known = _going_on(whole, ids, targets, past)
+            past = [name for name in past if name not in known]
+        notes += [
+            f"{table.name}: {listed(some)} {'is a covariate' if len(some) == 1 else 'are covariates'} {kind}; "
+            f"data.{key} = [] leaves {'it' if len(some) == 1 else 'them'} out"
+            for key, kind, some in (
+                ("known", "known ahead, for there are numbers behind the last target", known),
+                ("past", "known up to the present", past),
+            )
+            if some and said[key] is None
+        ]
     return Roles(layout, time, ids, targets, past, known, said["static"] or [], notes)
 
 
@@ -313,10 +312,15 @@ def _numeric(whole: Whole, name: str) -> bool:
     return Columns(whole.table.names, whole.frame.head(1000), True).numeric(i)
 
 
-def _going_on(whole: Whole, targets: Sequence[str], among: Sequence[str]) -> list[str]:
-    """The columns that have numbers in the rows behind the last that has a target."""
-    known = np.any(np.isfinite(whole.numbers(targets)), 1)
-    behind = np.arange(len(known)) > (np.flatnonzero(known)[-1] if known.any() else len(known))
+def _going_on(whole: Whole, ids: Sequence[str], targets: Sequence[str], among: Sequence[str]) -> list[str]:
+    """The columns that have numbers in the rows of a series behind its last that has a target."""
+    there = np.any(np.isfinite(whole.numbers(targets)), 1)
+    rows = np.arange(len(there))
+    last: dict[tuple[str, ...], int] = {}
+    names = list(zip(*(whole.strings(name) for name in ids), strict=True)) if ids else [()] * len(rows)
+    for row in rows[there].tolist():
+        last[names[row]] = row
+    behind = np.array([row > last.get(name, row) for row, name in enumerate(names)], bool)
     if not behind.any():
         return []
     filled = np.all(np.isfinite(whole.numbers(among))[behind], 0)
