@@ -66,7 +66,7 @@ def report_content(training: Training, summary: Mapping[str, Any], test: Any, sc
         best_step=training.progress.best_step or None,
         chosen_by=training.task.chosen_by,
         updates=Updates(np.array(training.losses), np.array(training.norms), recipe.train.clip_norm or None),
-        sections=[] if own is None else own(training, _shown(training), scored),
+        sections=[] if own is None else own(training, _shown(training)[1], scored),
         model=describe_model(training),
         parameters=summary["parameters"],
         samples_seen=summary["samples_seen"],
@@ -83,22 +83,21 @@ def report_content(training: Training, summary: Mapping[str, Any], test: Any, sc
 def _of_sequences(training: Training, test: Predictions | None) -> dict[str, Any]:
     """What the report shows of a task whose data are sequences with targets."""
     recipe, schema, parts = training.recipe, training.parts.schema, training.parts
-    shown = parts.test if parts.test is not None else parts.train
+    shown = _shown(training)
     return {
         "result": None if test is None else _result(test),
         "examples": [] if test is None or parts.test is None else _examples(training, test, parts.test),
         "images": schema.format in ("idx", "digits") and not recipe.data.pixels,
-        "states": _traces(training, shown, "test" if parts.test is not None else "training"),
+        "states": _traces(training, *shown),
         "snapshots": _snapshots(training),
     }
 
 
-def _shown(training: Training) -> Any:
-    """The part that a task's own sections show."""
-    parts = training.parts
-    if parts.test is not None:
-        return parts.test
-    return parts.validation if parts.validation is not None and len(parts.validation) else parts.train
+def _shown(training: Training) -> tuple[str, Any]:
+    """The part whose sequences are shown, by name: the test part, else that which the weights are chosen on."""
+    there = {name: part for name, part in training.parts.named.items() if len(part)}
+    name = next(name for name in ("test", "validation", "train") if name in there)
+    return "training" if name == "train" else name, there[name]
 
 
 def seeds_content(recipe: Recipe, summary: Mapping[str, Any], runs: list[Any], folder: str) -> SeedsContent:
@@ -251,7 +250,7 @@ def _rmse(true: np.ndarray, said: np.ndarray) -> float:
 
 
 @torch.no_grad()
-def _traces(training: Training, part: Sequences, name: str) -> list[StateTrace]:
+def _traces(training: Training, name: str, part: Sequences) -> list[StateTrace]:
     """The last layer's state, running forward, along the first few sequences."""
     network: Any = training.network
     network.eval()
