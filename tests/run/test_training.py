@@ -17,6 +17,7 @@ from recurra.run.folder import RunFolder
 from recurra.run.training import total_updates
 from recurra.run.words import outcome
 from recurra.tasks import Predictions
+from recurra.tasks.classify import Classify
 
 TINY: dict[str, Any] = {"model.hidden_size": 5, "train.epochs": 2, "train.evaluate_every": 1000, "train.shuffle": False}
 
@@ -40,6 +41,19 @@ def test_accumulated_batches_are_one_large_batch(tmp_path: Path, weights: str) -
     assert one.summary["updates"] == many.summary["updates"] == 8
     for name, value in one.network.state_dict().items():
         torch.testing.assert_close(many.network.state_dict()[name], value, rtol=1e-9, atol=1e-12)
+
+
+def test_an_epoch_is_planned_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned: list[int] = []
+    plan = Classify.plan
+
+    def counted(task: Classify, data: Any, *, seed: int, epoch: int) -> list[torch.Tensor]:
+        planned.append(epoch)
+        return plan(task, data, seed=seed, epoch=epoch)
+
+    monkeypatch.setattr(Classify, "plan", counted)
+    train(tmp_path / "run")
+    assert planned == [0, 1]
 
 
 def test_class_weights_count_in_a_batch_of_one(tmp_path: Path) -> None:
@@ -140,6 +154,7 @@ def test_a_run_without_a_test_part_is_told_by_its_validation_part(tmp_path: Path
     assert f"validation accuracy {validation['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f})" in told
     assert f"majority baseline {run.summary['baselines']['majority']['accuracy']:.4f}" in told
     page = run.report.read_text()
+    assert "validation sequence 0" in page
     assert "Of the validation part, by which the weights were chosen; there was no test part." in page
     assert re.search(r"<th scope=\"col\">validation</th>", page)
     assert not re.search(r"<th scope=\"col\">test</th>", page)

@@ -140,8 +140,9 @@ class Training:
         self.snapshots: dict[str, Tensor] = {}
         self.best: dict[str, Tensor] = {}
         self.mean_weights: dict[str, Tensor] = {}
+        self._planned: tuple[int, list[Tensor]] = (-1, [])
         whole = self.task.carries_state or bool(self.settings.batch_steps)
-        self.total = total_updates(self.settings, len(parts.train), self._batches_in_epoch, whole)
+        self.total = total_updates(self.settings, len(parts.train), len(self._plan(0)), whole)
         self._saved_at, self._saved_step = time.monotonic(), 0
 
     def _rule(self) -> Rule:
@@ -229,13 +230,15 @@ class Training:
 
     def _epoch(self) -> list[list[Tensor]]:
         """The updates of the present epoch, each the indices of its batches."""
-        batches = self.task.plan(self.parts.train, seed=self.recipe.seed, epoch=self.progress.epoch)
+        batches = self._plan(self.progress.epoch)
         n = self.settings.accumulate
         return [batches[i : i + n] for i in range(0, len(batches), n)]
 
-    @property
-    def _batches_in_epoch(self) -> int:
-        return len(self.task.plan(self.parts.train, seed=self.recipe.seed, epoch=0))
+    def _plan(self, epoch: int) -> list[Tensor]:
+        """The batches of an epoch; those last asked for are kept, since the first epoch's are counted before it."""
+        if self._planned[0] != epoch:
+            self._planned = epoch, self.task.plan(self.parts.train, seed=self.recipe.seed, epoch=epoch)
+        return self._planned[1]
 
     def _update(self, batches: list[Tensor]) -> None:
         started = time.perf_counter()
