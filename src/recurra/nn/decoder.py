@@ -44,11 +44,12 @@ class DecoderState:
                 memory = memory.select(sequences)
         chosen = [None if v is None else v.index_select(0, rows) for v in (self.vector, self.beside, self.weights)]
         return DecoderState(
-            _selected(self.layers, rows), _selected(self.upper, rows), chosen[0], memory, chosen[1], chosen[2]
+            selected(self.layers, rows), selected(self.upper, rows), chosen[0], memory, chosen[1], chosen[2]
         )
 
 
-def _selected(state: Any, rows: Tensor) -> Any:
+def selected(state: Any, rows: Tensor) -> Any:
+    """The rows named, (R',), of a recurrent layer's state; None of none."""
     if state is None:
         return None
     fields = [

@@ -22,6 +22,7 @@ from recurra.nn.decoder import DecoderState
 from recurra.nn.decoding import Hypothesis, Sampler, beam_search, sample
 from recurra.tasks.base import Intervals, Metrics, Task
 from recurra.tasks.model import RecurrentSettings
+from recurra.tasks.schedules import Schedule, forced_share
 from recurra.tasks.scores import accuracy_interval, bootstrap_interval
 from recurra.tasks.translator import Translator, TranslatorSettings
 
@@ -38,7 +39,7 @@ class TranslateTrainSettings(TrainSettings):
         description="number format of the output layer's products in training; bfloat16 takes a third of the time on "
         "processors that have it, and evaluation stays in full",
     )
-    forcing: Literal["always", "linear", "exponential", "inverse_sigmoid"] = Field(
+    forcing: Schedule = Field(
         default="always",
         description="teacher forcing: the decoder reads the true symbols always, or ever less of them as training goes "
         "on, by this schedule (Bengio et al. 2015)",
@@ -182,22 +183,9 @@ class Translate(Task[Pairs, PairBatch, Translations]):
         return replace(collate(data, indices), forcing=self.forcing(self._epoch))
 
     def forcing(self, epoch: int) -> float:
-        """Share of true symbols that the decoder reads in an epoch, from 0 (Bengio et al. 2015, section 2.4, between 1
-        and the last share).
-
-        linear: falls evenly. exponential: by the same factor each epoch. inverse_sigmoid: k / (k + e^(i/k)), brought
-        to end where it should.
-        """
+        """Share of true symbols that the decoder reads in an epoch, from 0."""
         s = self.settings
-        if s.forcing == "always" or s.epochs is None or s.epochs < 2:
-            return 1.0
-        done = min(1.0, epoch / (s.epochs - 1))
-        if s.forcing == "linear":
-            return 1 - (1 - s.forcing_last) * done
-        if s.forcing == "exponential":
-            return max(s.forcing_last, 1e-3) ** done if s.forcing_last else (1e-3**done) * (done < 1)
-        falls = [1 / (1 + math.exp(12 * (x - 0.5))) for x in (0.0, done, 1.0)]
-        return s.forcing_last + (1 - s.forcing_last) * (falls[1] - falls[2]) / (falls[0] - falls[2])
+        return forced_share(s.forcing, epoch, s.epochs, s.forcing_last)
 
     def has_targets(self, batch: PairBatch) -> bool:
         """See `Task.has_targets`."""
