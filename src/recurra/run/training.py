@@ -227,6 +227,10 @@ class Training:
         finally:
             self.listener.end()
         self.network.load_state_dict(self._kept())
+        validation = self.parts.validation
+        told = len(self.task.notes)
+        self.task.calibrate(self.network, self.parts.train if validation is None else validation, validation is None)
+        self.parts.warnings.extend(self.task.notes[told:])
 
     def _epoch(self) -> list[list[Tensor]]:
         """The updates of the present epoch, each the indices of its batches."""

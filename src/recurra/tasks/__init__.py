@@ -4,19 +4,21 @@ from typing import Any
 
 from recurra.tasks.base import Metrics, Predictions, SequenceTask, Task, predict
 from recurra.tasks.classify import Classify
+from recurra.tasks.forecast import Forecast
 from recurra.tasks.language import Language
 from recurra.tasks.regress import Regress
 from recurra.tasks.tag import Tag
 from recurra.tasks.translate import Translate
 
 TASKS: dict[str, type[Task[Any, Any, Any]]] = {
-    task.name: task for task in (Classify, Regress, Language, Tag, Translate)
+    task.name: task for task in (Classify, Regress, Language, Tag, Translate, Forecast)
 }
 """Every task by name: what the command, the recipes and the documentation read."""
 
 __all__ = [
     "TASKS",
     "Classify",
+    "Forecast",
     "Language",
     "Metrics",
     "Predictions",

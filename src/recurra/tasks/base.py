@@ -250,6 +250,15 @@ class Task(ABC, Generic[DataT, BatchT, SaidT]):
         """What a network says while it is in training; as `predict`, where that takes no more than one pass."""
         return self.predict(network, data, forward=forward, device=device, dtype=dtype, carry_state=carry_state)
 
+    def calibrate(self, network: Any, data: DataT, seen: bool) -> None:
+        """Learn, after training, what is left to be learnt from data that training has not learnt from.
+
+        Args:
+            network: The network, with the weights that are kept.
+            data: The validation part; where there is none, the training part.
+            seen: Whether it is the training part.
+        """
+
     @abstractmethod
     def scores(self, predictions: SaidT) -> Metrics:
         """Every metric of predictions whose targets are known."""

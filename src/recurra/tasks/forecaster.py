@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from recurra.data.series import SeriesWindows, WindowBatch
-from recurra.errors import RecipeError
+from recurra.errors import DataError, RecipeError
 from recurra.learn.rule import Rule
 from recurra.nn.attention import Attention
 from recurra.nn.decoder import Bridge, Decoder, DecoderState, selected
@@ -257,6 +257,10 @@ class Forecaster(Network):
             window = Window(values, seen, past, known, window.static.repeat_interleave(K, 0), which)
         if self.series_vectors is None:
             return window, window.static
+        if bool((which < 0).any()):
+            raise DataError(
+                "a series that training did not have: model.series_size learns a vector for each by its name"
+            )
         return window, torch.cat([window.static, self.series_vectors(which)], -1)
 
     def _together(self, v: Tensor) -> Tensor:

@@ -1,0 +1,532 @@
+"""`forecast`: series to their numbers to come (eqs 6.1-6.3, and 6.23-6.25 over numbers)."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from scipy import stats
+from torch import Tensor
+
+from recurra.data.series import SeriesWindows, WindowBatch, cumulated
+from recurra.data.series_reader import SeriesReader, SeriesSchema
+from recurra.engine.threads import suited
+from recurra.errors import RecipeError
+from recurra.learn import LearnSettings
+from recurra.learn.optimise import TrainSettings
+from recurra.tasks.base import Intervals, Metrics, Task
+from recurra.tasks.forecast_scores import Scored, blocks
+from recurra.tasks.forecaster import Forecaster, ForecasterSettings, Shape, Window
+from recurra.tasks.model import RecurrentSettings
+from recurra.tasks.schedules import Forcing, forced_share
+
+AT_ONCE, DRAWN_AT_ONCE = 256, 20_000
+"""Windows that are forecast together, and futures that are drawn together."""
+
+FEW = 20
+"""Fewer errors than this tell no quantiles: those of a normal distribution of their size are taken."""
+
+Metric = Literal["rmse", "mae", "mse", "mase", "smape", "pinball", "mse_normalised", "mae_normalised"]
+
+
+class ForecastTrainSettings(TrainSettings):
+    """The `train.*` settings of forecast."""
+
+    loss: Literal["mse", "mae", "huber"] = Field(
+        default="mse",
+        description="point: squared error, absolute error, or Huber's mix of both; other outputs have their own",
+    )
+    context_loss: bool | None = Field(
+        default=None,
+        description="recursive: learn the next number at every step of the context as well; so when left out, unless "
+        "windows have a scale of their own, which is made of what lies behind such a step",
+    )
+    warm_up: int | None = Field(
+        default=None,
+        ge=0,
+        description="steps of the context whose loss does not count; when left out those that the linear part needs, "
+        "or else a quarter of the context",
+    )
+    forcing: Forcing = Field(
+        default="always",
+        description="teacher forcing: steps behind the origin read the true numbers always, never, or ever less of "
+        "them as training goes on, by this schedule (Bengio et al. 2015)",
+    )
+    forcing_last: float = Field(
+        default=0.0, ge=0, le=1, description="share of true numbers that the schedule ends with, in the last epoch"
+    )
+    metric: Metric | None = Field(
+        default=None,
+        description="what a run is judged by; when left out rmse for one series of one target, else mase",
+    )
+    choose_by: Metric | Literal["loss"] | None = Field(
+        default=None,
+        description="what the best weights are chosen by on the validation part; when left out the metric, for "
+        "distributions and quantiles the loss",
+    )
+    normalised_scores: bool = Field(
+        default=False,
+        description="tell errors in units of the training part's deviation, too: mse_normalised, mae_normalised",
+    )
+
+    @model_validator(mode="after")
+    def _a_schedule_has_an_end(self) -> "ForecastTrainSettings":
+        if self.forcing not in ("always", "never") and not self.epochs:
+            raise ValueError(f"forcing: {self.forcing!r} goes from the first epoch to the last; epochs is to be set")
+        for key in ("metric", "choose_by"):
+            name = getattr(self, key)
+            if name is not None and name.endswith("_normalised") and not self.normalised_scores:
+                raise ValueError(f"{key}: {name!r} is told with normalised_scores = true alone")
+        return self
+
+
+@dataclass(frozen=True)
+class ForecastBatch:
+    """B windows, as a network reads them.
+
+    Attributes:
+        windows: The windows.
+        forcing: Share of true numbers read behind the origin in training.
+    """
+
+    windows: WindowBatch
+    forcing: float = 1.0
+
+    @property
+    def inputs(self) -> tuple[Window, float]:
+        """What a network is called with."""
+        return Window.of(self.windows), self.forcing
+
+    @property
+    def targets(self) -> Tensor:
+        """(H, B, K), scaled."""
+        return self.windows.targets
+
+    @property
+    def samples(self) -> int:
+        """Windows."""
+        return len(self.windows)
+
+    @property
+    def steps(self) -> int:
+        """Steps that are read or forecast."""
+        return self.windows.steps
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def to(self, device: torch.device, dtype: torch.dtype | None = None) -> "ForecastBatch":
+        """The batch on another device, its numbers in another precision."""
+        return replace(self, windows=self.windows.to(device, dtype))
+
+
+@dataclass
+class Forecasts:
+    """What a network says of some windows, in their order.
+
+    Attributes:
+        data: The windows.
+        mean: (W, H, K) float64, the forecasts in the targets' own units. Of point forecasts the number itself, of
+            distributions the mean, or under a transform what the mean becomes by it, which is the median.
+        quantiles: (W, H, K, Q) float64, at `levels`; None where none were made.
+        levels: Rising.
+        bounds: Which of them the interval lies between.
+        losses: (W,), the sum of the loss over a window's known numbers; its own units are those of the scale.
+        counts: (W,), how many these are.
+        warnings: What a person should know.
+    """
+
+    data: SeriesWindows
+    mean: np.ndarray
+    quantiles: np.ndarray | None
+    levels: Sequence[float]
+    bounds: tuple[int, int]
+    losses: np.ndarray
+    counts: np.ndarray
+    warnings: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    @cached_property
+    def targets(self) -> np.ndarray:
+        """What is true, (W, H, K); NaN where it is not known."""
+        return self.data.truth
+
+    @property
+    def lower(self) -> np.ndarray | None:
+        """(W, H, K), the lower bounds."""
+        return None if self.quantiles is None else self.quantiles[..., self.bounds[0]]
+
+    @property
+    def upper(self) -> np.ndarray | None:
+        """(W, H, K), the upper bounds."""
+        return None if self.quantiles is None else self.quantiles[..., self.bounds[1]]
+
+    def select(self, indices: Any) -> "Forecasts":
+        """Those of some windows."""
+        chosen = np.asarray(indices)
+        quantiles = None if self.quantiles is None else self.quantiles[chosen]
+        return replace(
+            self,
+            data=self.data.select(chosen),
+            mean=self.mean[chosen],
+            quantiles=quantiles,
+            losses=self.losses[chosen],
+            counts=self.counts[chosen],
+        )
+
+    def first(self, count: int) -> "Forecasts":
+        """Those of the first `count` windows."""
+        return self.select(np.arange(min(count, len(self))))
+
+
+class Forecast(Task[SeriesWindows, ForecastBatch, Forecasts]):
+    """Numbers to come."""
+
+    name = "forecast"
+    summary = "series to their numbers to come, with intervals"
+    train_settings = ForecastTrainSettings
+    model_settings = ForecasterSettings
+    reader = SeriesReader()
+    higher_is_better = False
+    samples = "windows"
+    schema: SeriesSchema
+    settings: ForecastTrainSettings
+    main_metric = "rmse"
+
+    def __init__(self, schema: SeriesSchema, settings: TrainSettings) -> None:
+        super().__init__(schema, settings)
+        assert isinstance(settings, ForecastTrainSettings)
+        one = len(schema.targets) == 1 and len(schema.ids) == 1
+        self.main_metric = settings.metric or ("rmse" if one else "mase")
+        self._epoch = 0
+
+    def check(self, model: RecurrentSettings, learn: LearnSettings) -> None:
+        """See `Task.check`."""
+        assert isinstance(model, ForecasterSettings)
+        if learn.rule != "bptt":
+            raise RecipeError(
+                f"learn.rule: {learn.rule!r} goes along one stack of layers; a forecaster's gradient, which goes "
+                "through its own forecasts, is found by bptt"
+            )
+        if learn.carry_state:
+            raise RecipeError("learn.carry_state: every window begins anew; carry_state is to be false")
+        for key in ("error_norm", "activation_l2", "temporal_l2"):
+            if getattr(self.settings, key):
+                raise RecipeError(f"train.{key}: is for networks of one stack of layers; with forecast it is to be 0")
+        stepwise = model.recursive or model.kind == "encoder_decoder"
+        if self.settings.forcing != "always" and not stepwise:
+            raise RecipeError(
+                f"train.forcing: {self.settings.forcing!r} is for forecasts made step by step; these are direct"
+            )
+        if self.settings.context_loss and not model.recursive:
+            raise RecipeError("train.context_loss: the next number is forecast at every step by recursive models alone")
+        if model.kind in ("ar", "linear") and model.linear_fixed and model.output == "point":
+            raise RecipeError("model.linear_fixed: nothing would be left to learn; false is expected")
+        data = self.schema.settings
+        if self.settings.normalised_scores and (data["transform"] != "none" or data["difference"]):
+            raise RecipeError(
+                "train.normalised_scores: the deviation is that of targets as they are; without data.transform and "
+                "data.difference"
+            )
+
+    def network(self, model: ForecasterSettings) -> Forecaster:
+        """See `Task.network`."""
+        return Forecaster(model, self._shape(), self.settings.loss)
+
+    def _shape(self) -> Shape:
+        s = self.schema
+        return Shape(
+            targets=len(s.targets),
+            past=len(s.past),
+            known=len(s.known_names),
+            static=len(s.static),
+            series=len(s.ids),
+            context=s.context,
+            horizon=s.horizon,
+            masked=s.masked,
+        )
+
+    def build(self, model: ForecasterSettings, train: SeriesWindows) -> Forecaster:
+        """See `Task.build`."""
+        network = self.network(model)
+        network.learn_from(train)
+        return network
+
+    def plan(self, data: SeriesWindows, *, seed: int, epoch: int) -> list[Tensor]:
+        """See `Task.plan`."""
+        self._epoch = epoch
+        return super().plan(data, seed=seed, epoch=epoch)
+
+    def collate(self, data: SeriesWindows, indices: Tensor) -> ForecastBatch:
+        """See `Task.collate`."""
+        s, windows = self.settings, data.batch(indices)
+        if list(data.series.ids) != self.schema.ids:  # a vector that is learnt for a series goes by its name
+            windows = replace(windows, which=torch.from_numpy(self._places(data))[windows.which])
+        return ForecastBatch(windows, forced_share(s.forcing, self._epoch, s.epochs, s.forcing_last))
+
+    def _places(self, data: SeriesWindows) -> np.ndarray:
+        """Which of the training series each of the data's is, by name; -1 for a new one."""
+        known = {name: i for i, name in enumerate(self.schema.ids)}
+        return np.array([known.get(name, -1) for name in data.series.ids])
+
+    def loss(self, network: Forecaster, outputs: Tensor, batch: ForecastBatch) -> Tensor:
+        """The mean over all numbers that are known, in units of the scale."""
+        w, H = batch.windows, batch.windows.horizon
+        if not network.stepwise:
+            return self._mean(network, outputs, w.targets, w.asked)
+        first = 0 if self._with_context(network, w) else len(outputs) - H
+        if not first:
+            warm = self.settings.warm_up
+            if warm is None:
+                warm = network.depth - 1 if network.depth else w.context // 4
+            first = max(0, min(warm, len(outputs) - H))
+        outputs = outputs[first:]
+        return self._mean(network, outputs, w.values[-len(outputs) :], w.seen[-len(outputs) :])
+
+    def _with_context(self, network: Forecaster, windows: WindowBatch) -> bool:
+        """Whether the steps of the context are learnt from, too."""
+        if not network.recursive:
+            return False
+        wanted = self.settings.context_loss
+        return windows.preparation.scaling in ("series", "none") if wanted is None else wanted
+
+    @staticmethod
+    def _mean(network: Forecaster, outputs: Tensor, wanted: Tensor, known: Tensor) -> Tensor:
+        losses = torch.where(known, network.form.loss(outputs, wanted), 0.0)
+        return losses.sum() / known.sum().clamp(min=1)
+
+    def predict(
+        self,
+        network: Forecaster,
+        data: SeriesWindows,
+        *,
+        forward: Callable[..., tuple[Any, Any]] | None = None,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        carry_state: bool = False,
+    ) -> Forecasts:
+        """See `Task.predict`."""
+        return self._predict(network, data, True, forward, device, dtype)
+
+    def look(
+        self,
+        network: Forecaster,
+        data: SeriesWindows,
+        *,
+        forward: Callable[..., tuple[Any, Any]] | None = None,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        carry_state: bool = False,
+    ) -> Forecasts:
+        """See `Task.look`: as `predict`, but of futures that are drawn step by step only the middle one."""
+        return self._predict(network, data, False, forward, device, dtype)
+
+    @torch.no_grad()
+    def _predict(
+        self,
+        network: Forecaster,
+        data: SeriesWindows,
+        drawn: bool,
+        forward: Callable[..., tuple[Any, Any]] | None = None,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Forecasts:
+        levels, is_point = network.settings.levels, network.settings.output == "point"
+        by_paths = network.stepwise and data.horizon > 1 and not is_point
+        has_quantiles = drawn or not (by_paths or is_point)
+        shape = (len(data), data.horizon, len(self.schema.targets))
+        mean, losses, counts = np.empty(shape), np.zeros(len(data)), np.zeros(len(data), np.int64)
+        quantiles = np.empty((*shape, len(levels))) if has_quantiles else None
+        at_once = max(1, DRAWN_AT_ONCE // network.settings.paths) if by_paths and drawn else AT_ONCE
+        was_training = network.training
+        network.eval()
+        cuda = range(torch.cuda.device_count())
+        with suited(network, at_once), torch.random.fork_rng(cuda):
+            torch.manual_seed(0)  # of the futures drawn: the same of the same windows
+            for indices in torch.arange(len(data)).split(at_once):
+                batch = self.collate(data, indices).to(device or torch.device("cpu"), dtype or torch.float32)
+                w, rows = batch.windows, indices.numpy()
+                raw, _ = (forward or network)(*batch.inputs)
+                raw = raw[-w.horizon :]
+                wanted, known = (
+                    (w.values[-w.horizon :], w.seen[-w.horizon :]) if network.stepwise else (w.targets, w.asked)
+                )
+                each = torch.where(known, network.form.loss(raw, wanted), 0.0)
+                losses[rows], counts[rows] = each.double().sum((0, 2)).cpu(), known.sum((0, 2)).cpu()
+                middle, spread = self._said(network, w, raw, by_paths, drawn)
+                mean[rows] = self._restored(middle, w)
+                if quantiles is not None:
+                    assert spread is not None
+                    quantiles[rows] = w.restore(spread).movedim(0, -1).transpose(0, 1).cpu().numpy()
+        network.train(was_training)
+        low, high = (1 - network.settings.interval) / 2, (1 + network.settings.interval) / 2
+        bounds = tuple(int(np.argmin(np.abs(np.array(levels) - level))) for level in (low, high))
+        return Forecasts(data, mean, quantiles, levels, (bounds[0], bounds[1]), losses, counts)
+
+    def _said(
+        self, network: Forecaster, w: WindowBatch, raw: Tensor, by_paths: bool, drawn: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """The forecasts of a batch, (H, B, K) or of several futures (P, H, B, K), and their quantiles, (Q, H, B, K),
+        both in the terms of `WindowBatch.targets`, float64."""
+        window = Window.of(w)
+        if by_paths and drawn:
+            found = self._aligned(network, w, network.paths(window, network.settings.paths))
+            levels = found.new_tensor(network.settings.levels)
+            return found, torch.quantile(found, levels, dim=0)
+        if network.stepwise and w.horizon > 1:
+            middle, spread = self._aligned(network, w, network.paths(window)), None
+        else:
+            middle, spread = network.form.middle(raw).double(), network.form.quantiles(raw)
+        if network.settings.output == "point":
+            return middle, middle + network.errors.double().permute(2, 0, 1).unsqueeze(2)
+        return middle, None if spread is None else spread.double().movedim(-1, 0)
+
+    @staticmethod
+    def _aligned(network: Forecaster, w: WindowBatch, found: Tensor) -> Tensor:
+        """Forecasts made step by step, (…, H, B, K), of which differences go on from each other, as `targets` are."""
+        found = found.double()
+        if not w.preparation.lags:
+            return found
+        return (cumulated(found * w.scale + w.location, w.preparation.lags) - w.location) / w.scale
+
+    @staticmethod
+    def _restored(middle: Tensor, w: WindowBatch) -> np.ndarray:
+        """In own units, (B, H, K); of several futures the mean."""
+        found = w.restore(middle)
+        return (found.mean(0) if found.dim() == 4 else found).transpose(0, 1).cpu().numpy()
+
+    @torch.no_grad()
+    def calibrate(self, network: Forecaster, data: SeriesWindows, seen: bool) -> None:
+        """Keep the quantiles of a point forecast's errors, step by step and target by target, in units of the scale:
+        the interval of a forecast is what its errors were on windows that nothing was learnt from.
+
+        Args:
+            network: The network.
+            data: The validation part; the training part where there is none.
+            seen: Whether these were learnt from.
+        """
+        if network.settings.output != "point" or not len(data):
+            return
+        if seen:
+            self.notes.append(
+                "no validation part: intervals are made of errors on the training part, and so too narrow"
+            )
+        parameter = next(network.parameters())
+        was_training = network.training
+        network.eval()
+        errors = np.empty((len(data), data.horizon, len(self.schema.targets)))
+        with suited(network, AT_ONCE):
+            for indices in torch.arange(len(data)).split(AT_ONCE):
+                w = self.collate(data, indices).to(parameter.device, parameter.dtype).windows
+                raw, _ = network(Window.of(w))
+                middle, _ = self._said(network, w, raw[-w.horizon :], False, False)
+                found = torch.where(w.asked, w.targets.double() - middle, torch.nan)
+                errors[indices.numpy()] = found.transpose(0, 1).cpu().numpy()
+        network.train(was_training)
+        levels = np.array(network.settings.levels)
+        few = np.isfinite(errors).sum(0) < FEW
+        size = (
+            np.sqrt(np.nanmean(np.square(errors), (0, 1), keepdims=False)) if few.any() else np.zeros(errors.shape[2])
+        )
+        normal = np.nan_to_num(size)[:, None] * stats.norm.ppf(levels)
+        if few.all():
+            found = np.broadcast_to(normal, (*errors.shape[1:], len(levels)))
+        else:
+            with np.errstate(all="ignore"):
+                own = np.nanquantile(errors, levels, axis=0).transpose(1, 2, 0)
+            found = np.where(few[..., None], normal, own)
+        network.errors.copy_(torch.from_numpy(np.array(found)))
+
+    def scored(self, forecasts: Forecasts) -> Scored:
+        """What scores are made of."""
+        f, p = forecasts, forecasts.data.preparation
+        which, origin = f.data.places.T
+        times = f.data.series.times[f.data.series.offsets[which] + origin]
+        return Scored(
+            truth=f.targets,
+            middle=f.mean,
+            quantiles=f.quantiles,
+            levels=f.levels,
+            bounds=f.bounds,
+            mase_scale=self._mase_scale(f.data)[which],
+            deviation=p.deviation[which] if self.settings.normalised_scores else None,
+            blocks=blocks(times, f.data.horizon),
+        )
+
+    def _mase_scale(self, data: SeriesWindows) -> np.ndarray:
+        """MASE's scale of each of the data's series and targets; NaN for a series that training did not have."""
+        known = np.array(self.schema.naive, dtype=np.float64).reshape(len(self.schema.ids), -1)
+        unknown = np.full((1, known.shape[1]), np.nan)
+        return np.concatenate([known, unknown])[self._places(data)]
+
+    @property
+    def chosen_by(self) -> str:
+        """See `Task.chosen_by`."""
+        return self.settings.choose_by or self.main_metric
+
+    def merit(self, scores: Metrics) -> list[float]:
+        """See `Task.merit`."""
+        return [-scores[self.chosen_by], -scores["loss"]]
+
+    def scores(self, predictions: Forecasts) -> Metrics:
+        """rmse, mae, mse, mase, smape (0 to 200); of intervals coverage, and of quantiles pinball, the mean over the
+        levels; loss, in units of the scale. With normalised_scores mse_normalised and mae_normalised."""
+        found = self.scored(predictions).metrics()
+        if total := predictions.counts.sum():
+            found["loss"] = float(predictions.losses.sum() / total)
+        return found
+
+    def intervals(self, predictions: Forecasts) -> Intervals:
+        """See `Task.intervals`."""
+        return {name: [low, high] for name, (low, high) in self.scored(predictions).intervals().items()}
+
+    def baselines(self, train: SeriesWindows, test: Forecasts) -> dict[str, Metrics]:
+        """`last`, `seasonal` and `AR`, at the same origins; see `recurra.tasks.baselines`."""
+        return {
+            name: self.scored(replace(test, mean=mean, quantiles=None)).metrics()
+            for name, mean in self.naive(train, test.data).items()
+        }
+
+    def naive(self, train: SeriesWindows, data: SeriesWindows) -> dict[str, np.ndarray]:
+        """What methods that learn little forecast of windows, (W, H, K) each."""
+        return {}
+
+    def rows(self, predictions: Forecasts, targets: bool = False) -> Iterator[dict[str, object]]:
+        """`series, time, mean, lower, upper`, with `target` where there are several, and a column for each quantile
+        asked for; with `targets` the truth, of origins a horizon apart, so that each time is told once a series."""
+        p, axis = predictions, self.schema.axis
+        quantiles = p.quantiles
+        assert quantiles is not None
+        named = [at for at in range(len(p.levels)) if at not in p.bounds and p.levels[at] != 0.5]
+        chosen = _apart(p.data) if targets else np.arange(len(p))
+        times = axis.written(p.data.times[chosen].ravel()) if len(chosen) else []
+        several = len(self.schema.targets) > 1
+        for place, w in enumerate(chosen.tolist()):
+            name = p.data.series.ids[p.data.places[w, 0]]
+            for h in range(p.data.horizon):
+                for k, target in enumerate(self.schema.targets):
+                    row: dict[str, object] = {"series": name, "time": str(times[place * p.data.horizon + h])}
+                    if several:
+                        row["target"] = target
+                    if targets:
+                        truth = float(p.targets[w, h, k])
+                        row["truth"] = truth if np.isfinite(truth) else None
+                    row["mean"] = float(p.mean[w, h, k])
+                    row["lower"], row["upper"] = (float(quantiles[w, h, k, at]) for at in p.bounds)
+                    yield row | {f"q{p.levels[at]:g}": float(quantiles[w, h, k, at]) for at in named}
+
+
+def _apart(data: SeriesWindows) -> np.ndarray:
+    """Windows whose origins are a horizon or more apart in their series, the first ones first."""
+    chosen: list[int] = []
+    free: dict[int, int] = {}
+    for w, (which, origin) in enumerate(data.places.tolist()):
+        if origin >= free.get(which, -1):
+            chosen.append(w)
+            free[which] = origin + data.horizon
+    return np.array(chosen, dtype=np.int64)
