@@ -1,33 +1,22 @@
 """docs/analysis.md and the scripts behind its figures and those of docs/results.md."""
 
-import contextlib
-import importlib.util
-import io
 import re
-import sys
 from pathlib import Path
-from types import ModuleType
 
-import numpy as np
 import pytest
 import torch
 
+from pages import check_alike, examples
 from recurra import analysis
+from scripts import benchmark
 
 CHECKOUT = Path(__file__).parents[2]
 PAGE = (CHECKOUT / "docs" / "analysis.md").read_text("utf-8")
-BLOCK = re.compile(r"^```python\n(.*?)^```\n```text\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
-NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[+-]\d+)?")
 
 
 def test_the_example_prints_what_the_page_says() -> None:
-    ((code, shown),) = BLOCK.findall(PAGE)
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec(compile(code, "analysis.md", "exec"), {})  # the page's own lines, and nobody else's
-    assert NUMBER.sub("#", printed.getvalue()).split() == NUMBER.sub("#", shown).split()
-    found, told = ([float(n) for n in NUMBER.findall(text)] for text in (printed.getvalue(), shown))
-    np.testing.assert_allclose(found, told, rtol=0.02)  # of another machine the last digit may be another one
+    (example,) = examples("analysis.md")
+    check_alike(example)
 
 
 def test_every_instrument_is_in_the_reference() -> None:
@@ -44,21 +33,8 @@ def test_every_figure_is_there() -> None:
             assert "<text" in drawing
 
 
-def script(name: str) -> ModuleType:
-    path = CHECKOUT / "benchmarks" / f"{name}.py"
-    if not path.is_file():
-        pytest.skip("benchmarks/ is not part of the source archive")
-    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_script_of_results_measures_what_it_says(tmp_path: Path) -> None:
-    flow = script("flow")
+    flow = benchmark("flow")
     x, y = flow.sums(200, torch.Generator().manual_seed(0))
     assert x.shape == (flow.STEPS, 200, 2)
     assert torch.equal(x[: flow.STEPS // 2, :, 1].sum(0), torch.ones(200))
@@ -79,7 +55,7 @@ def test_the_script_of_results_measures_what_it_says(tmp_path: Path) -> None:
 
 def test_the_first_ratio_by_hand() -> None:
     """The gradient by the state 100 steps back, by autograd with the state given."""
-    flow = script("flow")
+    flow = benchmark("flow")
     torch.manual_seed(0)
     network = flow.Adder("elman", 4).double()
     x, y = flow.sums(1, torch.Generator().manual_seed(10**6))

@@ -1,32 +1,22 @@
 """docs/cells.md: its examples run and print what stands below them, its table is the catalogue, its files are there."""
 
-import contextlib
-import io
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from pages import check_examples
 from recurra.cells import catalogue_table
 from recurra.math import ACTIVATIONS
 
 CHECKOUT = Path(__file__).parents[2]
 PAGE = (CHECKOUT / "docs" / "cells.md").read_text("utf-8")
-BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:```text\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
 
 
 def test_every_example_runs_and_prints_what_the_page_says() -> None:
-    names: dict[str, Any] = {"__name__": "page"}
-    blocks = BLOCK.findall(PAGE)
-    assert len(blocks) >= 8
-    assert len([shown for _, shown in blocks if shown]) >= 7
-    for code, shown in blocks:
-        line = PAGE[: PAGE.index(code)].count("\n")
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            exec(compile(code, "my_cells.py", "exec"), names)
-        assert printed.getvalue() == shown, f"docs/cells.md, line {line + 1}"
+    ran = check_examples("cells.md", file="my_cells.py")
+    assert len(ran) >= 8
+    assert len([one for one in ran if one.shown]) >= 7
 
 
 def test_the_table_is_the_catalogue() -> None:

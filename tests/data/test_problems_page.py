@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pages import examples
 from recurra.cli import main
 from recurra.data.made import MADE, Problem
 from recurra.run import recipe, training
@@ -32,10 +33,9 @@ def test_every_recipe_it_names_exists() -> None:
     assert named <= set(recipe.built_in())
 
 
-def test_its_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+def test_its_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(training, "UPDATES", 30)
-    exec(compile(code, "problems.md", "exec"), {})  # the page's own lines, and nobody else's
-    accuracy, whole = map(float, capsys.readouterr().out.split())
+    (example,) = examples("problems.md")
+    accuracy, whole = map(float, example.printed.split())
     assert 0 <= whole <= accuracy <= 1

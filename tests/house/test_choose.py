@@ -1,36 +1,20 @@
 """docs/choose.md and the script behind its figures: tasks that are what they say, a table of every cell."""
 
-import importlib.util
 import math
 import re
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 
 from recurra.cells import CATALOGUE
+from scripts import benchmark
 
 CHECKOUT = Path(__file__).parents[2]
-SCRIPT = CHECKOUT / "benchmarks" / "choose.py"
 PAGE = (CHECKOUT / "docs" / "choose.md").read_text("utf-8")
 
-if not SCRIPT.is_file():
-    pytest.skip("benchmarks/ is not part of the source archive", allow_module_level=True)
 
-
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("benchmark_choose", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-choose = script()
+choose = benchmark("choose")
 
 
 def rows(title: str) -> list[list[str]]:

@@ -3,36 +3,21 @@
 The cases are those of docs/remedies.md, run by the script behind it, from fewer seeds.
 """
 
-import importlib.util
 import re
 import statistics
-import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from scripts import benchmark
+
 CHECKOUT = Path(__file__).parents[2]
-SCRIPT = CHECKOUT / "benchmarks" / "remedies.py"
 PAGE = CHECKOUT / "docs" / "remedies.md"
 
-if not SCRIPT.is_file():
-    pytest.skip("benchmarks/ is not part of the source archive", allow_module_level=True)
 
-
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("benchmark_remedies", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-remedies = script()
+remedies = benchmark("remedies")
 
 SLOW = ("error_norm = 1", 'cell = "lstm_layer_norm"')
 """Those of which one seed is enough here."""

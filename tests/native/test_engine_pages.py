@@ -1,31 +1,18 @@
 """docs/engine.md and docs/streaming.md: their examples run and print what stands below them, their files are there."""
 
-import contextlib
-import io
 import re
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-DOCS = Path(__file__).parents[2] / "docs"
-BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:```text\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
+from pages import DOCS, check_examples
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # the exporter's own
-@pytest.mark.parametrize(("name", "examples"), [("engine.md", 5), ("streaming.md", 5)])
-def test_every_example_runs_and_prints_what_the_page_says(name: str, examples: int) -> None:
+@pytest.mark.parametrize(("name", "count"), [("engine.md", 5), ("streaming.md", 5)])
+def test_every_example_runs_and_prints_what_the_page_says(name: str, count: int) -> None:
     torch.manual_seed(0)
-    page = (DOCS / name).read_text("utf-8")
-    names: dict[str, Any] = {"__name__": "page"}
-    blocks = BLOCK.findall(page)
-    assert len(blocks) == examples
-    for code, shown in blocks:
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            exec(compile(code, name, "exec"), names)
-        assert printed.getvalue() == shown, f"docs/{name}, line {page[: page.index(code)].count(chr(10)) + 1}"
+    assert len(check_examples(name)) == count
 
 
 def test_the_files_that_are_named_are_there() -> None:

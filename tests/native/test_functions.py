@@ -2,7 +2,6 @@
 
 import ctypes
 import hashlib
-import importlib.util
 import os
 import platform
 import shutil
@@ -15,6 +14,8 @@ import mpmath
 import numpy as np
 import pytest
 import torch
+
+from scripts import loaded
 
 ROOT = Path(__file__).parents[2]
 NATIVE = ROOT / "native"
@@ -276,11 +277,7 @@ def test_tanh_is_odd_to_the_last_bit(functions: Functions) -> None:
 
 
 def test_the_polynomials_are_those_that_the_script_fits() -> None:
-    spec = importlib.util.spec_from_file_location("polynomials", NATIVE / "polynomials.py")
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = loaded(NATIVE / "polynomials.py")
     header = "".join(SOURCES[0].read_text(encoding="utf-8").split())
     for fit, which in product(script.fits(), (0, 1)):
         numbers = ",".join(map(repr, script.coefficients(fit, fit.terms[which])))

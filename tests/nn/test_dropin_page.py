@@ -1,10 +1,6 @@
 """docs/dropin.md: its examples run and print what stands below them, and what it says of PyTorch is so."""
 
-import contextlib
-import io
-import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,21 +9,13 @@ from dropin_pairs import CELLS, LAYERS, OURS, THEIRS, tensors
 from torch import Tensor
 from torch.func import functional_call, grad, jvp, stack_module_state, vmap
 
-PAGE = (Path(__file__).parents[2] / "docs" / "dropin.md").read_text("utf-8")
-BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:```text\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
+from pages import check_examples
 
 
 def test_every_example_runs_and_prints_what_the_page_says(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*LAYERS, *CELLS):
         monkeypatch.setattr(torch.nn, name, THEIRS[name])  # to be put back
-    names: dict[str, Any] = {}
-    blocks = BLOCK.findall(PAGE)
-    assert len(blocks) == 2
-    for code, shown in blocks:
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            exec(compile(code, "dropin.md", "exec"), names)
-        assert printed.getvalue() == shown
+    assert len(check_examples("dropin.md")) == 2
 
 
 def over_inputs(kind: Any) -> None:

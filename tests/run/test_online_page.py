@@ -1,20 +1,18 @@
 """docs/online.md: its Python prints what stands below it, and its commands do what the page says."""
 
-import contextlib
 import csv
 import io
 import json
 import re
 import shlex
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from pages import check_examples
 from recurra.cli import main
 
 PAGE = (Path(__file__).parents[2] / "docs" / "online.md").read_text("utf-8")
-PYTHON = re.compile(r"^```python\n(.*?)^```\n```text\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(autouse=True)
@@ -26,14 +24,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_its_python_prints_what_it_says(here: Path) -> None:
     (here / "rows.csv").write_text("value\n" + "".join(f"{7 * i % 13}\n" for i in range(500)))
-    names: dict[str, Any] = {"__name__": "page"}
-    blocks = PYTHON.findall(PAGE)
-    assert len(blocks) == 2
-    for code, shown in blocks:
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            exec(compile(code, "online.md", "exec"), names)
-        assert printed.getvalue() == shown
+    assert len(check_examples("online.md")) == 2
 
 
 def test_its_first_command_writes_what_it_shows(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,13 +1,13 @@
 """docs/testing.md: its examples run and print what it says, and its table has every check in its own words."""
 
 import contextlib
-import importlib.util
 import io
 import re
 import sys
 from pathlib import Path
 
 from recurra.testing import CHECKS, TOLERANCES, CellTests, check
+from scripts import loaded
 
 PAGE = (Path(__file__).parents[2] / "docs" / "testing.md").read_text("utf-8")
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:```text\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
@@ -18,15 +18,10 @@ def test_every_example_runs_and_prints_what_the_page_says(tmp_path: Path) -> Non
     assert len(blocks) == 3
     path = tmp_path / "testing_page_cells.py"
     path.write_text("".join(code for code, _ in blocks), "utf-8")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    page = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = page  # so that its cells can be pickled
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed):
-            spec.loader.exec_module(page)
+            page = loaded(path)  # in a file, so that its cells can be pickled
         settings = {name: getattr(page.TestLeakyByTheBook, name) for name in ("state", "parameters")}
         report = check(page.leaky, reference=page.in_numpy, **settings)
     finally:
