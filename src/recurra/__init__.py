@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from recurra.version import __version__
 
 if TYPE_CHECKING:
-    from recurra import analysis, cells, data, learn, math, nn, testing
+    from recurra import analysis, cells, data, learn, math, nn, testing, theory
     from recurra.cells import cell
     from recurra.errors import RecurraError
     from recurra.nn import GRU, LSTM, RNN, GRUCell, LSTMCell, Recurrent, RNNCell, Stream, explain
@@ -41,7 +41,7 @@ _PUBLIC = {
     "train": "recurra.run.api",
     "train_seeds": "recurra.run.api",
 }
-_MODULES = ("analysis", "cells", "data", "learn", "math", "nn", "testing")
+_MODULES = ("analysis", "cells", "data", "learn", "math", "nn", "testing", "theory")
 
 __all__ = [
     "GRU",
@@ -70,6 +70,7 @@ __all__ = [
     "nn",
     "resume",
     "testing",
+    "theory",
     "to_keras",
     "to_torch",
     "train",

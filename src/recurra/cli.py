@@ -48,6 +48,8 @@ Force = Annotated[bool, typer.Option("--force", help="Overwrite what stands ther
 FORMATS_OF_ROWS = ("csv", "jsonl")
 
 SECONDS_BETWEEN_LINES = 10.0
+CELLS_SHOWN = 60
+"""Cells of a tape on either side of the head that are shown."""
 WIDTH_OF_A_FILE = 160
 """Columns of a wide table where nothing says how wide the reader's lines are."""
 
@@ -647,6 +649,72 @@ def bench(
         _say("stopped; this is what was found by then", err=True)
         return 130
     return 1 if report.faults else 0
+
+
+@app.command()
+def turing(
+    file: Annotated[
+        str | None,
+        typer.Argument(metavar="[FILE]", help="A machine's table, or one that comes along; these are listed without."),
+    ] = None,
+    tape: Annotated[
+        str | None,
+        typer.Option("--tape", metavar="SYMBOLS", help="What stands on it, a character a cell; the file's example."),
+    ] = None,
+    head: Annotated[int, typer.Option(metavar="N", parser=_whole, help="The cell under the head, from 0.")] = 0,
+    limit: Annotated[
+        int, typer.Option(metavar="N", parser=_whole, help="Steps after which a machine is held for endless.")
+    ] = 10_000,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show the first and the last step alone.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, a line a step.")] = False,
+) -> int:
+    """Run a Turing machine as a recurrent network.
+
+    The table is compiled into the weights of a fully connected network of saturated linear units, which is run with
+    exact fractions and shown step by step: state, and tape with the symbol under the head in brackets. A plain
+    simulator of the machine goes beside it, and every step is compared.
+    """
+    from recurra.theory import compile_turing_machine, machine
+    from recurra.theory.turing import STEPS_PER_STEP
+
+    if file is None:
+        for name, one in machine.shipped().items():
+            _say(f"{name:16} {one.about}")
+        return 0
+    if limit < 0:
+        raise machine.MachineError(f"--limit: a whole number from 0 is expected, not {limit}")
+    read = machine.read(file)
+    tape = read.example if tape is None else tape
+    read.begin(tape, head)  # whose faults are told before anything is shown
+    network = compile_turing_machine(read)
+    width = max(len(state) for state in (*read.states, "state"))
+    if not as_json:
+        _say(f"{network}\n")
+        _say(f"{'step':>6}  {'state':{width}}  tape")
+    now, step = None, -1
+    try:
+        pairs = zip(network.run(tape, head=head, limit=limit), read.run(tape, head=head, limit=limit), strict=True)
+        for step, (now, plain) in enumerate(pairs):
+            if now != plain:
+                raise RecurraError(
+                    f"step {step:,}: the network stands for {now.state} {now.shown(read.blank)}, the machine is at "
+                    f"{plain.state} {plain.shown(read.blank)}: a fault of the compiler; please report it"
+                )
+            if as_json:
+                left, right = "".join(now.left), "".join(now.right)
+                typer.echo(json.dumps({"step": step, "state": now.state, "left": left, "right": right}))
+            elif not quiet or step == 0:
+                typer.echo(f"{step:6}  {now.state:{width}}  {now.shown(read.blank, CELLS_SHOWN)}")
+    finally:
+        if quiet and not as_json and now is not None and step:
+            typer.echo(f"{step:6}  {now.state:{width}}  {now.shown(read.blank, CELLS_SHOWN)}")
+    if not as_json:
+        assert now is not None
+        _say(
+            f"\nhalted in state {now.state!r} after {step:,} {'step' if step == 1 else 'steps'} "
+            f"({STEPS_PER_STEP * step:,} of the network), equal to the plain simulator's at every one"
+        )
+    return 0
 
 
 class _Watching:

@@ -1,0 +1,38 @@
+"""docs/theory.md: its examples print what it says, its table is the command's, and every name is in its reference."""
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+from recurra import theory
+from recurra.cli import main
+from recurra.theory.machine import from_text
+
+PAGE = (Path(__file__).parents[2] / "docs" / "theory.md").read_text("utf-8")
+EXAMPLES = re.findall(r"^```python\n(.*?)^```\n```text\n(.*?)^```\n", PAGE, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize(("code", "shown"), EXAMPLES)
+def test_an_example_prints_what_the_page_says(code: str, shown: str) -> None:
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(code, "theory.md", "exec"), {})  # the page's own lines, and nobody else's
+    assert printed.getvalue() == shown
+
+
+def test_the_command_prints_what_the_page_says(capsys: pytest.CaptureFixture[str]) -> None:
+    ((words, shown),) = re.findall(r"^```\n\$ recurra (.*?)\n(.*?)^```\n", PAGE, re.MULTILINE | re.DOTALL)
+    assert main(words.split()) == 0
+    assert capsys.readouterr().out == shown
+
+
+def test_the_machine_of_the_page_is_the_one_that_comes_along() -> None:
+    (table,) = re.findall(r"^```\n(; adds one.*?)^```\n", PAGE, re.MULTILINE | re.DOTALL)
+    assert from_text(table, "page").rules == theory.read("increment").rules
+
+
+def test_every_name_is_in_the_reference() -> None:
+    assert set(re.findall(r"members: \[(.*)\]", PAGE)[0].split(", ")) == set(theory.__all__)
