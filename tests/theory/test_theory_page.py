@@ -1,26 +1,19 @@
 """docs/theory.md: its examples print what it says, its table is the command's, and every name is in its reference."""
 
-import contextlib
-import io
 import re
-from pathlib import Path
 
 import pytest
 
+from pages import DOCS, check_examples
 from recurra import theory
 from recurra.cli import main
 from recurra.theory.machine import from_text
 
-PAGE = (Path(__file__).parents[2] / "docs" / "theory.md").read_text("utf-8")
-EXAMPLES = re.findall(r"^```python\n(.*?)^```\n```text\n(.*?)^```\n", PAGE, re.MULTILINE | re.DOTALL)
+PAGE = (DOCS / "theory.md").read_text("utf-8")
 
 
-@pytest.mark.parametrize(("code", "shown"), EXAMPLES)
-def test_an_example_prints_what_the_page_says(code: str, shown: str) -> None:
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec(compile(code, "theory.md", "exec"), {})  # the page's own lines, and nobody else's
-    assert printed.getvalue() == shown
+def test_an_example_prints_what_the_page_says() -> None:
+    assert len(check_examples("theory.md")) == 2
 
 
 def test_the_command_prints_what_the_page_says(capsys: pytest.CaptureFixture[str]) -> None:
