@@ -19,6 +19,7 @@ from recurra.analysis import inspect as inspected
 from recurra.engine.threads import suited
 from recurra.errors import DataError, RecipeError, RunError
 from recurra.files import write_text
+from recurra.nn import NARX, TDNN
 from recurra.run.api import Run
 from recurra.run.figures import number, plotted
 from recurra.run.finish import versions
@@ -29,6 +30,9 @@ BEGIN, END = "<!-- instruments -->", "<!-- end of instruments -->"
 
 SEQUENCES = 32
 """How many are looked at where nothing is said."""
+
+NO_RECURRENCE = (NARX, TDNN)
+"""Networks that the instruments have nothing to measure in."""
 
 COLUMNS: dict[str, Literal["left", "right"]] = {
     "layer": "left",
@@ -127,6 +131,8 @@ def inspect(
         raise RecipeError(f"sequences: a whole number from 1 is expected, not {sequences!r}")
     run = Run(path)
     network, task = run.network, run.task
+    if isinstance(layers := network.get_submodule(task.inspected), NO_RECURRENCE):
+        raise RunError(f"{run.path}: its network is a {type(layers).__name__}, and has no recurrence to look into")
     if data is None:
         part, source, warnings = _own(run)
     else:

@@ -9,6 +9,7 @@ import torch
 
 from recurra.data import Sequences
 from recurra.data.sequences import UNKNOWN, Schema
+from recurra.nn import TDNN
 from recurra.run import recipe as recipes
 from recurra.run.content import (
     Classified,
@@ -259,10 +260,13 @@ def _traces(training: Training, name: str, part: Sequences) -> list[StateTrace]:
         batch = training.task.collate(part, torch.tensor([i]))
         batch = batch.to(training.fabric.device, next(network.parameters()).dtype)
         x = network.inputs(batch.x[:LONGEST_TRACE])
-        _, _, states = network.recurrent(x, return_states=True)
-        last = -2 if network.recurrent.bidirectional else -1
+        if isinstance(network.recurrent, TDNN):
+            states = network.recurrent(x)[0]
+        else:
+            last = -2 if network.recurrent.bidirectional else -1
+            states = network.recurrent(x, return_states=True)[2][0][last]
         drawn = {k: v[:LONGEST_TRACE] for k, v in _drawn(training, part, i).items()}
-        traces.append(StateTrace(f"{name} sequence {i}", states[0][last][:, 0].float().cpu().numpy(), **drawn))
+        traces.append(StateTrace(f"{name} sequence {i}", states[:, 0].float().cpu().numpy(), **drawn))
     return traces
 
 

@@ -25,6 +25,7 @@ from recurra.learn.backward import detached
 from recurra.learn.error_norm import error_norm
 from recurra.learn.optimise import clip, learning_rate, make_optimizer
 from recurra.learn.regularise import activation_penalty, add_decay, factors
+from recurra.nn import TDNN
 from recurra.run import checkpoint, diverged
 from recurra.run.folder import RunFolder, remove_partial
 from recurra.run.lines import to_lines
@@ -151,12 +152,19 @@ class Training:
         Raises:
             RecipeError: It cannot take this network or these data; which part of it, and why.
         """
-        learn = self.recipe.learn
+        learn, layers = self.recipe.learn, self.network.recurrent
         rule = learn.make(self.recipe.seed)
-        try:
-            rule.check(self.network.recurrent, learns_below=self.network.embedding is not None)
-        except ValueError as error:
-            raise rule_refused(error) from error
+        if isinstance(layers, TDNN):
+            if learn.rule != "bptt":
+                raise RecipeError(
+                    f"learn.rule: {learn.rule!r} follows a recurrence, which model.kind = tdnn has none of; bptt is "
+                    "expected"
+                )
+        else:
+            try:
+                rule.check(layers, learns_below=self.network.embedding is not None)
+            except ValueError as error:
+                raise rule_refused(error) from error
         if learn.k1 and learn.rule != "tbptt" and not self.task.in_windows:
             raise RecipeError(
                 "learn.k1: an update is made of a whole batch here, and not in the middle of it; k1 is to be left out"
@@ -176,6 +184,11 @@ class Training:
                 raise RecipeError(
                     f"train.{key}: an update after every step sees no two steps; learn.k1 is to be 2 or more"
                 )
+        if settings.error_norm and isinstance(layers, TDNN):
+            raise RecipeError(
+                "train.error_norm: errors are followed through a recurrence, which model.kind = tdnn has none of; it "
+                "is to be left out"
+            )
         if settings.error_norm and layers.bidirectional:
             raise RecipeError(
                 "train.error_norm: errors are followed in one direction: model.bidirectional is to be false"

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 def describe_model(training: "Training | Online") -> str:
     """One line: cell and sizes."""
     model = training.recipe.model
+    if getattr(model, "kind", "recurrent") == "tdnn":
+        sizes = model.hidden_size if isinstance(model.hidden_size, list) else [model.hidden_size] * model.num_layers
+        layers = ", ".join(f"{size} over {p} steps" for size, p in zip(sizes, model.delays, strict=True))
+        return f"time-delay network, {layers}"
     layers = f"{model.num_layers} layers of " if model.num_layers > 1 else ""
     ways = ", both directions" if training.network.recurrent.bidirectional else ""
     return f"{layers}{model.cell} {model.hidden_size}{ways}"

@@ -13,10 +13,11 @@ from recurra.cells import CATALOGUE, find
 from recurra.cells.check import FAULTS_OF_CODE, OptionError
 from recurra.cells.form import Cell
 from recurra.data.sequences import PADDING, Schema, Sequences
-from recurra.errors import CellError, RecipeError
+from recurra.errors import CellError, RecipeError, unknown
 from recurra.learn.regularise import Hidden
 from recurra.learn.rule import Rule
-from recurra.nn import Recurrent
+from recurra.math import ACTIVATIONS
+from recurra.nn import TDNN, Recurrent
 from recurra.nn.attention import AttentionPool
 from recurra.nn.initialise import checked
 
@@ -82,7 +83,47 @@ class RecurrentSettings(BaseModel):
         return self
 
 
-class ModelSettings(RecurrentSettings):
+DELAY = 5
+"""Steps that each layer of a time-delay network reads where nothing is said."""
+
+OF_A_RECURRENCE = ("input_dropout", "recurrent_dropout", "weight_drop", "zoneout", "skip", "learn_initial_state",
+                   "input_layers", "init", "options")  # fmt: skip
+"""Settings that a time-delay network has no place for."""
+
+
+class LayerSettings(RecurrentSettings):
+    """The `model.*` settings where a time-delay network may stand in place of recurrent layers."""
+
+    kind: Literal["recurrent", "tdnn"] = Field(
+        default="recurrent",
+        description="what runs along the sequence: recurrent layers of model.cell, or a time-delay network, whose "
+        "layers read the last few steps alone",
+    )
+    delays: list[Width] | None = Field(
+        default=None, description=f"tdnn: steps that each layer reads, such as [5, 5]; {DELAY} each when left out"
+    )
+    activation: str = Field(default="tanh", description=f"tdnn: of its layers, {', '.join(ACTIVATIONS)}")
+
+    @model_validator(mode="after")
+    def _what_a_tdnn_can_have(self) -> "LayerSettings":
+        if self.kind != "tdnn":
+            if self.delays is not None:
+                raise ValueError('delays: are those of kind = "tdnn"')
+            return self
+        for key in OF_A_RECURRENCE:
+            if getattr(self, key) != type(self).model_fields[key].get_default(call_default_factory=True):
+                raise ValueError(f'{key}: is of recurrent layers, and kind = "tdnn" has none; it is to be left out')
+        if self.bidirectional:
+            raise ValueError('bidirectional: kind = "tdnn" reads the past alone; false is expected')
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation: {unknown('function', self.activation, ACTIVATIONS)}")
+        self.delays = [DELAY] * self.num_layers if self.delays is None else self.delays
+        if len(self.delays) != self.num_layers:
+            raise ValueError(f"delays: {len(self.delays)} for {self.num_layers} layers (model.num_layers); one each")
+        return self
+
+
+class ModelSettings(LayerSettings):
     """The `model.*` settings of tasks whose network is a `SequenceModel`."""
 
     normalise: Normalise = Field(
@@ -102,13 +143,13 @@ class Network(nn.Module):
     """What training needs of a network, whatever the task.
 
     Attributes:
-        recurrent: The recurrent layers that a learning rule goes through.
+        recurrent: The recurrent layers that a learning rule goes through, or the time-delay network in their place.
         embedding: The vectors of symbols that these layers read; None for numbers.
         keep_hidden: Whether a call leaves in `hidden` what the last recurrent layer put out, for a loss to read.
         hidden: That of the last call, where it is kept.
     """
 
-    recurrent: Recurrent
+    recurrent: Recurrent | TDNN
     embedding: nn.Embedding | None
 
     def __init__(self) -> None:
@@ -173,7 +214,7 @@ class SequenceModel(Network):
         self.register_buffer("deviation", torch.ones(input_size))
         self.register_buffer("target_mean", torch.zeros(outputs))
         self.register_buffer("target_deviation", torch.ones(outputs))
-        self.recurrent = recurrent_layers(settings, input_size, forward_only=per_step)
+        self.recurrent = layers_of(settings, input_size, forward_only=per_step)
         width = self.recurrent.output_size
         self.attention = AttentionPool(width) if self.pool == "attention" else None
         layers: list[nn.Module] = [nn.Dropout(settings.output_dropout)]
@@ -256,8 +297,7 @@ class SequenceModel(Network):
         if self.pool == "none":
             return output
         if self.pool == "last":
-            directions = 2 if self.recurrent.bidirectional else 1
-            return torch.cat([final[0][i] for i in range(-directions, 0)], -1)
+            return last_output(self.recurrent, output, final, lengths)
         if self.attention is not None:
             return self.attention(output, lengths)[0]
         if lengths is None:
@@ -286,6 +326,33 @@ def embedding(symbols: int, width: int) -> nn.Embedding:
     with torch.no_grad():  # PyTorch's deviation of 1 drowns what words have in common for the first epochs
         found.weight.mul_(0.1)
     return found
+
+
+def layers_of(settings: LayerSettings, input_size: int, *, forward_only: bool = False) -> Recurrent | TDNN:
+    """What runs along the sequence, of the kind that the settings name; arguments as of `recurrent_layers`."""
+    if settings.kind != "tdnn":
+        return recurrent_layers(settings, input_size, forward_only=forward_only)
+    assert settings.delays is not None
+    sizes, dropout = settings.hidden_size, settings.dropout
+    return TDNN(input_size, sizes, settings.delays, activation=settings.activation, dropout=dropout)
+
+
+def last_output(layers: Recurrent | TDNN, output: Tensor, final: Any, lengths: Tensor | None) -> Tensor:
+    """The last layer's state at each sequence's end, that of both directions side by side, (B, width).
+
+    Args:
+        layers: The layers.
+        output: What they put out, (T, B, width).
+        final: Their final state.
+        lengths: (B,) or None where all have T steps.
+    """
+    if isinstance(layers, Recurrent):
+        directions = 2 if layers.bidirectional else 1
+        return torch.cat([final[0][i] for i in range(-directions, 0)], -1)
+    if lengths is None:
+        return output[-1]
+    ends = (lengths.to(output.device) - 1).view(1, -1, 1).expand(1, -1, output.shape[-1])
+    return output.gather(0, ends).squeeze(0)
 
 
 def recurrent_layers(

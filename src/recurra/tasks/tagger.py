@@ -15,7 +15,16 @@ from recurra.learn.regularise import Hidden
 from recurra.learn.rule import Rule
 from recurra.nn import Recurrent
 from recurra.nn.crf import CRF
-from recurra.tasks.model import Network, RecurrentSettings, Width, embedding, recurrent_layers
+from recurra.tasks.model import (
+    LayerSettings,
+    Network,
+    RecurrentSettings,
+    Width,
+    embedding,
+    last_output,
+    layers_of,
+    recurrent_layers,
+)
 
 LONGEST_WORD = 40
 """Characters of a word that are read; of a longer one as many from either end."""
@@ -23,7 +32,7 @@ LONGEST_WORD = 40
 CASINGS = ("lower", "upper", "title", "mixed", "digits", "none")
 
 
-class TagModelSettings(RecurrentSettings):
+class TagModelSettings(LayerSettings):
     """The `model.*` settings of tag."""
 
     vectors: str | None = Field(
@@ -142,7 +151,7 @@ class Tagger(Network):
         self.casing = nn.Embedding(len(CASINGS), settings.casing_size) if settings.casing_size else None
         width += settings.casing_size
         self.embedding_dropout = nn.Dropout(settings.embedding_dropout)
-        self.recurrent = recurrent_layers(settings, width)
+        self.recurrent = layers_of(settings, width)
         width = self.recurrent.output_size
         layers: list[nn.Module] = [nn.Dropout(settings.output_dropout)]
         for hidden in settings.head:
@@ -203,8 +212,7 @@ class Tagger(Network):
     def _pooled(self, output: Tensor, final: Any, lengths: Tensor | None) -> Tensor:
         """One vector a sentence; padding does not count."""
         if self.label_pool == "last":
-            directions = 2 if self.recurrent.bidirectional else 1
-            return torch.cat([final[0][i] for i in range(-directions, 0)], -1)
+            return last_output(self.recurrent, output, final, lengths)
         if lengths is None:
             return output.mean(0) if self.label_pool == "mean" else output.amax(0)
         if self.label_pool == "mean":
