@@ -99,6 +99,12 @@ class Preparation:
             return v
         return {"log": torch.exp, "log1p": torch.expm1, "sqrt": lambda x: x.clamp(min=0).square()}[self.transform](v)
 
+    def slope(self, v: Tensor) -> Tensor:
+        """dy/dv, by which a density of v is divided to be one of y."""
+        if self.transform == "none":
+            return torch.ones_like(v)
+        return 2 * v.clamp(min=1e-12) if self.transform == "sqrt" else v.exp()
+
 
 @dataclass(frozen=True)
 class WindowBatch:

@@ -49,14 +49,14 @@ class DecoderState:
 
 
 def selected(state: Any, rows: Tensor) -> Any:
-    """The rows named, (R',), of a recurrent layer's state; None of none."""
+    """The rows named, (R',), of the state of recurrent layers, or of a time-delay network; None of none."""
     if state is None:
         return None
     fields = [
         field.index_select(1, rows) if isinstance(field, Tensor) else [v.index_select(0, rows) for v in field]
         for field in state
     ]
-    return type(state)(*fields)
+    return tuple(fields) if type(state) is tuple else type(state)(*fields)
 
 
 def _rows(state: Any) -> int:

@@ -40,6 +40,7 @@ def finish(training: Training) -> dict[str, Any]:
         "validation": {} if validation is None else task.scores(validation),
         "validation_intervals": {} if validation is None or test is not None else task.intervals(validation),
         "baselines": {} if scored is None else task.baselines(parts.train, scored),
+        "findings": [] if scored is None else task.findings(parts.train, scored),
         "train": {"last_loss": training.losses[-1], "best_step": training.progress.best_step or training.progress.step},
         "train_seconds": training.progress.seconds,
         "updates": training.progress.step,

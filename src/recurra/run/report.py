@@ -96,6 +96,14 @@ METRICS = {
     "mae": _Metric("MAE, mean absolute error"),
     "mse": _Metric("MSE, mean squared error"),
     "r2": _Metric("R², variance explained"),
+    "mase": _Metric("MASE, absolute error over that of the seasonal naive forecast in training"),
+    "smape": _Metric("sMAPE, symmetric percentage error, 0 to 200"),
+    "pinball": _Metric("pinball loss, mean over the quantiles"),
+    "coverage": _Metric("coverage, truths within the interval", "share"),
+    "nll": _Metric("negative log-likelihood, a number", "nats"),
+    "scaled_loss": _Metric("loss, in units of the scale"),
+    "mse_normalised": _Metric("MSE, normalised"),
+    "mae_normalised": _Metric("MAE, normalised"),
 }
 """How each metric is called and written; one that is not here goes by its own name."""
 

@@ -42,6 +42,7 @@ def outcome(done: "Run | Seeds") -> str:
         lines.append(said)
         extra = {k: v for k, v in summary["test"].items() if "_first_" in k and k.startswith(metric)}
         lines += [f"test {k.replace('_', ' ')}: {v:.4f}" for k, v in extra.items()]
+        lines += summary.get("findings", [])
     else:
         lines.append(f"last training loss {summary['train']['last_loss']:.4g}")
     samples, seconds = TASKS[summary["task"]].samples, summary["train_seconds"]

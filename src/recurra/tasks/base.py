@@ -281,6 +281,10 @@ class Task(ABC, Generic[DataT, BatchT, SaidT]):
     def baselines(self, train: DataT, test: SaidT) -> dict[str, Metrics]:
         """What a method without learning reaches on the same data."""
 
+    def findings(self, train: DataT, test: SaidT) -> list[str]:
+        """What else a person should be told of a run's result, a sentence each: on the terminal and in its summary."""
+        return []
+
     @abstractmethod
     def rows(self, predictions: SaidT, targets: bool = False) -> Iterator[dict[str, object]]:
         """The predictions as rows of a table; with `targets`, what is true beside them."""

@@ -18,10 +18,15 @@ from recurra.errors import RecipeError
 from recurra.learn import LearnSettings
 from recurra.learn.optimise import TrainSettings
 from recurra.tasks.base import Intervals, Metrics, Task
+from recurra.tasks.forecast_baselines import Baseline, baselines
 from recurra.tasks.forecast_scores import Scored, blocks
 from recurra.tasks.forecaster import Forecaster, ForecasterSettings, Shape, Window
 from recurra.tasks.model import RecurrentSettings
+from recurra.tasks.paired import PairedDifference, paired_difference
 from recurra.tasks.schedules import Forcing, forced_share
+
+LIKELIHOODS = ("gaussian", "student_t")
+"""Outputs whose loss is -log of a density."""
 
 AT_ONCE, DRAWN_AT_ONCE = 256, 20_000
 """Windows that are forecast together, and futures that are drawn together."""
@@ -134,7 +139,9 @@ class Forecasts:
         quantiles: (W, H, K, Q) float64, at `levels`; None where none were made.
         levels: Rising.
         bounds: Which of them the interval lies between.
-        losses: (W,), the sum of the loss over a window's known numbers; its own units are those of the scale.
+        losses: (W,), the sum over a window's known numbers of the loss: where it is a likelihood, of numbers in their
+            own units, in nats; else in units of the scale.
+        loss_name: "nll", or "scaled_loss".
         counts: (W,), how many these are.
         warnings: What a person should know.
     """
@@ -146,6 +153,7 @@ class Forecasts:
     bounds: tuple[int, int]
     losses: np.ndarray
     counts: np.ndarray
+    loss_name: str
     warnings: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -204,6 +212,7 @@ class Forecast(Task[SeriesWindows, ForecastBatch, Forecasts]):
         one = len(schema.targets) == 1 and len(schema.ids) == 1
         self.main_metric = settings.metric or ("rmse" if one else "mase")
         self._epoch = 0
+        self._others: tuple[SeriesWindows, list[Baseline]] | None = None
 
     def check(self, model: RecurrentSettings, learn: LearnSettings) -> None:
         """See `Task.check`."""
@@ -356,8 +365,8 @@ class Forecast(Task[SeriesWindows, ForecastBatch, Forecasts]):
                 wanted, known = (
                     (w.values[-w.horizon :], w.seen[-w.horizon :]) if network.stepwise else (w.targets, w.asked)
                 )
-                each = torch.where(known, network.form.loss(raw, wanted), 0.0)
-                losses[rows], counts[rows] = each.double().sum((0, 2)).cpu(), known.sum((0, 2)).cpu()
+                each = torch.where(known, self._told(network, w, network.form.loss(raw, wanted).double()), 0.0)
+                losses[rows], counts[rows] = each.sum((0, 2)).cpu(), known.sum((0, 2)).cpu()
                 middle, spread = self._said(network, w, raw, by_paths, drawn)
                 mean[rows] = self._restored(middle, w)
                 if quantiles is not None:
@@ -366,7 +375,16 @@ class Forecast(Task[SeriesWindows, ForecastBatch, Forecasts]):
         network.train(was_training)
         low, high = (1 - network.settings.interval) / 2, (1 + network.settings.interval) / 2
         bounds = tuple(int(np.argmin(np.abs(np.array(levels) - level))) for level in (low, high))
-        return Forecasts(data, mean, quantiles, levels, (bounds[0], bounds[1]), losses, counts)
+        name = "nll" if network.settings.output in LIKELIHOODS else "scaled_loss"
+        return Forecasts(data, mean, quantiles, levels, (bounds[0], bounds[1]), losses, counts, name)
+
+    @staticmethod
+    def _told(network: Forecaster, w: WindowBatch, losses: Tensor) -> Tensor:
+        """Losses, (H, B, K), as they are told: a likelihood is that of numbers in their own units."""
+        if network.settings.output not in LIKELIHOODS:
+            return losses
+        v = w.base + w.targets.double() * w.scale + w.location
+        return losses + w.scale.log() + w.preparation.slope(v).log()
 
     def _said(
         self, network: Forecaster, w: WindowBatch, raw: Tensor, by_paths: bool, drawn: bool
@@ -445,8 +463,7 @@ class Forecast(Task[SeriesWindows, ForecastBatch, Forecasts]):
     def scored(self, forecasts: Forecasts) -> Scored:
         """What scores are made of."""
         f, p = forecasts, forecasts.data.preparation
-        which, origin = f.data.places.T
-        times = f.data.series.times[f.data.series.offsets[which] + origin]
+        which = f.data.places[:, 0]
         return Scored(
             truth=f.targets,
             middle=f.mean,
@@ -455,8 +472,14 @@ class Forecast(Task[SeriesWindows, ForecastBatch, Forecasts]):
             bounds=f.bounds,
             mase_scale=self._mase_scale(f.data)[which],
             deviation=p.deviation[which] if self.settings.normalised_scores else None,
-            blocks=blocks(times, f.data.horizon),
+            blocks=blocks(self._origins(f.data), f.data.horizon),
         )
+
+    @staticmethod
+    def _origins(data: SeriesWindows) -> np.ndarray:
+        """The time of each window's origin, (W,)."""
+        which, origin = data.places.T
+        return data.series.times[data.series.offsets[which] + origin]
 
     def _mase_scale(self, data: SeriesWindows) -> np.ndarray:
         """MASE's scale of each of the data's series and targets; NaN for a series that training did not have."""
@@ -471,30 +494,77 @@ class Forecast(Task[SeriesWindows, ForecastBatch, Forecasts]):
 
     def merit(self, scores: Metrics) -> list[float]:
         """See `Task.merit`."""
-        return [-scores[self.chosen_by], -scores["loss"]]
+        loss = scores["nll"] if "nll" in scores else scores["scaled_loss"]
+        return [-loss] if self.chosen_by == "loss" else [-scores[self.chosen_by], -loss]
 
     def scores(self, predictions: Forecasts) -> Metrics:
         """rmse, mae, mse, mase, smape (0 to 200); of intervals coverage, and of quantiles pinball, the mean over the
-        levels; loss, in units of the scale. With normalised_scores mse_normalised and mae_normalised."""
+        levels; nll in nats a number, or where no likelihood is learnt scaled_loss. With normalised_scores also
+        mse_normalised and mae_normalised."""
         found = self.scored(predictions).metrics()
         if total := predictions.counts.sum():
-            found["loss"] = float(predictions.losses.sum() / total)
+            found[predictions.loss_name] = float(predictions.losses.sum() / total)
         return found
 
     def intervals(self, predictions: Forecasts) -> Intervals:
         """See `Task.intervals`."""
         return {name: [low, high] for name, (low, high) in self.scored(predictions).intervals().items()}
 
-    def baselines(self, train: SeriesWindows, test: Forecasts) -> dict[str, Metrics]:
-        """`last`, `seasonal` and `AR`, at the same origins; see `recurra.tasks.baselines`."""
-        return {
-            name: self.scored(replace(test, mean=mean, quantiles=None)).metrics()
-            for name, mean in self.naive(train, test.data).items()
-        }
+    def scored_as(self, forecasts: Forecasts, mean: np.ndarray) -> Scored:
+        """What scores are made of where other numbers, (W, H, K), are forecast of the same windows."""
+        return self.scored(replace(forecasts, mean=mean, quantiles=None))
 
-    def naive(self, train: SeriesWindows, data: SeriesWindows) -> dict[str, np.ndarray]:
-        """What methods that learn little forecast of windows, (W, H, K) each."""
-        return {}
+    def others(self, data: SeriesWindows) -> list[Baseline]:
+        """What methods without a network forecast of the same windows."""
+        if self._others is None or self._others[0] is not data:
+            self._others = (data, baselines(data, self.schema.season))
+        return self._others[1]
+
+    def baselines(self, train: SeriesWindows, test: Forecasts) -> dict[str, Metrics]:
+        """Those of `recurra.tasks.forecast_baselines`, from the same origins."""
+        return {other.name: self.scored_as(test, other.forecasts).metrics() for other in self.others(test.data)}
+
+    @property
+    def compared_by(self) -> str:
+        """The loss whose difference to another method's is told."""
+        point = {"rmse": "squared error", "mse": "squared error", "mse_normalised": "squared normalised error"}
+        return point.get(self.error, "absolute error")
+
+    @property
+    def error(self) -> str:
+        """The main metric, or where it is no error of a number mae."""
+        return "mae" if self.main_metric == "pinball" else self.main_metric
+
+    def compared(self, test: Forecasts) -> list[tuple[Baseline, float, PairedDifference | None]]:
+        """Each other method, its score by the main metric, and the network's paired difference to it."""
+        own, metric = self.scored(test), self.error
+        found = []
+        for other in self.others(test.data):
+            theirs = self.scored_as(test, other.forecasts)
+            paired = paired_difference(
+                own.each(metric), theirs.each(metric), self._origins(test.data), test.data.horizon
+            )
+            found.append((other, theirs.metrics().get(metric, np.nan), paired))
+        return found
+
+    def findings(self, train: SeriesWindows, test: Forecasts) -> list[str]:
+        """See `Task.findings`: whether the network is better than the best of the other methods."""
+        return self.findings_of(self.compared(test), test)
+
+    def findings_of(self, found: list[tuple[Baseline, float, PairedDifference | None]], test: Forecasts) -> list[str]:
+        """`findings` of what `compared` has found."""
+        best, score, paired = min(found, key=lambda item: item[1])
+        own = self.scored(test).metrics()[self.error]
+        said = f"{self.error} {own:.4g}, of the best other method, {best.name}, {score:.4g}"
+        if paired is None:
+            return [f"{said}; too few origins to tell whether that is chance"]
+        between = f"{paired.mean:.4g}, 95 % interval {paired.low:.4g} to {paired.high:.4g}"
+        verdict = {
+            "better": "the network is better",
+            "worse": "the network is worse: nothing was gained by it",
+            "no different": "which may be chance: the network is not shown to be better",
+        }[paired.verdict]
+        return [f"{said}; difference of the {self.compared_by} {between}: {verdict}"]
 
     def rows(self, predictions: Forecasts, targets: bool = False) -> Iterator[dict[str, object]]:
         """`series, time, mean, lower, upper`, with `target` where there are several, and a column for each quantile

@@ -41,6 +41,11 @@ class Scored:
         sums = {name: v.sum(0, keepdims=True) for name, v in self._columns(steps).items()}
         return {name: float(statistic(sums[name])[0]) for name, statistic in self._statistics(sums).items()}
 
+    def each(self, metric: str) -> np.ndarray:
+        """A metric's loss of every window, (W,): of rmse the squared error; NaN where nothing is known."""
+        total, count = self._columns(slice(None))[metric].T
+        return np.where(count > 0, total / np.where(count > 0, count, 1.0), np.nan)
+
     def intervals(self) -> dict[str, Interval]:
         """The 95 % interval of every metric: blocks of windows drawn anew (Künsch 1989, of blocks that do not overlap).
         Nothing for fewer than `FEWEST` blocks."""
