@@ -12,7 +12,8 @@ from scipy import stats
 from torch import Tensor
 
 from recurra.data.series import SeriesWindows, WindowBatch, cumulated
-from recurra.data.series_reader import SeriesReader, SeriesSchema
+from recurra.data.series_reader import SeriesReader
+from recurra.data.series_settings import SeriesSchema
 from recurra.engine.threads import suited
 from recurra.errors import RecipeError
 from recurra.learn import LearnSettings
