@@ -23,11 +23,14 @@ STEPWISE: list[dict[str, Any]] = [
     {"kind": "encoder_decoder", "bidirectional": True},
     {"kind": "encoder_decoder", "attention": "general", "linear": 3},
     {"kind": "ar", "linear": 4},
+    {"kind": "narx", "delays": [4], "linear": 2},
+    {"kind": "tdnn", "multi_step": "recursive", "num_layers": 2, "delays": [3, 2], "activation": "relu"},
 ]
 DIRECT: list[dict[str, Any]] = [
     {"kind": "recurrent", "bidirectional": True, "num_layers": 2},
     {"kind": "recurrent", "segment": 4, "linear": 6, "apart": True, "series_size": 3},
     {"kind": "linear"},
+    {"kind": "tdnn", "delays": [6]},
 ]
 
 

@@ -25,7 +25,7 @@ from recurra.learn.backward import detached
 from recurra.learn.error_norm import error_norm
 from recurra.learn.optimise import clip, learning_rate, make_optimizer
 from recurra.learn.regularise import activation_penalty, add_decay, factors
-from recurra.nn import TDNN
+from recurra.nn import TDNN, Recurrent
 from recurra.run import checkpoint, diverged
 from recurra.run.folder import RunFolder, remove_partial
 from recurra.run.lines import to_lines
@@ -154,7 +154,7 @@ class Training:
         """
         learn, layers = self.recipe.learn, self.network.recurrent
         rule = learn.make(self.recipe.seed)
-        if isinstance(layers, TDNN):
+        if not isinstance(layers, Recurrent):
             if learn.rule != "bptt":
                 raise RecipeError(
                     f"learn.rule: {learn.rule!r} follows a recurrence, which model.kind = tdnn has none of; bptt is "

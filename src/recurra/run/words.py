@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 def describe_model(training: "Training | Online") -> str:
     """One line: cell and sizes."""
     model = training.recipe.model
+    if training.network.words:
+        return training.network.words
     if getattr(model, "kind", "recurrent") == "tdnn":
         sizes = model.hidden_size if isinstance(model.hidden_size, list) else [model.hidden_size] * model.num_layers
         layers = ", ".join(f"{size} over {p} steps" for size, p in zip(sizes, model.delays, strict=True))

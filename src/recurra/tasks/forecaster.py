@@ -14,10 +14,10 @@ from recurra.learn.rule import Rule
 from recurra.nn.attention import Attention
 from recurra.nn.decoder import Bridge, Decoder, DecoderState, selected
 from recurra.tasks.forecast_output import Error, Output, output
-from recurra.tasks.model import Network, RecurrentSettings, Width, recurrent_layers
+from recurra.tasks.model import LayerSettings, Network, Width, last_output, layers_of, recurrent_layers
 
 
-class ForecasterSettings(RecurrentSettings):
+class ForecasterSettings(LayerSettings):
     """The `model.*` settings of forecast."""
 
     kind: Literal["recurrent", "encoder_decoder", "tdnn", "narx", "ar", "linear"] = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -82,6 +82,11 @@ class ForecasterSettings(RecurrentSettings):
         if wrong := [level for level in self.quantiles if not 0 < level < 1]:
             raise ValueError(f"quantiles: {wrong[0]:g} is no level; numbers between 0 and 1 are expected")
         return self
+
+    @property
+    def has_delays(self) -> bool:
+        """See `LayerSettings`."""
+        return self.kind in ("tdnn", "narx")
 
     @property
     def recursive(self) -> bool:
@@ -226,13 +231,10 @@ class Forecaster(Network):
     def _make_layers(self, read: int, fixed: int) -> None:
         """The layers that read the context, and the decoder."""
         s, K = self.settings, 1 if self.apart else self.shape.targets
-        forward_only = self.recursive or s.kind in ("tdnn", "narx")
-        options: dict[str, Any] = {"kind": "tdnn" if s.kind in ("tdnn", "narx") else "recurrent"}
-        own = s.model_copy(update=options)
-        self.recurrent = recurrent_layers(own, s.segment * read + fixed, forward_only=forward_only)
+        self.recurrent = layers_of(s, s.segment * read + fixed, forward_only=self.recursive)
         if not self.has_decoder:
             return
-        one_way = own.model_copy(update={"bidirectional": False, "input_layers": []})
+        one_way = s.model_copy(update={"bidirectional": False, "input_layers": []})
         layers = recurrent_layers(one_way, K + self.shape.known + fixed)
         attention, size = None, None
         if s.attention != "none":
@@ -243,6 +245,19 @@ class Forecaster(Network):
             size = layers.output_size
         self.decoder = Decoder(layers, attention, size=size)
         self.bridge = Bridge(self.recurrent.output_size, layers)
+
+    @property
+    def words(self) -> str:
+        """See `Network.words`."""
+        s, linear = self.settings, f"linear part of {self.depth} steps" if self.depth else ""
+        if not self.has_layers:
+            return f"{s.kind}, {linear}"
+        what = {"encoder_decoder": f"encoder and decoder of {s.cell}", "recurrent": s.cell}.get(s.kind, s.kind)
+        layers = f"{s.num_layers} layers of " if s.num_layers > 1 else ""
+        named = [f"{layers}{what} {s.hidden_size}", *([f"over {s.delays} steps"] if s.delays else [])]
+        named += ["both directions"] if self.both_ways else []
+        named += [f"{s.segment} rows a step"] if s.segment > 1 else []
+        return ", ".join([*named, *([linear] if linear else [])])
 
     # --- what a window looks like to the layers ---------------------------------------------------------------------
 
@@ -366,9 +381,7 @@ class Forecaster(Network):
 
     def _last(self, output: Tensor, final: Any) -> Tensor:
         """The state that has read the whole context, (B, W)."""
-        if not self.recurrent.bidirectional:
-            return output[-1]
-        return torch.cat([final[0][i] for i in (-2, -1)], -1)
+        return last_output(self.recurrent, output, final, None)
 
     # --- step by step -----------------------------------------------------------------------------------------------
 

@@ -104,17 +104,24 @@ class LayerSettings(RecurrentSettings):
     )
     activation: str = Field(default="tanh", description=f"tdnn: of its layers, {', '.join(ACTIVATIONS)}")
 
+    @property
+    def has_delays(self) -> bool:
+        """Whether a time-delay network is described."""
+        return self.kind == "tdnn"
+
     @model_validator(mode="after")
     def _what_a_tdnn_can_have(self) -> "LayerSettings":
-        if self.kind != "tdnn":
+        if not self.has_delays:
             if self.delays is not None:
-                raise ValueError('delays: are those of kind = "tdnn"')
+                raise ValueError(f'delays: are those of kind = "tdnn"; kind is {self.kind!r}')
             return self
         for key in OF_A_RECURRENCE:
             if getattr(self, key) != type(self).model_fields[key].get_default(call_default_factory=True):
-                raise ValueError(f'{key}: is of recurrent layers, and kind = "tdnn" has none; it is to be left out')
+                raise ValueError(
+                    f"{key}: is of recurrent layers, and kind = {self.kind!r} has none; it is to be left out"
+                )
         if self.bidirectional:
-            raise ValueError('bidirectional: kind = "tdnn" reads the past alone; false is expected')
+            raise ValueError(f"bidirectional: kind = {self.kind!r} reads the past alone; false is expected")
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation: {unknown('function', self.activation, ACTIVATIONS)}")
         self.delays = [DELAY] * self.num_layers if self.delays is None else self.delays
@@ -161,6 +168,11 @@ class Network(nn.Module):
     def both_ways(self) -> bool:
         """What `model.bidirectional` came to."""
         return self.recurrent.bidirectional
+
+    @property
+    def words(self) -> str:
+        """What the network is, in a few words; empty where the settings of its layers tell."""
+        return ""
 
     def by_symbol(self, tensors: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
         """Views of the parameters by symbol: those of the recurrent layers (`Recurrent.by_symbol`); "V" (eq. 6.9) or
@@ -330,7 +342,7 @@ def embedding(symbols: int, width: int) -> nn.Embedding:
 
 def layers_of(settings: LayerSettings, input_size: int, *, forward_only: bool = False) -> Recurrent | TDNN:
     """What runs along the sequence, of the kind that the settings name; arguments as of `recurrent_layers`."""
-    if settings.kind != "tdnn":
+    if not settings.has_delays:
         return recurrent_layers(settings, input_size, forward_only=forward_only)
     assert settings.delays is not None
     sizes, dropout = settings.hidden_size, settings.dropout
