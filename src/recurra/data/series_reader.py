@@ -183,7 +183,8 @@ class SeriesReader(Reader[SeriesWindows, SeriesSchema]):
         told = parts.sources["train"].partition(": ")[0]
         spans = [series.times[series.rows(i)] for i in range(len(series))]
         rows = series.ends
-        lines.append(f"{told} ({schema.format}, {schema.layout})")
+        layout = f", {schema.layout}" if len(series) > 1 or len(schema.targets) > 1 else ""
+        lines.append(f"{told} ({schema.format}{layout})")
         many = (
             f"{int(rows.min()):,} to {int(rows.max()):,} rows" if rows.min() < rows.max() else f"{int(rows[0]):,} rows"
         )

@@ -6,6 +6,7 @@ from recurra.data.made.digits import Digits
 from recurra.data.made.drifting import Drifting
 from recurra.data.made.numerals import Numerals
 from recurra.data.made.parity import Parity
+from recurra.data.made.prices import Prices
 from recurra.data.made.reber import EmbeddedReber
 from recurra.data.made.sine import Sine
 from recurra.data.made.source import Made, Problem
@@ -14,7 +15,7 @@ from recurra.data.made.temporal_order import TemporalOrder
 
 MADE: dict[str, type[Made]] = {
     made.name: made
-    for made in (Digits, Sine, Adding, Copy, TemporalOrder, EmbeddedReber, Parity, Drifting, Numerals, Stdlib)
+    for made in (Digits, Sine, Adding, Copy, TemporalOrder, EmbeddedReber, Parity, Drifting, Numerals, Prices, Stdlib)
 }
 """Every such source by name: what the readers, the recipes and the documentation read."""
 

@@ -37,7 +37,8 @@ class Made(BaseModel, ABC):
 
     @abstractmethod
     def parts(self) -> dict[str, Any]:
-        """What each part holds: train, and validation and test where it has them. Records; of running text, files."""
+        """What each part holds: train, and validation and test where it has them. Records; of running text, files; of
+        series, a table."""
 
     def rows(self) -> Iterator[list[dict[str, object]]]:
         """The sequences of the training part, each as the rows of a long table."""
