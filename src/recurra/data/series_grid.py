@@ -52,8 +52,7 @@ def axis_of(rows: Rows, wanted: Frequency | None) -> Axis:
     if rows.dated:
         found = found_frequency(each, True)
         if wanted is not None and wanted.unit == "rows":
-            usual = found_frequency([np.sort(one) for one in each], True)
-            return Axis(Frequency("rows", usual.count if usual.unit == "fixed" else 0), True)
+            return Axis(Frequency("rows", 1, base=wanted.base or found), True)
         return Axis(found if wanted is None else wanted, True)
     if wanted is not None and wanted.unit != "step":
         raise DataError(
@@ -270,9 +269,9 @@ def _best_places(times: np.ndarray, frequency: Frequency) -> tuple[np.ndarray, n
     """As `Frequency.places`; where most times are off the steps of the first, it is the first that is off."""
     places, on = frequency.places(times)
     if on.mean() < 0.5 and len(times) > 2:
-        places, rest = frequency.places(times[1:])
-        on = np.concatenate([[False], rest])
-        places = np.concatenate([[places[0] - 1], places])
+        others, rest = frequency.places(times[1:])
+        if rest.mean() > 0.5:
+            return np.concatenate([[others[0] - 1], others]), np.concatenate([[False], rest])
     return places, on
 
 

@@ -167,10 +167,11 @@ def _column_scale(values: np.ndarray) -> np.ndarray:
 
 
 def found_season(series: Series, train: np.ndarray) -> int:
-    """The lag at which training rows are most like themselves: the highest peak of the autocorrelation behind its first
-    fall, where it is above 0.3; else 1. Over many series, of the longest."""
+    """The lag at which training rows are most like themselves: the first peak of the autocorrelation that is nearly as
+    high as its highest (0.85 of it), where it is above 0.3; else 1. Without a linear trend; of many series the longest,
+    of many targets the one most like itself."""
     rows = max(training_rows(series, train), key=lambda one: one.stop - one.start)
-    best, lag = 0.3, 1
+    best, lag = 0.3, 1  # the later peaks of a season are as high as its first
     for column in series.targets[rows].T:
         known = np.isfinite(column)
         if known.sum() < 16:
@@ -184,9 +185,9 @@ def found_season(series: Series, train: np.ndarray) -> int:
             continue
         likeness = power / power[0] * len(x) / (len(x) - np.arange(len(power)))
         peaks = [i for i in range(2, len(likeness) - 1) if likeness[i - 1] < likeness[i] >= likeness[i + 1]]
-        for i in peaks:
-            if likeness[i] > best + 1e-9:
-                best, lag = float(likeness[i]), i
+        highest = max((float(likeness[i]) for i in peaks), default=0.0)
+        if highest > best:
+            best, lag = highest, next(i for i in peaks if likeness[i] >= 0.85 * highest)
     return lag
 
 

@@ -245,7 +245,7 @@ def find_roles(whole: Whole, named: Named) -> Roles:
     known = said["known"] or []
     if said["past"] is None and past:
         if said["known"] is None:
-            known = _going_on(whole, ids, targets, past)
+            known = _going_on(whole, time, ids, targets, past)
             past = [name for name in past if name not in known]
         notes += [
             f"{table.name}: {listed(some)} {'is a covariate' if len(some) == 1 else 'are covariates'} {kind}; "
@@ -312,15 +312,22 @@ def _numeric(whole: Whole, name: str) -> bool:
     return Columns(whole.table.names, whole.frame.head(1000), True).numeric(i)
 
 
-def _going_on(whole: Whole, ids: Sequence[str], targets: Sequence[str], among: Sequence[str]) -> list[str]:
+def _going_on(
+    whole: Whole, time: str | None, ids: Sequence[str], targets: Sequence[str], among: Sequence[str]
+) -> list[str]:
     """The columns that have numbers in the rows of a series behind its last that has a target."""
     there = np.any(np.isfinite(whole.numbers(targets)), 1)
-    rows = np.arange(len(there))
+    order = np.arange(len(there))
+    if time is not None:
+        found = read_times(whole.frame.to_series(whole.table.names.index(time)))
+        if not isinstance(found, int):
+            order = np.argsort(found.values, kind="stable")
+    names = list(zip(*(whole.strings(name) for name in ids), strict=True)) if ids else [()] * len(order)
+    place = np.argsort(order)
     last: dict[tuple[str, ...], int] = {}
-    names = list(zip(*(whole.strings(name) for name in ids), strict=True)) if ids else [()] * len(rows)
-    for row in rows[there].tolist():
-        last[names[row]] = row
-    behind = np.array([row > last.get(name, row) for row, name in enumerate(names)], bool)
+    for row in order[there[order]].tolist():
+        last[names[row]] = int(place[row])
+    behind = np.array([place[row] > last.get(name, place[row]) for row, name in enumerate(names)], bool)
     if not behind.any():
         return []
     filled = np.all(np.isfinite(whole.numbers(among))[behind], 0)

@@ -39,13 +39,15 @@ class Frequency:
     Attributes:
         unit: fixed: so many nanoseconds; month: so many months; business: days from Monday to Friday; step: numbers
             that rise by as much; rows: whatever the times, each row is a step.
-        count: How many nanoseconds, months, days; 1 for steps. rows: nanoseconds between most rows (0 without dates).
+        count: How many nanoseconds, months, days; 1 for steps and rows.
         month_end: month: whether each time is the last day of its month.
+        base: rows: the steps at which most rows stand, by which times go on; None without dates.
     """
 
     unit: Unit
     count: int
     month_end: bool = False
+    base: "Frequency | None" = None
 
     @property
     def text(self) -> str:
@@ -54,7 +56,7 @@ class Frequency:
             count, name = (self.count // 12, "y") if self.count % 12 == 0 else (self.count, "mo")
             return f"{count}{name}{'-end' if self.month_end else ''}"
         if self.unit == "rows":
-            return f"rows:{self.count}" if self.count else "rows"
+            return f"rows:{self.base.text}" if self.base else "rows"
         if self.unit != "fixed":
             return self.unit
         if self.count % WEEK == 0:
@@ -77,6 +79,8 @@ class Frequency:
             return max(1, 12 // self.count)
         if self.unit == "business":
             return 5
+        if self.base is not None:
+            return self.base.season
         if self.unit == "fixed":
             if self.count < NS["d"]:
                 return _per(NS["d"], self.count)
@@ -85,6 +89,8 @@ class Frequency:
 
     def ahead(self, times: np.ndarray, steps: np.ndarray | int) -> np.ndarray:
         """Times so many steps behind these."""
+        if self.base is not None:
+            return self.base.ahead(times, steps)
         times, steps = np.broadcast_arrays(np.asarray(times, np.int64), np.asarray(steps, np.int64))
         if self.unit == "month":
             return _months_ahead(times, steps * self.count, self.month_end)
@@ -142,8 +148,8 @@ def parsed_frequency(text: str) -> Frequency:
         return Frequency("business", 1)
     if text == "step":
         return Frequency("step", 1)
-    if found := re.fullmatch(r"rows(?::(\d+))?", text):
-        return Frequency("rows", int(found[1] or 0))
+    if found := re.fullmatch(r"rows(?::(.+))?", text):
+        return Frequency("rows", 1, base=parsed_frequency(found[1]) if found[1] else None)
     if found := re.fullmatch(r"(\d+)\s*(mo|q|y)(-end)?", text):
         return Frequency("month", int(found[1]) * {"mo": 1, "q": 3, "y": 12}[found[2]], bool(found[3]))
     if (found := re.fullmatch(r"(\d+)\s*(ns|us|ms|s|min|m|h|d|w)", text)) and int(found[1]):
@@ -335,7 +341,8 @@ PERIODS = {
 
 def usual_calendar(frequency: Frequency, span: int) -> list[str]:
     """The features that tell steps apart and that have come round twice in a span of so many nanoseconds."""
-    fixed = frequency.count if frequency.unit in ("fixed", "rows") else 0
+    frequency = frequency.base or frequency
+    fixed = frequency.count if frequency.unit == "fixed" else 0
     if frequency.unit == "business":
         names = ["weekday", "yearday"]
     elif frequency.unit == "month":

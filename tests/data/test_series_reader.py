@@ -1,0 +1,490 @@
+"""Series from tables and arrays: what is found, how they are cut, and everything that can be wrong with one."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import torch
+
+from recurra.data import Parts
+from recurra.data.series import SeriesWindows
+from recurra.data.series_reader import SeriesReader
+from recurra.data.series_settings import SeriesSchema, SeriesSettings
+from recurra.errors import DataError
+
+READER = SeriesReader()
+
+SeriesParts = Parts[SeriesWindows, SeriesSchema]
+
+
+def _parts(source: Any, **settings: Any) -> SeriesParts:
+    apart = {part: settings.pop(part) for part in ("validation", "test") if part in settings}
+    return READER.parts(source, "forecast", SeriesSettings.model_validate(settings), **apart)
+
+
+def _part_of(parts: SeriesParts, name: str) -> SeriesWindows:
+    found = parts.named[name]
+    assert isinstance(found, SeriesWindows)
+    return found
+
+
+def _daily(days: int, **columns: Any) -> pd.DataFrame:
+    return pd.DataFrame({"date": pd.date_range("2020-01-01", periods=days), **columns})
+
+
+def _file(folder: Path, text: str, name: str = "series.csv") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _days(folder: Path, values: list[Any], skip: tuple[int, ...] = ()) -> Path:
+    dates = pd.date_range("2020-01-01", periods=len(values) + len(skip))
+    kept = [str(day.date()) for i, day in enumerate(dates) if i not in skip]
+    rows = (f"{day},{value}" for day, value in zip(kept, values, strict=True))
+    return _file(folder, "\n".join(["date,load", *rows, ""]))
+
+
+# --- what is found ----------------------------------------------------------------------------------------------------
+
+
+def test_a_month_a_row(data_folder: Path) -> None:
+    parts = _parts(data_folder / "timeseries" / "airline-passengers.csv")
+    s, series = parts.schema, parts.train.series
+    assert (s.time, s.targets, s.frequency, s.season, s.calendar) == ("Month", ["Passengers"], "1mo", 12, ["month"])
+    assert (s.context, s.horizon) == (24, 12)
+    assert series.targets[:3, 0].tolist() == [112, 118, 132]
+    assert series.lines[:2].tolist() == [2, 3]
+    assert s.axis.written(series.times[[0, -1]]) == ["1949-01", "1960-12"]
+    assert parts.warnings == []
+    y = pd.read_csv(data_folder / "timeseries" / "airline-passengers.csv")["Passengers"].to_numpy(np.float64)
+    assert s.mean[0][0] == pytest.approx(y[:100].mean())
+    assert s.deviation[0][0] == pytest.approx(y[:100].std())
+    assert s.naive[0][0] == pytest.approx(np.abs(y[12:100] - y[:88]).mean())
+
+
+def test_the_usual_cut_of_ett(data_folder: Path) -> None:
+    path = data_folder / "ett" / "ETTh1.csv"
+    ends = {"train_end": 8640, "validation_end": 11520, "test_end": 14400}
+    parts = _parts(path, target="OT", past=[], context=336, horizon=96, **ends)
+    assert [len(part) for part in parts.named.values()] == [8640 - 336 - 96 + 1, 2880 - 96 + 1, 2880 - 96 + 1]
+    frame = pd.read_csv(path)
+    test = _part_of(parts, "test")
+    np.testing.assert_array_equal(test.truth[5, :, 0], frame["OT"].to_numpy()[11525 : 11525 + 96])
+    assert parts.sources["test"].endswith("ETTh1.csv: 2,880 rows, 2017-10-24 00:00:00 to 2018-02-20 23:00:00")
+    ends = {"train_end": "2017-06-25", "validation_end": "2017-10-23 23:00", "test_end": "2018-02-20"}
+    by_time = _parts(path, target="OT", past=[], context=336, horizon=96, **ends)
+    for part in ("train", "validation", "test"):
+        assert np.array_equal(_part_of(by_time, part).places, _part_of(parts, part).places)
+    known = parts.train.batch([0]).known[:, 0].numpy()
+    hours = pd.to_datetime(frame["date"]).dt.hour.to_numpy()[: 336 + 96]
+    np.testing.assert_allclose(known[:, 0], np.sin(2 * np.pi * hours / 24), atol=1e-12)
+
+
+def test_windows_of_the_parts() -> None:
+    parts = _parts(np.arange(100.0), context=10, horizon=3, stride=4, test_stride=2, difference=[2])
+    assert parts.train.places[:, 1].tolist() == list(range(12, 68, 4))
+    assert _part_of(parts, "validation").places[:, 1].tolist() == [70, 72, 74, 76]
+    assert _part_of(parts, "test").places[:, 1].tolist() == [80, 82, 84, 86, 88, 90, 92, 94, 96]
+    assert (parts.train.truth.max(), parts.train.truth.min()) == (66, 12)
+
+
+def _long(columns: bool = True, ahead: int = 0) -> pd.DataFrame:
+    random = np.random.default_rng(0)
+    frames = []
+    for i, (name, length) in enumerate((("north", 50), ("south", 40), ("west", 45))):
+        own = _daily(length, shop=name, sales=random.normal(i * 10, 1 + i, length))
+        if columns:
+            own = own.assign(price=np.arange(length) + 100.0 * i, size=[10, 20, 30][i], kind="ab"[i % 2])
+        own.loc[length - ahead :, "sales"] = np.nan
+        frames.append(own)
+    return pd.concat(frames).sample(frac=1, random_state=1)
+
+
+def test_series_in_rows() -> None:
+    parts = _parts(_long(False), horizon=2, context=5)
+    s, series = parts.schema, parts.train.series
+    assert (s.layout, s.id_columns, s.targets) == ("long", ["shop"], ["sales"])
+    assert sorted(s.ids) == ["north", "south", "west"]
+    for i, name in enumerate(series.ids):
+        own = _long(False).query(f"shop == '{name}'").sort_values("date")
+        np.testing.assert_array_equal(series.targets[series.rows(i), 0], own["sales"])
+        cut = len(own) - int(np.ceil(0.2 * len(own))) - int(np.ceil(0.1 * len(own)))
+        assert s.mean[i][0] == pytest.approx(own["sales"][:cut].mean())
+    assert any("rows are told apart by shop" in warning for warning in parts.warnings)
+    assert any("earlier than the row before" in warning for warning in parts.warnings)
+
+
+def test_covariates_and_what_series_have_throughout() -> None:
+    frame = _long(ahead=4)
+    frame["past"] = frame["sales"] * 2
+    parts = _parts(frame, target="sales", static=["size", "kind"], horizon=4, context=6)
+    s = parts.schema
+    assert (s.known, s.past, s.static) == (["price"], ["past"], ["size", "kind=a", "kind=b"])
+    assert any("price is a covariate known ahead" in warning for warning in parts.warnings)
+    assert any("past is a covariate known up to the present" in warning for warning in parts.warnings)
+    batch = parts.train.batch([0])
+    which, origin = parts.train.places[0]
+    series = parts.train.series
+    i = ["north", "south", "west"].index(str(series.ids[which]))
+    assert series.static[which].tolist() == [[10, 20, 30][i], float(i != 1), float(i == 1)]
+    price = 100.0 * i + np.arange(origin - 6, origin + 4)
+    np.testing.assert_allclose(batch.known[:, 0, 0] * s.known_scale[1][0] + s.known_scale[0][0], price)
+    assert batch.past.shape == (6, 1, 1)
+    windows, warnings = READER.part(frame, s)
+    assert len(warnings) == 1  # that rows are out of order
+    assert windows.places[:, 1].tolist() == [series.ends[i] for i in range(3)]
+    after = [float(100 * [0, 1, 2][["north", "south", "west"].index(name)]) for name in windows.series.ids]
+    known = windows.batch(range(3)).known[6:, :, 0].numpy() * s.known_scale[1][0] + s.known_scale[0][0]
+    np.testing.assert_allclose(known, np.array(after) + windows.places[:, 1] + np.arange(4)[:, None])
+    firsts = {"north": 48, "south": 38, "west": 43}
+    days = (frame["date"] - pd.Timestamp("2020-01-01")).dt.days
+    short = frame[days < frame["shop"].map(firsts)]
+    with pytest.raises(DataError, match=r"column 'price' of series '\w+' has no number at 2020-\S+, step 3 of the 4"):
+        READER.part(short, s)
+
+
+def test_columns_as_series_or_as_variables() -> None:
+    frame = _daily(60, a=np.arange(60.0), b=np.arange(60.0)[::-1], c=1.5 * np.arange(60) % 7)
+    variables = _parts(frame)
+    assert (variables.schema.layout, variables.schema.targets) == ("variables", ["a", "b", "c"])
+    assert variables.schema.ids == [""]
+    assert any("3 columns of numbers are read as the variables of one series" in w for w in variables.warnings)
+    wide = _parts(frame, layout="wide")
+    assert (wide.schema.ids, wide.schema.targets) == (["a", "b", "c"], ["value"])
+    assert len(wide.train) == 3 * len(variables.train)
+    many = _daily(60, **{f"m{i}": np.random.default_rng(i).normal(size=60) for i in range(25)})
+    found = _parts(many)
+    assert (found.schema.layout, len(found.schema.ids)) == ("wide", 25)
+    assert any("each of its 25 columns of numbers is read as a series" in warning for warning in found.warnings)
+    with_y = _parts(frame.rename(columns={"b": "y"}))
+    assert (with_y.schema.targets, with_y.schema.past) == (["y"], ["a", "c"])
+
+
+@pytest.mark.parametrize(
+    ("data", "ids", "targets"),
+    [
+        (np.random.default_rng(0).normal(size=60), ["value"], ["value"]),
+        (torch.rand(60, 2), [""], ["value_0", "value_1"]),
+        (np.random.default_rng(0).normal(size=(3, 60, 2)), ["0", "1", "2"], ["value_0", "value_1"]),
+        ([np.arange(60.0) % 7, np.arange(50.0) % 5], ["0", "1"], ["value"]),
+        ({"a": np.arange(60.0) % 7, "b": np.arange(50.0) % 5}, ["a", "b"], ["value"]),
+        (pd.Series(np.arange(60.0) % 7, pd.date_range("2020", periods=60, freq="ME"), name="sun"), ["sun"], ["sun"]),
+        (pl.DataFrame({"t": range(60), "v": [float(i % 7) for i in range(60)]}), ["v"], ["v"]),
+    ],
+)
+def test_python_data(data: Any, ids: list[str], targets: list[str]) -> None:
+    parts = _parts(data, horizon=2, context=4)
+    assert (parts.schema.ids, parts.schema.targets) == (ids, targets)
+    windows, _ = READER.part(data, parts.schema)
+    assert len(windows) == len(ids)
+    assert parts.fingerprint == _parts(data, horizon=2, context=4).fingerprint
+
+
+def test_files_of_parts_follow_one_another(tmp_path: Path) -> None:
+    whole = _daily(90, y=np.arange(90.0))
+    paths = {}
+    for part, (first, stop) in {"train": (0, 60), "validation": (60, 70), "test": (72, 90)}.items():
+        paths[part] = tmp_path / f"{part}.csv"
+        whole[first:stop].to_csv(paths[part], index=False)
+    apart = {"validation": paths["validation"], "test": paths["test"]}
+    for source, named in ((tmp_path, {}), (paths["train"], apart)):
+        parts = _parts(source, context=5, horizon=2, **named)
+        assert parts.train.truth.max() == 59
+        assert (_part_of(parts, "validation").truth.min(), _part_of(parts, "validation").truth.max()) == (60, 69)
+        test = _part_of(parts, "test")
+        assert (test.truth.min(), test.truth.max()) == (72, 89)
+        assert test.batch([0]).seen[:5, 0, 0].tolist() == [True, True, True, False, False]  # two days are in no file
+        told = "2 steps of 90 have no row (daily), the first 2020-03-11; taken as missing"
+        assert any(told in warning for warning in parts.warnings)
+    with pytest.raises(DataError, match=r"line 2: the test part begins at 2020-01-01, where the part before"):
+        _parts(paths["train"], test=paths["train"], validation_fraction=0.0)
+
+
+def test_parquet_and_numbers_as_times(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pl.DataFrame({"year": range(1700, 1780), "spots": [float(i % 11) for i in range(80)]}).write_parquet(path)
+    parts = _parts(path, horizon=3, context=11)
+    assert (parts.schema.time, parts.schema.dated, parts.schema.season) == ("year", False, 11)
+    windows, _ = READER.part(path, parts.schema)
+    assert parts.schema.axis.written(windows.times[0]) == ["1780", "1781", "1782"]
+    tenth = pd.DataFrame({"time": np.arange(100) * 0.1 + 0.3, "u": np.arange(100) % 9})
+    parts = _parts(tenth, horizon=2, context=5)
+    assert parts.schema.step == pytest.approx(0.1)
+    windows, _ = READER.part(tenth, parts.schema)
+    assert parts.schema.axis.written(windows.times[0]) == ["10.3", "10.4"]
+
+
+def test_rows_as_steps() -> None:
+    days = pd.bdate_range("2020-01-01", periods=120).delete([4, 5, 50, 70])
+    frame = pd.DataFrame({"date": days, "price": np.arange(116.0)})
+    on_grid = _parts(frame)
+    assert on_grid.schema.frequency == "business"
+    assert any("4 steps of 120 have no row (on business days)" in warning for warning in on_grid.warnings)
+    rows = _parts(frame, frequency="rows", horizon=2)
+    assert len(rows.train.series.times) == 116
+    assert not any("no row" in warning for warning in rows.warnings)
+    windows, _ = READER.part(frame, rows.schema)
+    assert rows.schema.axis.written(windows.times[0]) == ["2020-06-17", "2020-06-18"]
+
+
+def test_missing_values_are_counted_and_told(tmp_path: Path) -> None:
+    values: list[Any] = [float(i % 7) for i in range(60)]
+    values[20], values[21], values[33] = "", "NA", "?"
+    parts = _parts(_days(tmp_path, values), horizon=2, context=6)
+    (warning,) = parts.warnings
+    assert warning.endswith(
+        "3 of 60 values of the targets are missing, the first in line 22; read as: 0 to the network, which is told "
+        "that "
+        "they are missing (data.missing = 'mask'), and nothing is scored there"
+    )
+    assert parts.schema.masked
+    batch = parts.train.batch([int(np.flatnonzero(parts.train.places[:, 1] == 22)[0])])
+    assert batch.seen[:, 0, 0].tolist() == [True] * 4 + [False] * 2 + [True] * 2
+    assert not _parts(_days(tmp_path, values), missing="forward").schema.masked
+
+
+def test_unknown_series_are_scaled_by_themselves() -> None:
+    parts = _parts(_long(False), horizon=2, context=5)
+    other = _long(False).replace({"shop": {"west": "east"}})
+    windows, warnings = READER.part(other, parts.schema)
+    (warning,) = [one for one in warnings if "did not have" in one]
+    assert "1 series that training did not have, the first 'east'; scaled by the first 5 rows of each" in warning
+    own = other.query("shop == 'east'").sort_values("date")["sales"][:5]
+    at = list(windows.series.ids).index("east")
+    assert windows.preparation.deviation[at, 0] == pytest.approx(own.std(ddof=0))
+
+
+def test_what_is_left_to_the_settings() -> None:
+    frame = _daily(80, a=np.arange(80) % 7, b=np.arange(80.0))
+    assert _parts(frame, calendar=[]).schema.known_names == []
+    assert _parts(frame, calendar=["month"]).schema.known_names == ["month sine", "month cosine"]
+    assert _parts(frame, target="a", past=[]).schema.past == []
+    y = np.arange(56) % 7
+    assert _parts(frame, target="a", past=[], season=3).schema.naive == [[np.abs(y[3:] - y[:-3]).mean()]]
+    assert _parts(frame, ignore=["b"]).schema.targets == ["a"]
+    assert _parts(frame, validation_fraction=0.0).validation is None
+
+
+def test_a_season_is_found() -> None:
+    random = np.random.default_rng(4)
+    wave = np.sin(2 * np.pi * np.arange(400) / 13) + 0.01 * np.arange(400) + 0.3 * random.normal(size=400)
+    assert _parts(wave).schema.season == 13
+    assert _parts(random.normal(size=400).cumsum()).schema.season == 1
+
+
+# --- what can be wrong ------------------------------------------------------------------------------------------------
+
+Make = Callable[[Path], tuple[Any, dict[str, Any]]]
+
+
+def _wave(count: int = 60) -> list[Any]:
+    return [float(i % 7) for i in range(count)]
+
+
+def _replaced(at: int, value: Any) -> list[Any]:
+    return [value if i == at else v for i, v in enumerate(_wave())]
+
+
+def _text(*rows: str, header: str = "date,load") -> str:
+    return "\n".join([header, *rows, ""])
+
+
+def _rows(count: int = 60) -> list[str]:
+    return [f"{day.date()},{i % 7}" for i, day in enumerate(pd.date_range("2020-01-01", periods=count))]
+
+
+FAULTS: dict[str, tuple[Make, str]] = {
+    "no number": (
+        lambda folder: (_days(folder, _replaced(5, "four")), {}),
+        "series.csv, line 7, column 'load': found 'four', expected a number.",
+    ),
+    "an infinite number": (
+        lambda folder: (_days(folder, _replaced(5, "inf")), {}),
+        "series.csv, line 7, column 'load': found 'inf', expected a finite number that fits 32 bits.",
+    ),
+    "no time": (
+        lambda folder: (_file(folder, _text(*_rows()[:9], "soon,3", *_rows()[10:])), {"time": "date"}),
+        "series.csv, line 11, column 'date': found 'soon', expected a time as in other rows: a number, or a date such "
+        "as "
+        "2024-12-31 or 2024-12-31 23:59; data.time_format says how dates are written.",
+    ),
+    "an empty time": (
+        lambda folder: (_file(folder, _text(*_rows()[:9], ",3", *_rows()[10:])), {"time": "date"}),
+        "series.csv, line 11, column 'date': is empty, expected a time as in other rows: a number, or a date such as "
+        "2024-12-31 or 2024-12-31 23:59; data.time_format says how dates are written.",
+    ),
+    "a time twice": (
+        lambda folder: (_file(folder, _text(*_rows()[:30], _rows()[29], _rows()[29], *_rows()[30:])), {}),
+        "series.csv: 2 times are given twice, the first, 2020-01-30, in the lines 31 and 32; expected each time once; "
+        "where the rows are of several series, data.id names the column that tells.",
+    ),
+    "a time twice in a series": (
+        lambda folder: (
+            _file(
+                folder,
+                _text(
+                    *(f"{row},a" for row in _rows()),
+                    *(f"{row},b" for row in [*_rows()[:3], *_rows()[2:]]),
+                    header="date,load,id",
+                ),
+            ),
+            {"id": "id"},
+        ),
+        "series.csv: 1 time is given twice of series 'b', the first, 2020-01-03, in the lines 64 and 65; expected each "
+        "time once.",
+    ),
+    "irregular hours": (
+        lambda folder: (
+            _file(
+                folder,
+                _text(
+                    *(
+                        f"2020-01-{1 + i // 24:02d} {i % 24:02d}:{17 if i in (30, 50) else 0:02d},{i % 24}"
+                        for i in range(100)
+                    )
+                ),
+            ),
+            {},
+        ),
+        "series.csv: 2 of 100 times do not stand at the equal steps of the others (hourly), the first, 2020-01-02 "
+        "06:17:00, in line 32; bring them to equal steps, or count rows as steps: --set data.frequency=rows.",
+    ),
+    "irregular numbers": (
+        lambda folder: (
+            _file(folder, _text(*(f"{i + (0.4 if i == 9 else 0)},{i % 7}" for i in range(60)), header="time,load")),
+            {},
+        ),
+        "series.csv: 1 of 60 times do not stand at the equal steps of the others (1 apart), the first, 9.4, in line "
+        "11; "
+        "bring them to equal steps, or count rows as steps: --set data.frequency=rows.",
+    ),
+    "more gaps than rows": (
+        lambda folder: (_file(folder, _text(*_rows(200)[3:5], *_rows(200)[5::5])), {"frequency": "1d"}),
+        "series.csv: at equal steps (daily) 152 rows are missing between 41; name other steps (--set "
+        "data.frequency=1d), or count rows as steps: --set data.frequency=rows.",
+    ),
+    "steps that the times do not have": (
+        lambda folder: (_days(folder, _wave()), {"frequency": "1w"}),
+        "series.csv: 51 of 60 times do not stand at the equal steps of the others (weekly), the first, 2020-01-02, in "
+        "line 3; bring them to equal steps, or count rows as steps: --set data.frequency=rows.",
+    ),
+    "all missing": (
+        lambda folder: (_days(folder, [""] * 60), {"target": "load"}),
+        "series.csv: holds no number to forecast; every row of its targets is empty.",
+    ),
+    "one of several all missing in the training rows": (
+        lambda folder: (
+            _file(folder, _text(*(f"{row},{'1' * (i > 50)}" for i, row in enumerate(_rows())), header="date,y,more")),
+            {"target": ["y", "more"]},
+        ),
+        "series.csv: column 'more' has no number in the training rows; expected some.",
+    ),
+    "too short": (
+        lambda folder: (_days(folder, _wave(20)), {"context": 14, "horizon": 2, "test_fraction": 0.2, "difference": 1}),
+        "series.csv: the longest series has 14 training rows; a window takes 17: 14 read (data.context) and 1 for "
+        "differences, 2 forecast (data.horizon).",
+    ),
+    "too short a part": (
+        lambda folder: (_days(folder, _wave(60)), {"context": 6, "horizon": 7}),
+        "series.csv: the validation part has 6 rows of a series at most; data.horizon forecasts 7. Lower it, or give "
+        "the "
+        "part more (data.validation_fraction, or data.train_end).",
+    ),
+    "nothing to train on": (
+        lambda folder: (_days(folder, _wave(60)), {"validation_fraction": 0.5, "test_fraction": 0.5}),
+        "data.validation_fraction 0.5 and data.test_fraction 0.5 leave nothing to train on; expected a sum below 1.",
+    ),
+    "an unknown target": (
+        lambda folder: (_days(folder, _wave()), {"target": "laod"}),
+        "series.csv: data.target names a column 'laod' that is not there; did you mean 'load'? Columns: date, load.",
+    ),
+    "an unknown covariate": (
+        lambda folder: (_days(folder, _wave()), {"target": "load", "known": ["temperature"]}),
+        "series.csv: data.known names a column 'temperature' that is not there. Columns: date, load.",
+    ),
+    "an unknown time": (
+        lambda folder: (_days(folder, _wave()), {"time": "Dato"}),
+        "series.csv: data.time names a column 'Dato' that is not there; did you mean 'date'? Columns: date, load.",
+    ),
+    "nothing to forecast": (
+        lambda folder: (_file(folder, _text(*(f"{row.partition(',')[0]},x" for row in _rows()))), {}),
+        "series.csv: no column of numbers is left to forecast. Columns: date, load. Name it: --set data.target=NAME",
+    ),
+    "long without an id": (
+        lambda folder: (_days(folder, _wave()), {"layout": "long"}),
+        "series.csv: no column tells the series of a long table apart. Columns: date, load. Name it: --set "
+        "data.id=NAME",
+    ),
+    "a static column that changes": (
+        lambda folder: (
+            _file(folder, _text(*(f"{row},{int(i > 30)}" for i, row in enumerate(_rows())), header="date,load,size")),
+            {"static": ["size"]},
+        ),
+        "series.csv, line 33, column 'size': found '1', where series 'load' had '0' before; expected one value "
+        "throughout "
+        "(data.static).",
+    ),
+    "no logarithm": (
+        lambda folder: (_days(folder, _wave()), {"transform": "log"}),
+        "series.csv, line 2, column 'load': found 0, which has no log; data.transform wants numbers above 0.",
+    ),
+    "no root": (
+        lambda folder: (_days(folder, _replaced(4, -2)), {"transform": "sqrt"}),
+        "series.csv, line 6, column 'load': found -2, which has no sqrt; data.transform wants numbers from 0.",
+    ),
+    "missing where none may be": (
+        lambda folder: (_days(folder, _replaced(9, "")), {"missing": "error"}),
+        "series.csv, line 11: a number is missing at 2020-01-10 of series 'load' (1 such steps), and data.missing is "
+        "'error'; fill it in, or take 'mask', 'interpolate' or 'forward'.",
+    ),
+    "an end that is no date": (
+        lambda folder: (_days(folder, _wave()), {"train_end": "spring"}),
+        "data.train_end: 'spring' is no date; expected such as 2017-06-30 or 2017-06-30 23:00.",
+    ),
+    "ends in disorder": (
+        lambda folder: (_days(folder, _wave()), {"train_end": 50, "validation_end": 40}),
+        "data.train_end: lies behind data.validation_end; expected training rows first.",
+    ),
+    "a calendar without dates": (
+        lambda folder: (np.arange(60.0) % 7, {"calendar": ["hour"]}),
+        "data.calendar: the series have no dates; data.time names the column of times.",
+    ),
+    "steps of the calendar without dates": (
+        lambda folder: (np.arange(60.0) % 7, {"frequency": "1h"}),
+        "data.frequency: the training data given has no dates, so its steps cannot be 1h; data.time names the column "
+        "of "
+        "times",
+    ),
+    "no array": (
+        lambda folder: ("what", {}),
+        "what: no such file or folder.",
+    ),
+    "words in an array": (
+        lambda folder: (np.array(["a", "b"]), {}),
+        "the training data given: found ndarray, expected a dataframe, an array (T,), (T, K) or (N, T, K), or a list "
+        "or "
+        "mapping of arrays (T,) or (T, K).",
+    ),
+    "infinite in an array": (
+        lambda folder: (np.array([1.0, np.inf]), {}),
+        "the training data given: holds an infinite number; NaN stands for one that is missing.",
+    ),
+    "an unknown format": (
+        lambda folder: (_days(folder, _wave()), {"format": "tabel"}),
+        "data.format: unknown format 'tabel'; did you mean 'table'? Known: npy, table",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_faults(name: str, tmp_path: Path) -> None:
+    make, said = FAULTS[name]
+    source, settings = make(tmp_path)
+    with pytest.raises(DataError) as error:
+        _parts(source, **settings)
+    assert str(error.value).replace(f"{tmp_path}/", "") == said
