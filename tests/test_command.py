@@ -835,6 +835,7 @@ TEXTS: dict[str, dict[str, Any]] = {
     "ud-pos": {"train.samples": 160},
     "shakespeare-quick": {"train.samples": 6_000},
     "shakespeare": {"train.samples": 6_000},
+    "jsb": {"train.samples": 64},
     "ptb": {"train.samples": 3_000, "data.max_vocabulary": 200},
     "multi30k-de": {
         **{"train.samples": 64, "model.encoder_size": 8, "model.beam": 1, "train.decoded": 8, "model.max_output": 5},

@@ -328,6 +328,7 @@ def generate(
         float | None, typer.Option(metavar="θ", help="Multiplies the log-probability of what was said before; 1.")
     ] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", parser=_whole, help="Of the random numbers; 0.")] = None,
+    tempo: Annotated[float | None, typer.Option(metavar="N", help="Music: beats a minute.")] = None,
     stop: Annotated[
         list[str] | None, typer.Option(metavar="TEXT", help="Stop before this text (again and again).")
     ] = None,
@@ -380,6 +381,7 @@ def generate(
         "top_p": top_p,
         "repetition_penalty": repetition_penalty,
         "seed": seed,
+        "tempo": tempo,
         "stop": stop,
         "beam": beam,
         "echo": None if echo else False,

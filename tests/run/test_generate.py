@@ -448,7 +448,9 @@ def test_a_run_that_has_no_text(tmp_path: Path, capsys: pytest.CaptureFixture[st
     classify = recurra.train("classify", (x, y), out=tmp_path / "run", settings=settings)
     status, _, err = command(capsys, tmp_path / "run", "--prompt", "a")
     assert status == 2
-    told = "is a run of classify, not of language, and has nothing to go on with; recurra predict uses it"
+    *names, last = GENERATORS
+    known = f"{', '.join(names)} or {last}"
+    told = f"is a run of classify, not of {known}, and has nothing to go on with; recurra predict uses it"
     assert err == f"error: {tmp_path / 'run'}: {told}\n"
     with pytest.raises(RunError, match="is a run of classify"):
         classify.tree("a")

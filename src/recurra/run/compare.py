@@ -371,6 +371,11 @@ class _Tested:
         symbols = self.targets.astype(np.float64)
         return np.stack([np.where(symbols > 0, self.predictions, 0.0) * symbols, symbols], 1)
 
+    def frame_nats(self) -> np.ndarray:
+        """(N, 2), notes: for each piece the loss of all its frames, and how many there are."""
+        nats = np.stack([self.predictions, np.ones(len(self.predictions))], 1)
+        return np.add.reduceat(nats, self.offsets()[:-1], axis=0)
+
     def ngrams(self) -> np.ndarray:
         """See `bleu_counts`, of targets and predictions that are texts."""
         return bleu_counts(self.predictions.tolist(), self.targets.tolist())
@@ -391,7 +396,8 @@ def _tested(run: Path, task: str) -> _Tested:
         raise RunError(f"{path}: is damaged: {str(error).splitlines()[0]}") from error
     items = table.select([name for name in ("index", "id", "step") if name in table.columns])
     values = []
-    kinds = {"tag": ("target", "tag"), "language": ("symbols", "loss")}.get(task, ("target", "prediction"))
+    named = {"tag": ("target", "tag"), "language": ("symbols", "loss"), "notes": ("target", "loss")}
+    kinds = named.get(task, ("target", "prediction"))
     for kind in kinds:
         names = [name for name in table.columns if name == kind or name.startswith(f"{kind}_")]
         if not names or "index" not in table.columns or not len(table):
@@ -399,7 +405,7 @@ def _tested(run: Path, task: str) -> _Tested:
             raise RunError(f"{path}: is damaged: it has no column {missing!r} or no row")
         try:
             columns = table.select(names)
-            if task in ("classify", "tag", "translate") or kind == "symbols":
+            if task in ("classify", "tag", "translate") or kind == "symbols" or (task, kind) == ("notes", "target"):
                 values.append(columns[kind].to_numpy())
             elif kind == "loss":  # empty where a line has no symbol that is predicted
                 values.append(columns[kind].replace("", "0").cast(pl.Float64).to_numpy())
@@ -448,6 +454,8 @@ def difference(first: _Source, other: _Source, seed: int) -> Difference:
         return _over_sequences(mine, theirs, value, _Tested.errors, REGRESS_STATISTICS[first.metric], seed)
     if first.task == "language":
         return _over_sequences(mine, theirs, value, _Tested.nats, _share, seed)
+    if first.task == "notes":
+        return _over_sequences(mine, theirs, value, _Tested.frame_nats, _share, seed)
     if first.metric == "bleu":
         return _over_sequences(mine, theirs, value, _Tested.ngrams, bleu_of, seed)
     if first.metric == "f1":

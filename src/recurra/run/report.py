@@ -107,6 +107,16 @@ METRICS = {
 }
 """How each metric is called and written; one that is not here goes by its own name."""
 
+LABELS = {
+    "tag": {"f1": "F1 of entities"},
+    "notes": {
+        "nll": "negative log-likelihood, a frame",
+        "accuracy": "accuracy of sounding keys",
+        "f1": "F1 of sounding keys",
+    },
+}
+"""Task -> metric -> what it is called there."""
+
 BASELINES = {"majority": "always the commonest class", "mean": "always the training mean"}
 """What each baseline does, in words."""
 
@@ -358,10 +368,10 @@ def _score_rows(content: ReportContent) -> list[dict[str, str]]:
         return _value(name, scores[name]) if name in scores else ""
 
     names = [n for n in {**content.test, **content.validation} if n != "unknown_labels"]
-    of_entities = {"f1": "F1 of entities"} if "precision" in names else {}  # and so no mean over classes
+    labels = LABELS.get(content.task, {})
     return [
         {
-            "label": of_entities.get(name, _metric(name).label),
+            "label": labels.get(name, _metric(name).label),
             "test": cell(content.test, name),
             "interval": _between(name, content.intervals.get(name)),
             "validation": cell(content.validation, name),

@@ -6,12 +6,13 @@ from recurra.tasks.base import Metrics, Predictions, SequenceTask, Task, predict
 from recurra.tasks.classify import Classify
 from recurra.tasks.forecast import Forecast
 from recurra.tasks.language import Language
+from recurra.tasks.notes import Notes
 from recurra.tasks.regress import Regress
 from recurra.tasks.tag import Tag
 from recurra.tasks.translate import Translate
 
 TASKS: dict[str, type[Task[Any, Any, Any]]] = {
-    task.name: task for task in (Classify, Regress, Language, Tag, Translate, Forecast)
+    task.name: task for task in (Classify, Regress, Language, Tag, Translate, Forecast, Notes)
 }
 """Every task by name: what the command, the recipes and the documentation read."""
 
@@ -21,6 +22,7 @@ __all__ = [
     "Forecast",
     "Language",
     "Metrics",
+    "Notes",
     "Predictions",
     "Regress",
     "SequenceTask",

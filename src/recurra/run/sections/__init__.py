@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from recurra.run.content import Section
-from recurra.run.sections import classify, forecast, language, tag, translate
+from recurra.run.sections import classify, forecast, language, notes, tag, translate
 from recurra.run.training import Training
 
 Sections = Callable[[Training, Any, Any], Sequence[Section]]
@@ -15,6 +15,7 @@ SECTIONS: dict[str, Sections] = {
     "classify": classify.sections,
     "forecast": forecast.sections,
     "language": language.sections,
+    "notes": notes.sections,
     "tag": tag.sections,
     "translate": translate.sections,
 }
