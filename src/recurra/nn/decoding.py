@@ -18,6 +18,8 @@ from recurra.nn.arguments import whole
 Step = Callable[[Tensor, Any], tuple[Tensor, Any]]
 Reorder = Callable[[Any, Tensor], Any]
 
+LOW = 1e-3
+"""A temperature below which a score divided by it may be more than a number can be."""
 NONE = -1  # in the place of a symbol of a row whose text has ended
 
 
@@ -116,6 +118,7 @@ class Sampler:
             raise ValueError(f"seed: a whole number from 0 on is expected, not {seed!r}")
         numbers = rows if isinstance(rows, Sequence) else range(whole("rows", rows))
         self.forbidden = [int(symbol) for symbol in forbidden]
+        self._mask = np.zeros(0)  # (V,), -inf for what is forbidden, else 0; made with the first scores
         self.rows = len(numbers)
         self._random = [np.random.default_rng([int(seed), int(n)]).random for n in numbers]
         self._said: np.ndarray | None = None
@@ -167,7 +170,7 @@ class Sampler:
         if self.temperature == 0:
             chosen = scores.argmax(1)
         else:
-            sums = self._weights(scores).cumsum(1)
+            sums = np.add.accumulate(self._weights(scores), 1)
             chosen = np.empty(len(rows), np.int64)
             for n, row in enumerate(rows):
                 chosen[n] = sums[n].searchsorted(self._random[row]() * sums[n, -1], "right")
@@ -177,9 +180,10 @@ class Sampler:
 
     def _scores(self, scores: np.ndarray, said: np.ndarray | None) -> np.ndarray:
         """A copy in float64, without what is forbidden, what stands in the text less probable."""
-        scores = np.array(scores, np.float64)
-        if self.forbidden:
-            scores[:, self.forbidden] = -np.inf
+        if len(self._mask) != scores.shape[1]:
+            self._mask = np.zeros(scores.shape[1])
+            self._mask[self.forbidden] = -np.inf
+        scores = scores + self._mask
         if said is None:
             return scores
         top = scores.max(1, keepdims=True)
@@ -188,10 +192,12 @@ class Sampler:
 
     def _weights(self, scores: np.ndarray) -> np.ndarray:
         """What the probabilities are in proportion to; the scores are used up."""
-        scores -= scores.max(1, keepdims=True)
-        if self.temperature != 1:
-            with np.errstate(over="ignore"):  # of a very low temperature: e^-inf is the 0 that is meant
+        scores -= np.maximum.reduce(scores, 1, keepdims=True)
+        if self.temperature < LOW:
+            with np.errstate(over="ignore"):  # e^-inf is the 0 that is meant
                 scores /= self.temperature
+        elif self.temperature != 1:
+            scores /= self.temperature
         weights = np.exp(scores, out=scores)
         if self.top_p < 1 or (self.top_k is not None and self.top_k < weights.shape[1]):
             for row in weights:

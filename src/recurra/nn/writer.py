@@ -101,7 +101,7 @@ class Writer:
         Returns:
             (B, V), log-probabilities of the next symbol, but for a number for each row. The next step writes over it.
         """
-        self._stream.step(self._embedding[symbols], self._hidden)
+        self._stream.step(self._embedding.take(symbols, 0), self._hidden)
         if not isinstance(self._output, tuple):
             with torch.no_grad():
                 return self._output(self._given).numpy()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -20,8 +20,7 @@ from recurra.nn.writer import Writer
 Ending = Literal["length", "stop"]
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """What a symbol adds to a text.
 
     Attributes:
@@ -176,11 +175,14 @@ class TextModel:
         symbols = np.array([prompt[-1] for prompt in begun])
         for n in range(1, length + 1):
             symbols = sampler.choose(writer.step(symbols), None if len(at) == len(texts) else at)
-            for k, number in enumerate(at):
+            fewer = False
+            for number, symbol in zip(at, symbols.tolist(), strict=True):
                 text = texts[number]
                 if text.ended is None:
-                    yield Piece(number, text.feed(int(symbols[k]), n == length), text.ended)
-            if any(text.ended for text in texts):
+                    added = text.feed(symbol, n == length)
+                    fewer |= text.ended is not None
+                    yield Piece(number, added, text.ended)
+            if fewer:
                 on = [k for k, number in enumerate(at) if texts[number].ended is None]
                 if not on:
                     return
