@@ -52,7 +52,9 @@ def by_hand(
     return np.array(piece) != 0
 
 
-@pytest.mark.parametrize("model", [{}, {"keys": "nade"}, {"num_layers": 2, "cell": "gru", "head": [5]}], ids=str)
+@pytest.mark.parametrize(
+    "model", [{}, {"keys": "nade"}, {"num_layers": 2, "cell": "gru", "head": [5]}, {"kind": "tdnn"}], ids=str
+)
 @torch.no_grad()
 def test_a_piece_is_that_of_a_loop(model: dict[str, Any]) -> None:
     network = made(**model)

@@ -11,12 +11,15 @@ import pytest
 import torch
 
 import recurra
+from recurra.cli import main
+from recurra.data.midi import write_midi
 from recurra.data.roll_reader import RollReader
 from recurra.data.rolls import RollSchema, RollSettings
 from recurra.data.sequences import Sequences
 from recurra.errors import RecipeError, RunError
 from recurra.learn import LearnSettings
 from recurra.run.compare import compare
+from recurra.run.training import Silent
 from recurra.tasks.notes import Heard, Notes, NotesTrainSettings, frequencies, room, told, transitions
 from recurra.tasks.roll_model import RollModel, RollModelSettings
 
@@ -257,6 +260,7 @@ SMALL = {"model.hidden_size": 8, "train.epochs": 2, "train.batch_size": 4, "data
         {},
         {"model.keys": "nade", "model.nade_size": 4, "data.transpose": 3},
         {"learn.rule": "tbptt", "learn.k1": 3, "learn.k2": 3, "model.num_layers": 2, "model.output_dropout": 0.2},
+        {"model.kind": "tdnn", "model.delays": [4]},
         {"model.head": [5], "train.temporal_l2": 0.1, "train.average": 0.9, "model.cell": "gru"},
     ],
     ids=str,
@@ -277,6 +281,85 @@ def test_a_run_from_python(tmp_path: Path, settings: dict[str, Any]) -> None:
     again = run.evaluate(rolls)
     assert again["sequences"] == 30
     assert "What it writes" in run.report.read_text("utf-8")
+
+
+def test_a_run_that_was_stopped_ends_with_the_same_weights(tmp_path: Path) -> None:
+    class Stop(Silent):
+        def update(self, step: int, loss: float) -> None:
+            if step == 7:
+                raise KeyboardInterrupt
+
+    (tmp_path / "a.json").write_text(json.dumps([[[60 + t % 5, 48 + n] for t in range(5)] for n in range(30)]))
+    settings = SMALL | {"data.transpose": 4, "model.output_dropout": 0.3, "train.checkpoint_seconds": 0.0}
+    whole = recurra.train("notes", tmp_path / "a.json", out=tmp_path / "whole", settings=settings)
+    with pytest.raises(KeyboardInterrupt):
+        recurra.train("notes", tmp_path / "a.json", out=tmp_path / "run", settings=settings, listener=Stop())
+    assert main(["train", "--resume", str(tmp_path / "run")]) == 0
+    assert recurra.load(tmp_path / "run").summary["sha256"] == whole.summary["sha256"]
+
+
+def test_a_run_begins_with_the_weights_of_another(tmp_path: Path) -> None:
+    rolls = [pieces((n,), seed=n).values.numpy() for n in range(4, 34)]
+    run = recurra.train("notes", rolls, out=tmp_path / "run", settings=SMALL)
+    frozen = {"train.lr": 1e-9, "train.epochs": 1, "data.step": 0.5}
+    other = recurra.train("notes", rolls[::-1], out=tmp_path / "other", settings=frozen, from_run=run.path)
+    torch.testing.assert_close(other.network.output.weight, run.network.output.weight, atol=1e-6, rtol=0)
+    with pytest.raises(RunError, match=r"its frames are 0\.5 beats long \(data\.step\), those of the new data 0\.25"):
+        recurra.train("notes", rolls, out=tmp_path / "third", from_run=run.path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("cut.mid", write_midi(np.eye(6, 88), 1.0, lowest=21)[:60], "cut.mid: is cut short: its 60 bytes end within"),
+        ("odd.json", b'{"train": [[[60, "C4"]]]}', "piece 1, frame 1: 'C4' is no pitch of MIDI"),
+        ("empty.json", b"[]", "empty.json: holds no piece"),
+        ("silent.json", b"[[[], []], [[]]]", "silent.json: holds no note"),
+        (
+            "low.json",
+            b"[[[5]], [[7]]]",
+            "low.json: holds no note; expected pieces in which at least one of the 88 keys",
+        ),
+        ("text.json", b"do re mi", "text.json: is not pieces as JSON, or MIDI files"),
+        ("one.json", b"[[[60], [62]]]", "1 sequence is too few to split off a test part"),
+    ],
+)
+def test_bad_input_is_told_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes, said: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert main(["train", "notes", "--data", str(tmp_path / name), "--out", str(tmp_path / "run")]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_midi_file_names_its_task(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.mid").write_bytes(write_midi(np.eye(6, 88), 1.0, lowest=21))
+    assert main(["data", str(tmp_path / "a.mid")]) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path / 'a.mid'}: is a MIDI file, which the task notes reads\n"
+    assert main(["data", str(tmp_path / "a.mid"), "--task", "notes"]) == 0
+    assert "pieces     1" in capsys.readouterr().out
+
+
+def test_predictions_by_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rolls = [pieces((n,), seed=n).values.numpy() for n in range(4, 34)]
+    run = recurra.train("notes", rolls, out=tmp_path / "run", settings=SMALL)
+    (tmp_path / "new.json").write_text("[[[60], [62, 64]]]")
+    capsys.readouterr()
+    assert main(["predict", str(run.path), "--data", str(tmp_path / "new.json")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4
+    assert lines[0].startswith("index,step,loss,p_21,p_22,")
+    assert lines[3].startswith("0,2,,")
+    words = ["predict", str(run.path), "--data", str(tmp_path / "new.json"), "--output-format", "jsonl"]
+    assert main(words) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert rows == run.rows(run.predict(tmp_path / "new.json"))
+    assert main(["evaluate", str(run.path), "--data", str(tmp_path / "new.json"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["metrics"]["nll"] == pytest.approx(np.mean([row["loss"] for row in rows[:2]]))
 
 
 def test_the_same_scores_from_the_file_of_predictions(tmp_path: Path) -> None:

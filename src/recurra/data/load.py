@@ -294,11 +294,17 @@ def _rank(path: Path, task: str, settings: DataSettings) -> int | None:
     return next((i for i, format in enumerate(FORMATS.values()) if format.recognises(path, task, settings)), None)
 
 
+OF_ANOTHER_TASK = {b"MThd": ("a MIDI file", "notes")}
+"""How files begin that hold sequences of another kind; what they are, and which task reads them."""
+
+
 def _unfitting(path: Path, settings: DataSettings) -> DataError:
     known = f"name one with --input-format: {', '.join(FORMATS)}."
     if path.is_dir():
         return DataError(f"{path}: no format fits this folder, which holds {listed(entries(path))}; {known}")
     head = first_bytes(path, 1 << 12)
+    if head[:4] in OF_ANOTHER_TASK:
+        return DataError("{}: is {}, which the task {} reads".format(path, *OF_ANOTHER_TASK[head[:4]]))
     if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         return WrongEncodingError(f"{path}: is text in UTF-16", str(path), settings.encoding, "utf-16")
     if b"\0" in head:

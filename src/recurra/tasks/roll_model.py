@@ -12,13 +12,13 @@ from recurra.data.rolls import KEYS
 from recurra.learn.regularise import Hidden
 from recurra.learn.rule import Rule
 from recurra.nn.nade import Nade, heated
-from recurra.tasks.model import Network, RecurrentSettings, Width, recurrent_layers
+from recurra.tasks.model import LayerSettings, Network, RecurrentSettings, Width, layers_of
 
 DRAWS = 32
 """Draws by which the probability of a key by itself is found, where keys depend on each other."""
 
 
-class RollModelSettings(RecurrentSettings):
+class RollModelSettings(LayerSettings):
     """The `model.*` settings of notes."""
 
     cell: str = Field(default="lstm", description=RecurrentSettings.model_fields["cell"].description)
@@ -43,7 +43,7 @@ class RollModelSettings(RecurrentSettings):
 class RollModel(Network):
     """Frames in, and at every step what the next frame may be (eq. 6.22 with y_t = x_(t+1)).
 
-    Recurrent layers in one direction, perhaps hidden layers, and 88 keys.
+    Recurrent layers in one direction or a time-delay network, perhaps hidden layers, and 88 keys.
 
     Args:
         settings: The `model.*` settings.
@@ -52,7 +52,7 @@ class RollModel(Network):
     def __init__(self, settings: RollModelSettings) -> None:
         super().__init__()
         self.embedding = None
-        self.recurrent = recurrent_layers(settings, KEYS, forward_only=True)
+        self.recurrent = layers_of(settings, KEYS, forward_only=True)
         width = self.recurrent.output_size
         layers: list[nn.Module] = []
         for hidden in settings.head:
