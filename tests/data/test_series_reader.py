@@ -143,7 +143,7 @@ def test_covariates_and_what_series_have_throughout() -> None:
     np.testing.assert_allclose(known, np.array(after) + windows.places[:, 1] + np.arange(4)[:, None])
     firsts = {"north": 48, "south": 38, "west": 43}
     days = (frame["date"] - pd.Timestamp("2020-01-01")).dt.days
-    short = frame[days < frame["shop"].map(firsts)]
+    short = frame[[day < firsts[shop] for day, shop in zip(days, frame["shop"], strict=True)]]
     with pytest.raises(DataError, match=r"column 'price' of series '\w+' has no number at 2020-\S+, step 3 of the 4"):
         READER.part(short, s)
 
