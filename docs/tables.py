@@ -14,6 +14,7 @@ from pydantic_core import PydanticUndefined
 from recurra.data import FORMATS
 from recurra.data.fetch import sets
 from recurra.data.made import MADE
+from recurra.data.recordings import FORMATS as RECORDINGS
 from recurra.data.sentence_reader import FORMATS as TAGGED
 from recurra.run import recipe
 from recurra.tasks import TASKS
@@ -35,6 +36,11 @@ def formats() -> str:
 def tag_formats() -> str:
     """Every format of tagged sentences, likewise."""
     return table(("format", "what it reads"), ((f"`{each.name}`", each.summary) for each in TAGGED.values()))
+
+
+def speech_formats() -> str:
+    """Every way in which recordings are laid out, likewise."""
+    return table(("format", "what it reads"), ((f"`{name}`", summary) for name, summary in RECORDINGS.items()))
 
 
 def fetched_sets() -> str:
@@ -107,6 +113,7 @@ def _default(field: FieldInfo) -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "formats": formats,
     "tag-formats": tag_formats,
+    "speech-formats": speech_formats,
     "sets": fetched_sets,
     "withheld": withheld_sets,
     "made": made_sources,

@@ -10,6 +10,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tarfile
 import threading
 import tomllib
 from collections.abc import Callable
@@ -853,6 +854,53 @@ def test_a_recipe_of_texts_on_its_own_data(name: str, data_folder: Path) -> None
     assert recurra.load(f"runs/{name}").report.is_file()
 
 
+SPOKEN: dict[str, dict[str, Any]] = {
+    "spoken-digits": {"train.samples": 160},
+    "spoken-numbers": {
+        **{"data.join_training": 32, "data.join_validation": 8, "data.join_test": 8, "train.samples": 64},
+        "model.beam": 1,
+    },
+}
+"""Recipes of speech, and what makes them small."""
+
+
+@pytest.fixture(scope="module")
+def few_digits(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Some of the real recordings, as an archive of the same form."""
+    path = tmp_path_factory.mktemp("fsdd") / "recordings.tar.gz"
+    with tarfile.open(data_folder / "fsdd" / "recordings.tar.gz") as all_, tarfile.open(path, "w:gz") as few:
+        for member in filter(tarfile.TarInfo.isfile, all_):
+            _, speaker, index = member.name.removesuffix(".wav").split("_")
+            if speaker in ("theo", "george") and int(index) < 8:
+                few.addfile(member, all_.extractfile(member))
+    return path.parent
+
+
+@pytest.mark.parametrize("name", SPOKEN)
+def test_a_recipe_of_speech(name: str, few_digits: Path, here: Path, command: Command) -> None:
+    command("train", name, "--data", str(few_digits), **{"model.hidden_size": 8} | SPOKEN[name])
+    run = recurra.load(f"runs/{name}")
+    assert run.main_metric in run.summary["test"]
+    assert run.report.is_file()
+    with tarfile.open(few_digits / "recordings.tar.gz") as archive:
+        member = archive.getmembers()[0]
+        content = archive.extractfile(member)
+        assert content is not None
+        (here / "one.wav").write_bytes(content.read())
+    out, _ = command("predict", f"runs/{name}", "--data", "one.wav")
+    assert out.startswith("one.wav\t")
+    table = rows(command("predict", f"runs/{name}", "--data", "one.wav", "--output-format", "csv")[0])
+    assert [row["id"] for row in table] == ["one.wav"]
+    command("inspect", f"runs/{name}", "--sequences", "4")
+    assert "index=0-4" in command("data", str(few_digits), "--task", "speech", *_set(run))[0]
+
+
+def _set(run: recurra.Run) -> list[str]:
+    """The settings of a run's recipe that its data are read with."""
+    data = run.recipe.data
+    return ["--set", f"data.pattern={data.pattern}", "--set", f"data.held_out={data.held_out}"]
+
+
 @pytest.mark.parametrize("name", ["stdlib", "numerals"])
 def test_a_recipe_of_texts_that_needs_no_file(name: str) -> None:
     small = {"stdlib": {"train.samples": 6_000}, "numerals": {"train.samples": 64, "train.decoded": 8}}
@@ -861,7 +909,7 @@ def test_a_recipe_of_texts_that_needs_no_file(name: str) -> None:
 
 
 def test_every_built_in_recipe_is_run_by_a_test() -> None:
-    assert set(recipes.built_in()) == NEEDS_DATA | {"digits", "sine", "stdlib", "numerals", *SMALL, *TEXTS}
+    assert set(recipes.built_in()) == NEEDS_DATA | {"digits", "sine", "stdlib", "numerals", *SMALL, *TEXTS, *SPOKEN}
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -117,7 +117,7 @@ def test_slopes_stand_behind_what_they_are_of(sound: np.ndarray) -> None:
 
 def test_each_recording_by_itself_is_blind_to_loudness(sound: np.ndarray) -> None:
     """Where no band is at the floor, a factor in the samples is a number added to every logarithm."""
-    made = transform(normalise="utterance")
+    made = transform(by_recording=True)
     found = made(sound)
     np.testing.assert_allclose(found.mean(0), 0, atol=1e-5)
     np.testing.assert_allclose(found.std(0), 1, atol=1e-5)
@@ -127,7 +127,7 @@ def test_each_recording_by_itself_is_blind_to_loudness(sound: np.ndarray) -> Non
 
 def test_silence_is_the_floor() -> None:
     np.testing.assert_allclose(transform(floor=1e-4)(np.zeros(500, np.float32)), math.log(1e-4), rtol=1e-6)
-    assert (transform(normalise="utterance")(np.zeros(500, np.float32)) == 0).all()
+    assert (transform(by_recording=True)(np.zeros(500, np.float32)) == 0).all()
 
 
 def test_preemphasis(sound: np.ndarray) -> None:

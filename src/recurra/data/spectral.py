@@ -41,10 +41,10 @@ class FeatureSettings(BaseModel):
     preemphasis: float = Field(default=0.0, ge=0, lt=1, description="a in x_t - a x_(t-1), which lifts the high tones")
     coefficients: int = Field(default=13, ge=1, description="mfcc: coefficients, of which the first is loudness")
     deltas: Literal[0, 1, 2] = Field(default=0, description="add the features' slopes (1), and the slopes of these (2)")
-    normalise: Literal["feature", "utterance", "none"] = Field(
-        default="feature",
-        description="mean 0 and deviation 1 of each feature: over the training part, or over each recording by itself, "
-        "which takes out how loud it is and by what microphone; none",
+    by_recording: bool = Field(
+        default=False,
+        description="mean 0 and deviation 1 of each feature over each recording by itself, which takes out how loud it "
+        "is and what the microphone was",
     )
 
     @model_validator(mode="after")
@@ -204,7 +204,7 @@ class Transform:
         for _ in range(s.deltas):
             every.append(deltas(every[-1]))
         found = np.concatenate(every, 1)
-        if s.normalise == "utterance":
+        if s.by_recording:
             deviation = found.std(0)
             found = (found - found.mean(0)) / np.where(deviation > 1e-6, deviation, 1.0)
         return found.astype(np.float32)

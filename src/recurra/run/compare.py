@@ -27,6 +27,7 @@ from recurra.errors import RunError
 from recurra.run.content import flatten
 from recurra.run.folder import RunFolder
 from recurra.tasks import TASKS
+from recurra.tasks.edits import RATES, Unit, counts, error_rate
 from recurra.tasks.scores import (
     FEWEST,
     REGRESS_STATISTICS,
@@ -214,7 +215,7 @@ def compare(folders: Sequence[str | os.PathLike[str]], seed: int = 0) -> Compari
     return Comparison(
         task=first.task,
         metric=first.metric,
-        higher_is_better=TASKS[first.task].higher_is_better,
+        higher_is_better=TASKS[first.task].is_better_high(first.metric),
         runs=[source.described(name) for source, name in zip(sources, names, strict=True)],
         differences=[difference(first, other, seed) for other in sources[1:]],
         recipe=_differing([source.recipe for source in sources]),
@@ -380,6 +381,10 @@ class _Tested:
         """See `bleu_counts`, of targets and predictions that are texts."""
         return bleu_counts(self.predictions.tolist(), self.targets.tolist())
 
+    def edits(self, unit: Unit) -> np.ndarray:
+        """See `recurra.tasks.edits.counts`, of targets and predictions that are texts."""
+        return counts(self.targets.tolist(), self.predictions.tolist(), unit)
+
     def offsets(self) -> np.ndarray:
         """Where each sequence begins among the rows, and where the last one ends."""
         index = self.items["index"].to_numpy()
@@ -405,7 +410,8 @@ def _tested(run: Path, task: str) -> _Tested:
             raise RunError(f"{path}: is damaged: it has no column {missing!r} or no row")
         try:
             columns = table.select(names)
-            if task in ("classify", "tag", "translate") or kind == "symbols" or (task, kind) == ("notes", "target"):
+            texts = ("classify", "tag", "translate", "speech")
+            if task in texts or kind == "symbols" or (task, kind) == ("notes", "target"):
                 values.append(columns[kind].to_numpy())
             elif kind == "loss":  # empty where a line has no symbol that is predicted
                 values.append(columns[kind].replace("", "0").cast(pl.Float64).to_numpy())
@@ -458,6 +464,9 @@ def difference(first: _Source, other: _Source, seed: int) -> Difference:
         return _over_sequences(mine, theirs, value, _Tested.frame_nats, _share, seed)
     if first.metric == "bleu":
         return _over_sequences(mine, theirs, value, _Tested.ngrams, bleu_of, seed)
+    if first.metric in RATES:
+        unit = RATES[first.metric]
+        return _over_sequences(mine, theirs, value, lambda tested: tested.edits(unit), error_rate, seed)
     if first.metric == "f1":
         return _over_sequences(mine, theirs, value, _Tested.entities, lambda sums: entity_scores(sums)[..., 2], seed)
     if "step" in mine.items.columns and "step" in theirs.items.columns:  # steps of a sequence are not independent

@@ -507,8 +507,15 @@ def sparkline(
 
 
 @_drawn
-def plotted(plot: Callable[[Axes], Any], alternative: str, height: int = 280) -> tuple[Figure, str]:
-    """What is drawn by a function of Matplotlib's axes, in the house's style: its colours by number are the page's."""
+def plotted(plot: Callable[[Axes], Any], alternative: str, height: int = 280, ticks: bool = True) -> tuple[Figure, str]:
+    """What is drawn by a function of Matplotlib's axes, in the house's style: its colours by number are the page's.
+
+    Args:
+        plot: Draws.
+        alternative: The figure in words.
+        height: In pixels.
+        ticks: Whether the vertical axis has numbers.
+    """
     figure, axes = _sheet(height)
     plot(axes)
     label = axes.get_ylabel()
@@ -519,6 +526,8 @@ def plotted(plot: Callable[[Axes], Any], alternative: str, height: int = 280) ->
         axes.yaxis.set_major_locator(LogLocator(numticks=7))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_minor_locator(NullLocator())
+    if not ticks:
+        axes.yaxis.set_major_locator(NullLocator())
     lines, labels = axes.get_legend_handles_labels()
     if len(labels) > 1:
         figure.legend(lines, labels, loc="outside lower center", ncols=min(3, len(labels)), columnspacing=1.4)

@@ -31,6 +31,7 @@ from recurra.run.training import Training
 from recurra.run.words import describe_model
 from recurra.tasks import TASKS, Predictions, SequenceTask
 from recurra.tasks.scores import furthest_off, most_wrong, most_wrong_sequences
+from recurra.tasks.speech import Spoken
 
 EXAMPLES, TRACES, LONGEST_TRACE = 12, 3, 200
 
@@ -52,7 +53,7 @@ def report_content(training: Training, summary: Mapping[str, Any], test: Any, sc
         description=recipe.description,
         task=recipe.task,
         main=training.task.main_metric,
-        higher_is_better=training.task.higher_is_better,
+        higher_is_better=training.task.is_better_high(training.task.main_metric),
         data=_data(training),
         recipe=recipe.model_dump(),
         defaults=defaults(recipe),
@@ -77,7 +78,7 @@ def report_content(training: Training, summary: Mapping[str, Any], test: Any, sc
         versions=summary["versions"],
         warnings=parts.warnings,
         finished=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        **(_of_sequences(training, test) if isinstance(training.task, SequenceTask) else {}),
+        **(_of_sequences(training, test) if isinstance(training.task, SequenceTask) else _of_speech(test)),
     )
 
 
@@ -92,6 +93,13 @@ def _of_sequences(training: Training, test: Predictions | None) -> dict[str, Any
         "states": _traces(training, *shown),
         "snapshots": _snapshots(training),
     }
+
+
+def _of_speech(test: Any) -> dict[str, Any]:
+    """What the report shows of recordings with labels; of other tasks nothing."""
+    if not isinstance(test, Spoken) or test.probabilities is None or test.targets is None:
+        return {}
+    return {"result": Classified(test.schema.classes, test.targets, test.probabilities)}
 
 
 def _shown(training: Training) -> tuple[str, Any]:
@@ -109,7 +117,7 @@ def seeds_content(recipe: Recipe, summary: Mapping[str, Any], runs: list[Any], f
         description=recipe.description,
         task=recipe.task,
         main=runs[0].main_metric,
-        higher_is_better=task.higher_is_better,
+        higher_is_better=task.is_better_high(runs[0].main_metric),
         runs=[
             SeedRun(run.summary["seed"], run.path.name, run.summary["test"], run.summary["train_seconds"], run.history)
             for run in runs

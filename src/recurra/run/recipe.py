@@ -181,6 +181,8 @@ def assignment(text: str) -> tuple[str, Any]:
 
     >>> assignment("train.lr=1e-3"), assignment("model.cell=gru"), assignment("data.max_length=")
     (('train.lr', 0.001), ('model.cell', 'gru'), ('data.max_length', None))
+    >>> assignment("data.pattern={label}_{speaker}.wav")
+    ('data.pattern', '{label}_{speaker}.wav')
     """
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
@@ -190,7 +192,8 @@ def assignment(text: str) -> tuple[str, Any]:
     try:
         return key.strip(), tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError as error:
-        if value.strip()[0] in "{[\"'":  # no word, but what was to be a table, a list or a quoted text
+        is_pattern = re.match(r"\{\w+\}", value.strip())  # such as {label}_{speaker}.wav
+        if value.strip()[0] in "{[\"'" and not is_pattern:  # what was to be a table, a list or a quoted text
             said = re.sub(r" \(at .*\)$", "", str(error))
             example = '{ U = 0.1, W = "orthogonal" }, [64, 32] or "a text"'
             raise RecipeError(

@@ -91,6 +91,8 @@ METRICS = {
     "precision": _Metric("precision", "share"),
     "recall": _Metric("recall", "share"),
     "intent_accuracy": _Metric("intent accuracy", "share"),
+    "wer": _Metric("WER, words wrong over words that are true", "share"),
+    "cer": _Metric("CER, characters wrong over characters that are true", "share"),
     "loss": _Metric("loss", "nats"),
     "rmse": _Metric("RMSE, root mean squared error"),
     "mae": _Metric("MAE, mean absolute error"),

@@ -8,11 +8,12 @@ from recurra.tasks.forecast import Forecast
 from recurra.tasks.language import Language
 from recurra.tasks.notes import Notes
 from recurra.tasks.regress import Regress
+from recurra.tasks.speech import Speech
 from recurra.tasks.tag import Tag
 from recurra.tasks.translate import Translate
 
 TASKS: dict[str, type[Task[Any, Any, Any]]] = {
-    task.name: task for task in (Classify, Regress, Language, Tag, Translate, Forecast, Notes)
+    task.name: task for task in (Classify, Regress, Language, Tag, Translate, Forecast, Notes, Speech)
 }
 """Every task by name: what the command, the recipes and the documentation read."""
 
@@ -26,6 +27,7 @@ __all__ = [
     "Predictions",
     "Regress",
     "SequenceTask",
+    "Speech",
     "Tag",
     "Task",
     "Translate",

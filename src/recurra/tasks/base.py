@@ -133,6 +133,7 @@ class Task(ABC, Generic[DataT, BatchT, SaidT]):
     main_metric: str
     """The metric that a run is judged by; a task may settle it by the data."""
     higher_is_better: ClassVar[bool]
+    """Whether more of it is better; where that hangs on the metric, see `is_better_high`."""
     samples: ClassVar[str] = "sequences"
     """What a run counts as its samples."""
     streams: ClassVar[bool] = False
@@ -150,6 +151,11 @@ class Task(ABC, Generic[DataT, BatchT, SaidT]):
     def __init__(self, schema: Any, settings: TrainSettings) -> None:
         self.schema, self.settings = schema, settings
         self.notes: list[str] = []  # what a person should know of how the network was built
+
+    @classmethod
+    def is_better_high(cls, metric: str) -> bool:
+        """Whether more of a metric that a run may be judged by is better."""
+        return cls.higher_is_better
 
     @property
     def in_windows(self) -> bool:
@@ -271,7 +277,7 @@ class Task(ABC, Generic[DataT, BatchT, SaidT]):
     def merit(self, scores: Metrics) -> list[float]:
         """What is compared to choose the best weights, the larger the better: the main metric, then the loss."""
         main = scores[self.main_metric]
-        return [main if self.higher_is_better else -main, -scores.get("loss", 0.0)]
+        return [main if self.is_better_high(self.main_metric) else -main, -scores.get("loss", 0.0)]
 
     def intervals(self, predictions: SaidT) -> Intervals:
         """The 95 % interval of each metric that has one."""

@@ -9,6 +9,11 @@ import numpy as np
 Edit = tuple[str | None, str | None]
 """What is true, and what was said for it; None where there is nothing on that side."""
 
+Unit = Literal["word", "character"]
+
+RATES: dict[str, Unit] = {"wer": "word", "cer": "character"}
+"""The error rates, and what they count."""
+
 
 class Edits(NamedTuple):
     """What makes one sequence into another, the fewest that do."""
@@ -59,7 +64,7 @@ def edits(true: Sequence[str], said: Sequence[str]) -> Edits:
     return Edits(len(pairs) - inserted - deleted, inserted, deleted)
 
 
-def counts(true: Sequence[str], said: Sequence[str], unit: Literal["word", "character"]) -> np.ndarray:
+def counts(true: Sequence[str], said: Sequence[str], unit: Unit) -> np.ndarray:
     """(N, 4) float64: for each text its substitutions, insertions and deletions, and how many words (or characters) are
     true. Words are what stands between blanks; characters are those of the words, with one blank between two words."""
     cut: Callable[[str], list[str]] = str.split if unit == "word" else _characters
@@ -71,6 +76,11 @@ def counts(true: Sequence[str], said: Sequence[str], unit: Literal["word", "char
 def error_rate(sums: np.ndarray) -> np.ndarray:
     """Edits over what is true, of sums of `counts`, (…, 4) -> (…); where nothing is true, the edits themselves."""
     return sums[..., :3].sum(-1) / np.maximum(sums[..., 3], 1)
+
+
+def rates(true: Sequence[str], said: Sequence[str]) -> dict[str, float]:
+    """wer and cer over all texts together."""
+    return {name: float(error_rate(counts(true, said, unit).sum(0))) for name, unit in RATES.items()}
 
 
 def confused(true: Sequence[str], said: Sequence[str]) -> Counter[Edit]:

@@ -243,7 +243,7 @@ class SequenceModel(Network):
         values = data.values
         if how == "auto":
             how = "global" if values.dtype == torch.uint8 else "feature"
-        mean, deviation = _scale(values, how)
+        mean, deviation = scale(values, how)
         self.mean.copy_(mean)
         self.deviation.copy_(deviation)
 
@@ -440,7 +440,7 @@ def _try(layers: Recurrent) -> None:
         raise RecipeError(f"model.cell: {place}: {type(error).__name__}: {error}") from error
 
 
-def _scale(values: Tensor, how: Normalise) -> tuple[Tensor, Tensor]:
+def scale(values: Tensor, how: Normalise) -> tuple[Tensor, Tensor]:
     """What to subtract and what to divide by; a feature that does not vary is only shifted."""
     if how == "none":
         return torch.zeros(()), torch.ones(())
