@@ -77,6 +77,7 @@ def plot(results: list[dict[str, Any]], path: Path) -> None:
 
     mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "recurra", "font.size": 10})
     figure, axes = pyplot.subplots(figsize=(6.4, 3.4))
+    units: list[int] = []
     for colour, found in enumerate(results):
         units = [row["hidden_size"] for row in found["errors"]]
         low, high = zip(*(row["state_range"] for row in found["errors"]), strict=True)

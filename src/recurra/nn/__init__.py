@@ -6,6 +6,7 @@ from recurra.nn.delay import AR, NARX, TDNN
 from recurra.nn.dropin import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from recurra.nn.explanation import Explanation, explain
 from recurra.nn.grid import DepthGrid, Grid
+from recurra.nn.hopfield import Hopfield, ModernHopfield
 from recurra.nn.recurrent import Recurrent
 from recurra.nn.stream import Stream
 
@@ -22,7 +23,9 @@ __all__ = [
     "Explanation",
     "GRUCell",
     "Grid",
+    "Hopfield",
     "LSTMCell",
+    "ModernHopfield",
     "RNNCell",
     "Recurrent",
     "Stream",

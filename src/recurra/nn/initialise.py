@@ -57,6 +57,12 @@ def _check_chrono(cell: Cell, span: Any) -> None:
         raise CellError(f"cell {cell.name!r}: init of 'chrono': a span of more than 2 steps is expected, not {span!r}")
 
 
+def constants(cell: Cell, hidden_size: int) -> dict[str, Tensor]:
+    """What a layer of the cell has beside its parameters: the cell's constants, and the mask of U as `mask_hh`."""
+    mask = cell.mask_of_u(hidden_size)
+    return cell.constant_values(hidden_size) | ({} if mask is None else {"mask_hh": mask})
+
+
 @torch.no_grad()
 def initialise(cell: Cell, weights: Mapping[str, Tensor], init: Mapping[str, Start] | None = None) -> None:
     """Fill one layer's parameters, named as in `cell.shapes`: as `init` says, else the cell's `start`, else by default.

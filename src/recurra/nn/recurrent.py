@@ -30,7 +30,7 @@ from recurra.nn.arguments import (
     widths_of_path,
     within_lengths,
 )
-from recurra.nn.initialise import by_symbol, checked, fill, initialise
+from recurra.nn.initialise import by_symbol, checked, constants, fill, initialise
 
 BACKENDS = ("auto", "eager", "native", "scan")
 MEMORIES = ("store", "recompute")
@@ -282,7 +282,7 @@ class Recurrent(nn.Module):
                 self._register_empty(name + place.suffix, shape, factory)
                 place.names.append(name)
             like = self.get_parameter("weight_ih" + place.suffix)
-            for name, value in _constants(self.cell, place.hidden_size).items():
+            for name, value in constants(self.cell, place.hidden_size).items():
                 dtype = like.dtype if value.is_floating_point() else value.dtype
                 self.register_buffer(name + place.suffix, like.new_empty(value.shape, dtype=dtype), persistent=False)
                 place.names.append(name)
@@ -331,7 +331,7 @@ class Recurrent(nn.Module):
         for place in self._places:
             if isinstance(self.cell, Cell):
                 weights = self._weights(place)
-                for name, value in _constants(self.cell, place.hidden_size).items():
+                for name, value in constants(self.cell, place.hidden_size).items():
                     weights[name].copy_(value)
                 initialise(self.cell, weights, self.init)
         for name, start in self._starts.items():
@@ -665,8 +665,3 @@ def _form_of(cell: Any) -> Stateful:
     state = declared if isinstance(declared, str) else "h c" if isinstance(cell, nn.LSTMCell) else "h"
     name = getattr(cell, "__name__", type(cell).__name__).strip("<>")
     return Stateful(name=name, fields=state_fields(state))
-
-
-def _constants(cell: Cell, hidden_size: int) -> dict[str, Tensor]:
-    mask = cell.mask_of_u(hidden_size)
-    return cell.constant_values(hidden_size) | ({} if mask is None else {"mask_hh": mask})
