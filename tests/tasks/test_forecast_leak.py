@@ -47,7 +47,7 @@ def _frame(future: str | None = None) -> pd.DataFrame:
     walk = np.exp(0.05 * random.normal(size=(ROWS, 2)).cumsum(0)) + np.sin(np.arange(ROWS) * 2 * np.pi / 7)[:, None] + 2
     frame = pd.DataFrame({"date": pd.date_range("2020-01-01", periods=ROWS), "a": walk[:, 0], "b": walk[:, 1]})
     frame["past"], frame["known"] = random.normal(size=ROWS), random.normal(size=ROWS)
-    frame.loc[[40, 41, 90, 118, 130, 131], "a"] = np.nan
+    frame.loc[[40, 41, 90, 118, 131, ORIGIN - 2, ORIGIN - 1], "a"] = np.nan
     own = ["a", "b", "past"]
     behind = frame.loc[ORIGIN:, own].to_numpy()
     if future == "shuffled":
