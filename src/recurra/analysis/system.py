@@ -247,7 +247,7 @@ def _runs(layer: Recurrent, given: Given) -> list[_Run]:
     """Run the layers as `Recurrent.forward` does; keep what each was given, and what the loss asks of its states."""
     x, B = given.x, given.x.shape[1]
     initial = layer._initial(x, B)
-    begun = initial if given.state is None else layer._given(given.state, x, B, single=False)
+    begun = initial if given.state is None else layer._given(given.state, x, layer._layout(x))
     directions, has_loss = 2 if layer.bidirectional else 1, given.of_output is not None
     taken = given.mask.unsqueeze(-1)
     flags: Any = {"mask": given.mask, "reset": given.reset, "clean": False, "tidy": False}
