@@ -99,6 +99,13 @@ def recipe_keys() -> str:
     return table(("key", "default", "meaning"), rows)
 
 
+def settings(task: str, section: str) -> str:
+    """Every key of one section of a task's recipes."""
+    fields = ((key, field) for key, field in recipe.keys(task).items() if key.startswith(f"{section}."))
+    rows = ((f"`{key}`", _default(field), field.description or "") for key, field in fields)
+    return table(("key", "default", "meaning"), rows)
+
+
 def _bytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
 
@@ -120,6 +127,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "recipes": recipes,
     "tasks": tasks,
     "keys": recipe_keys,
+    "forecast-data": partial(settings, "forecast", "data"),
     **{f"options-{name}": partial(made_options, name) for name in MADE},
 }
 

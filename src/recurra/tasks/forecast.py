@@ -565,7 +565,10 @@ class Forecast(Task[SeriesWindows, ForecastBatch, Forecasts]):
             "worse": "the network is worse: nothing was gained by it",
             "no different": "which may be chance: the network is not shown to be better",
         }[paired.verdict]
-        return [f"{said}; difference of the {self.compared_by} {between}: {verdict}"]
+        beaten = [other.name for other, _, one in found if one is not None and one.verdict == "better"]
+        others = "beyond chance it is better than " + (", ".join(beaten) if beaten else "none of them")
+        told = [f"{said}; difference of the {self.compared_by} {between}: {verdict}"]
+        return told if best.name in beaten and len(beaten) == len(found) else [*told, others]
 
     def rows(self, predictions: Forecasts, targets: bool = False) -> Iterator[dict[str, object]]:
         """`series, time, mean, lower, upper`, with `target` where there are several, and a column for each quantile
