@@ -854,6 +854,40 @@ def test_a_recipe_of_texts_on_its_own_data(name: str, data_folder: Path) -> None
     assert recurra.load(f"runs/{name}").report.is_file()
 
 
+SYSTEMS: dict[str, dict[str, Any]] = {
+    "tanks": {"model.members": 2, "data.stride": 60, "train.samples": 160},
+    "silverbox": {
+        "data.rows": [[40580, 43000]],
+        "data.validation_rows": [[43000, 43400]],
+        "data.test_rows": [[0, 900]],
+        "train.samples": 160,
+    },
+}
+"""Recipes of systems, and what makes them small."""
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_recipe_of_systems(name: str, data_folder: Path, here: Path, command: Command) -> None:
+    recurra.train(name, settings=SYSTEMS[name] | {"model.hidden_size": 4})
+    run = recurra.load(f"runs/{name}")
+    assert np.isfinite(run.summary["test"]["rmse"])
+    u, y = (table[:90] for table in run.task.reader.part(run.recipe.data.name, run.schema)[0].records()[0])
+    lines = [",".join(run.schema.inputs + run.schema.outputs), *(f"{a},{b}" for (a,), (b,) in zip(u, y, strict=True))]
+    (here / "more.csv").write_text("\n".join(lines))
+    said = rows(command("predict", f"runs/{name}", "--data", "more.csv")[0])
+    assert [row["step"] for row in said] == [str(step) for step in range(50, 90)]
+    found = json.loads(command("evaluate", f"runs/{name}", "--data", "more.csv", "--json")[0])
+    assert found["metrics"]["rmse"] == pytest.approx(
+        float(np.sqrt(np.mean([(float(row["prediction"]) - b) ** 2 for row, (b,) in zip(said, y[50:], strict=True)]))),
+        rel=1e-5,
+    )
+    assert "input" in command("data", "more.csv", "--task", "simulate", *_set_columns(run))[0]
+
+
+def _set_columns(run: recurra.Run) -> list[str]:
+    return ["--set", f"data.inputs={run.schema.inputs[0]}", "--set", f"data.outputs={run.schema.outputs[0]}"]
+
+
 SPOKEN: dict[str, dict[str, Any]] = {
     "spoken-digits": {"train.samples": 160},
     "spoken-numbers": {
@@ -909,7 +943,8 @@ def test_a_recipe_of_texts_that_needs_no_file(name: str) -> None:
 
 
 def test_every_built_in_recipe_is_run_by_a_test() -> None:
-    assert set(recipes.built_in()) == NEEDS_DATA | {"digits", "sine", "stdlib", "numerals", *SMALL, *TEXTS, *SPOKEN}
+    others = {"digits", "sine", "stdlib", "numerals", *SMALL, *TEXTS, *SPOKEN, *SYSTEMS}
+    assert set(recipes.built_in()) == NEEDS_DATA | others
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -20,6 +20,11 @@ def identity(x: Tensor) -> Tensor:
     return x
 
 
+def cube(x: Tensor) -> Tensor:
+    """x³: hidden units of it make polynomials of the third degree, which go on beyond the values seen in training."""
+    return x * x * x
+
+
 ACTIVATIONS = {
     "tanh": tanh,
     "logistic": sigmoid,
@@ -27,6 +32,7 @@ ACTIVATIONS = {
     "relu": relu,
     "softplus": softplus,
     "sin": sin,
+    "cube": cube,
     "identity": identity,
 }
 """Activations that a recipe can name."""
@@ -61,6 +67,7 @@ __all__ = [
     "ACTIVATIONS",
     "clamp",
     "cos",
+    "cube",
     "exp",
     "identity",
     "join",

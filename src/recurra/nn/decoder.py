@@ -189,10 +189,12 @@ class Bridge(nn.Module):
     Args:
         size: Width of the vector.
         layers: The layers whose state is made.
+        bounded: Whether by a tanh; else s = W x + b, for states that may be of any size.
     """
 
-    def __init__(self, size: int, layers: Recurrent) -> None:
+    def __init__(self, size: int, layers: Recurrent, *, bounded: bool = True) -> None:
         super().__init__()
+        self.bounded = bounded
         self.layers = [layers]  # in a list, so that it does not count as a part of this one
         self.map = nn.Linear(size, sum(width for row in self._widths() for width in row if width))
 
@@ -211,7 +213,7 @@ class Bridge(nn.Module):
         """The state, as `Recurrent` takes it, for vectors (B, size)."""
         (layers,) = self.layers
         begun = layers._initial(x.new_zeros(1, len(x), layers.input_size), len(x))
-        values = torch.tanh(self.map(x))
+        values = torch.tanh(self.map(x)) if self.bounded else self.map(x)
         rows, place = [], 0
         for widths, fields in zip(self._widths(), begun, strict=True):
             row = []

@@ -522,6 +522,18 @@ class NARX(nn.Module):
             self.linear_y.zero_()
             self.linear_y[:, : self.output_size].fill_diagonal_(1.0)
 
+    def by_symbol(self, tensors: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
+        """Views of the parameters, or of what belongs to them, by symbol: "W" multiplies inputs, "U" outputs fed back,
+        "V" what the first layer puts out, and so on; "b"."""
+        behind = range(1, len(self.hidden_size) + 1)
+        beside = ["linear"] if self.linear else []
+        return {
+            "W": [tensors[f"{name}_x"] for name in ("weight", *beside)],
+            "U": [tensors[f"{name}_y"] for name in ("weight", *beside)],
+            "V": [tensors[f"weight_l{k}"] for k in behind],
+            "b": [tensors[f"bias_l{k}"] for k in (0, *behind)],
+        }
+
     def forward(
         self,
         x: Tensor,

@@ -98,6 +98,8 @@ METRICS = {
     "mae": _Metric("MAE, mean absolute error"),
     "mse": _Metric("MSE, mean squared error"),
     "r2": _Metric("R², variance explained"),
+    "fit": _Metric("fit, 1 less the error's norm over that of the outputs about their mean", "share"),
+    "one_step_rmse": _Metric("RMSE one step ahead, from the outputs measured before"),
     "mase": _Metric("MASE, absolute error over that of the seasonal naive forecast in training"),
     "smape": _Metric("sMAPE, symmetric percentage error, 0 to 200"),
     "pinball": _Metric("pinball loss, mean over the quantiles"),

@@ -8,12 +8,13 @@ from recurra.tasks.forecast import Forecast
 from recurra.tasks.language import Language
 from recurra.tasks.notes import Notes
 from recurra.tasks.regress import Regress
+from recurra.tasks.simulate import Simulate
 from recurra.tasks.speech import Speech
 from recurra.tasks.tag import Tag
 from recurra.tasks.translate import Translate
 
 TASKS: dict[str, type[Task[Any, Any, Any]]] = {
-    task.name: task for task in (Classify, Regress, Language, Tag, Translate, Forecast, Notes, Speech)
+    task.name: task for task in (Classify, Regress, Language, Tag, Translate, Forecast, Notes, Speech, Simulate)
 }
 """Every task by name: what the command, the recipes and the documentation read."""
 
@@ -27,6 +28,7 @@ __all__ = [
     "Predictions",
     "Regress",
     "SequenceTask",
+    "Simulate",
     "Speech",
     "Tag",
     "Task",

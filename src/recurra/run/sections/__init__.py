@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from recurra.run.content import Section
-from recurra.run.sections import classify, forecast, language, notes, speech, tag, translate
+from recurra.run.sections import classify, forecast, language, notes, simulate, speech, tag, translate
 from recurra.run.training import Training
 
 Sections = Callable[[Training, Any, Any], Sequence[Section]]
@@ -16,6 +16,7 @@ SECTIONS: dict[str, Sections] = {
     "forecast": forecast.sections,
     "language": language.sections,
     "notes": notes.sections,
+    "simulate": simulate.sections,
     "speech": speech.sections,
     "tag": tag.sections,
     "translate": translate.sections,
