@@ -99,6 +99,14 @@ def test_mido_reads_it() -> None:
     assert file.tracks[0][0].tempo == 400_000
     assert file.tracks[0][2].note == 60
     assert file.length == pytest.approx(4 * 60 / 150)
+    trill = mido.MidiFile(file=io.BytesIO(write_midi(np.array([[0, 1], [1, 0]]), 1.0)))
+    kinds = [(m.type, m.note) for m in trill.tracks[0] if not m.is_meta]
+    assert kinds == [
+        ("note_on", 1),
+        ("note_off", 1),
+        ("note_on", 0),
+        ("note_off", 0),
+    ]  # a key is let go before the next
 
 
 def saved(tracks: list[list[Any]], type: int = 1, ticks: int = 100) -> io.BytesIO:
@@ -141,10 +149,11 @@ def test_short_notes_are_counted() -> None:
 def test_tracks_and_channels_are_joined_and_a_velocity_of_zero_ends() -> None:
     tracks = [
         [on(60), on(60, 200, velocity=0)],
+        [on(72), on(72, 100, velocity=0)],
         [on(60, 100, channel=1), off(60, 300, channel=1)],
         [on(67, 300), off(67, 100)],
     ]
-    assert frames(saved(tracks)) == {60: [0, 1, 2, 3], 67: [3]}
+    assert frames(saved(tracks)) == {60: [0, 1, 2, 3], 67: [3], 72: [0]}
 
 
 def test_drums_are_left_out() -> None:

@@ -323,11 +323,10 @@ def transitions(data: Sequences) -> np.ndarray:
 
 
 def _before(data: Sequences) -> tuple[np.ndarray, np.ndarray]:
-    """(S, 88) bool, the frame before each, silent before the first; and (S,) bool, which are the first."""
+    """(S, 88) bool, the frame before each, and (S,) bool, which begin a piece: before these, it means nothing."""
     begins = np.zeros(len(data.values), bool)
     begins[data.offsets.numpy()[:-1]] = True
     before = np.roll(data.values.numpy() != 0, 1, axis=0)
-    before[begins] = False
     return before, begins
 
 
