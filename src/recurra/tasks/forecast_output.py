@@ -202,10 +202,12 @@ class StudentT(Output):
         return place + scale * torch.as_tensor(standard).to(raw)
 
     def draw(self, raw: Tensor) -> Tensor:
-        """A normal number over the root of χ² / ν."""
+        """By Bailey's way from polar coordinates (1994), √(ν (u^(-2/ν) - 1)) cos 2πw, which takes two even numbers for
+        each and rejects none: what is drawn for one forecast does not depend on the others."""
         place, scale, freedom = self.parameters(raw)
-        chi = 2 * torch.distributions.Gamma(freedom / 2, torch.ones_like(freedom)).sample()
-        return place + scale * torch.randn_like(place) * (freedom / chi).sqrt()
+        u, w = 1 - torch.rand_like(place), torch.rand_like(place)
+        radius = (freedom * torch.expm1(-2 / freedom * u.log())).sqrt()
+        return place + scale * radius * torch.cos(2 * math.pi * w)
 
     def begin(self, deviation: float) -> list[float]:
         """See `Output.begin`: about ten degrees of freedom, of which the deviation is 1.12 times the scale."""
