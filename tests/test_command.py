@@ -942,8 +942,32 @@ def test_a_recipe_of_texts_that_needs_no_file(name: str) -> None:
     assert run.main_metric in run.summary["test"]
 
 
+FORECASTS: dict[str, dict[str, Any]] = {
+    "prices": {"data.options.days": 300, "train.epochs": 1, "model.hidden_size": 4},
+}
+"""Recipes of forecasts, and what makes them small."""
+
+
+def test_prices_are_not_foretold(here: Path, command: Command) -> None:
+    out, _ = command("train", "prices", **FORECASTS["prices"])
+    run = recurra.load("runs/prices")
+    assert {"last value", "drift", "AR"} < set(run.summary["baselines"])
+    assert "of the best other method" in out
+    assert "which may be chance: the network is not shown to be better" in " ".join(out.split())
+    days = ["--set", "data.options.days=300"]
+    (here / "prices.csv").write_text(command("data", "prices", "--lines", "300", *days)[0])
+    said = rows(command("predict", "runs/prices", "--data", "prices.csv")[0])
+    assert [(row["series"], row["time"]) for row in said] == [("price", "2001-02-26")]  # the day after 300 others
+    assert float(said[0]["lower"]) < float(said[0]["mean"]) < float(said[0]["upper"])
+    told = command("data", "prices.csv", "--task", "forecast")[0]
+    assert "  times      2000-01-03 to 2001-02-23, on business days (column 'date')\n" in told
+    assert "train: 210 rows, 2000-01-03 to 2000-10-20, " in told
+    found = run.evaluate("prices.csv")
+    assert set(found["metrics"]) == set(run.summary["test"])
+
+
 def test_every_built_in_recipe_is_run_by_a_test() -> None:
-    others = {"digits", "sine", "stdlib", "numerals", *SMALL, *TEXTS, *SPOKEN, *SYSTEMS}
+    others = {"digits", "sine", "stdlib", "numerals", *SMALL, *TEXTS, *SPOKEN, *SYSTEMS, *FORECASTS}
     assert set(recipes.built_in()) == NEEDS_DATA | others
 
 
