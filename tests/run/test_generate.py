@@ -376,6 +376,17 @@ def test_symbols_are_printed_as_they_come(run: Path, monkeypatch: pytest.MonkeyP
     assert seen == [0, 1, 2, 3, 4, 5, 6, 7, 9]  # the last with the end of the line
 
 
+def test_what_is_interrupted_ends_its_line(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> Iterator[Piece]:
+        yield Piece(0, " ca")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TextModel, "stream", interrupted)
+    assert command(capsys, run, "--prompt", "the") == (130, "the ca\n", "")
+
+
 def test_prompts_from_files(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

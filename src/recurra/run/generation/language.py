@@ -77,7 +77,12 @@ class Text(Generator):
             else:
                 pieces = model.stream(prompts, **wanted, **drawn)
                 begun = ["" if echo is False else one for one in prompts for _ in range(wanted.get("samples", 1))]
-                _write_as_it_comes(pieces, begun, file)
+                try:
+                    _write_as_it_comes(pieces, begun, file)
+                except KeyboardInterrupt:  # what stands there stays, and what follows begins a line of its own
+                    file.write("\n")
+                    file.flush()
+                    raise
 
 
 def _kind_of_text(tree: bool, as_json: bool, output_format: str | None, out: Path | None) -> str:
