@@ -270,6 +270,19 @@ def test_the_likelihood_is_that_of_numbers_in_their_own_units() -> None:
     assert run.task.scores(said)["nll"] == pytest.approx(-np.log(density).mean(), rel=1e-4)
 
 
+@pytest.mark.parametrize("output", ["point", "gaussian"])
+def test_the_mean_under_a_transform_is_the_mean_and_not_the_median(output: str) -> None:
+    """Of a log-normal series: e^(μ + σ²/2), where the median is e^μ."""
+    rng = np.random.default_rng(0)
+    frame = pl.DataFrame({"y": np.exp(1 + 0.8 * rng.normal(size=900))})
+    settings = SMALL | {"model.kind": "linear", "model.output": output, "data.transform": "log", "train.lr": 1e-4}
+    run = recurra.train("forecast", frame, settings=settings | {"data.calendar": [], "data.validation_fraction": 0.4})
+    said = _said(run, frame)
+    assert said.quantiles is not None
+    assert said.quantiles[..., said.levels.index(0.5)].mean() == pytest.approx(np.e, rel=0.06)
+    assert said.mean.mean() == pytest.approx(np.exp(1.32), rel=0.06)
+
+
 def test_without_a_validation_part_intervals_are_said_to_be_narrow() -> None:
     run = train(waves(), **{"data.validation_fraction": 0.0})
     assert any("no validation part: intervals" in warning for warning in run.summary["warnings"])

@@ -32,6 +32,9 @@ LIKELIHOODS = ("gaussian", "student_t")
 AT_ONCE, DRAWN_AT_ONCE = 256, 20_000
 """Windows that are forecast together, and futures that are drawn together."""
 
+NODES = 9
+"""Places at which the inverse of a transform is taken to find its mean."""
+
 FEW = 20
 """Fewer errors than this tell no quantiles: those of a normal distribution of their size are taken."""
 
@@ -135,8 +138,8 @@ class Forecasts:
 
     Attributes:
         data: The windows.
-        mean: (W, H, K) float64, the forecasts in the targets' own units. Of point forecasts the number itself, of
-            distributions the mean, or under a transform what the mean becomes by it, which is the median.
+        mean: (W, H, K) float64, the forecasts in the targets' own units; of Student's t and of quantiles the median,
+            where all steps are forecast at once under a transform.
         quantiles: (W, H, K, Q) float64, at `levels`; None where none were made.
         levels: Rising.
         bounds: Which of them the interval lies between.
@@ -369,7 +372,7 @@ class Forecast(Task[SeriesWindows, ForecastBatch, Forecasts]):
                 each = torch.where(known, self._told(network, w, network.form.loss(raw, wanted).double()), 0.0)
                 losses[rows], counts[rows] = each.sum((0, 2)).cpu(), known.sum((0, 2)).cpu()
                 middle, spread = self._said(network, w, raw, by_paths, drawn)
-                mean[rows] = self._restored(middle, w)
+                mean[rows] = self._restored(middle, self._deviation(network, raw, by_paths), w)
                 if quantiles is not None:
                     assert spread is not None
                     quantiles[rows] = w.restore(spread).movedim(0, -1).transpose(0, 1).cpu().numpy()
@@ -414,10 +417,26 @@ class Forecast(Task[SeriesWindows, ForecastBatch, Forecasts]):
         return (cumulated(found * w.scale + w.location, w.preparation.lags) - w.location) / w.scale
 
     @staticmethod
-    def _restored(middle: Tensor, w: WindowBatch) -> np.ndarray:
-        """In own units, (B, H, K); of several futures the mean."""
-        found = w.restore(middle)
-        return (found.mean(0) if found.dim() == 4 else found).transpose(0, 1).cpu().numpy()
+    def _deviation(network: Forecaster, raw: Tensor, by_paths: bool) -> Tensor | None:
+        """The deviation of normal errors about a batch's forecasts, (H, B, K); None where nothing is known of it."""
+        if network.settings.output == "point":
+            return network.error_size.double().unsqueeze(1)
+        found = None if by_paths else network.form.deviation(raw)
+        return None if found is None else found.double()
+
+    @staticmethod
+    def _restored(middle: Tensor, deviation: Tensor | None, w: WindowBatch) -> np.ndarray:
+        """The mean in own units, (B, H, K): of several futures, (P, H, B, K), theirs; under a transform that of a
+        normal distribution about the middle (by Gauss-Hermite quadrature), whose own inverse is a median; where no
+        deviation is known, that median."""
+        if middle.dim() == 4 or deviation is None or w.preparation.transform == "none":
+            found = w.restore(middle)
+            return (found.mean(0) if found.dim() == 4 else found).transpose(0, 1).cpu().numpy()
+        nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
+        each = (
+            wi * w.restore(middle + node * deviation) for node, wi in zip(nodes, weights / weights.sum(), strict=True)
+        )
+        return sum(each, start=torch.zeros_like(middle)).transpose(0, 1).cpu().numpy()
 
     @torch.no_grad()
     def calibrate(self, network: Forecaster, data: SeriesWindows, seen: bool) -> None:
@@ -447,19 +466,13 @@ class Forecast(Task[SeriesWindows, ForecastBatch, Forecasts]):
                 found = torch.where(w.asked, w.targets.double() - middle, torch.nan)
                 errors[indices.numpy()] = found.transpose(0, 1).cpu().numpy()
         network.train(was_training)
-        levels = np.array(network.settings.levels)
-        few = np.isfinite(errors).sum(0) < FEW
-        size = (
-            np.sqrt(np.nanmean(np.square(errors), (0, 1), keepdims=False)) if few.any() else np.zeros(errors.shape[2])
-        )
-        normal = np.nan_to_num(size)[:, None] * stats.norm.ppf(levels)
-        if few.all():
-            found = np.broadcast_to(normal, (*errors.shape[1:], len(levels)))
-        else:
-            with np.errstate(all="ignore"):
-                own = np.nanquantile(errors, levels, axis=0).transpose(1, 2, 0)
-            found = np.where(few[..., None], normal, own)
-        network.errors.copy_(torch.from_numpy(np.array(found)))
+        levels, known = np.array(network.settings.levels), np.isfinite(errors).sum(0)
+        size = np.sqrt(np.nansum(np.square(errors), 0) / np.maximum(known, 1))
+        network.error_size.copy_(torch.from_numpy(size))
+        found = size[..., None] * stats.norm.ppf(levels)
+        if (enough := known >= FEW).any():
+            found[enough] = np.nanquantile(errors[:, enough], levels, axis=0).T
+        network.errors.copy_(torch.from_numpy(found))
 
     def scored(self, forecasts: Forecasts) -> Scored:
         """What scores are made of."""

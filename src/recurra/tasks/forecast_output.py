@@ -47,6 +47,11 @@ class Output(ABC):
     def middle(self, raw: Tensor) -> Tensor:
         """The forecast as one number: the mean, or where there is none the median; (...)."""
 
+    def deviation(self, raw: Tensor) -> Tensor | None:
+        """The deviation of forecasts that are normal about their middle, (...); None of others."""
+        del raw
+        return None
+
     @abstractmethod
     def quantiles(self, raw: Tensor) -> Tensor | None:
         """The quantiles at the levels, (..., Q), none below the one before; None where the output tells of none."""
@@ -164,6 +169,10 @@ class Gaussian(Output):
         """See `Output.draw`."""
         mean, deviation = self.parameters(raw)
         return mean + deviation * torch.randn_like(mean)
+
+    def deviation(self, raw: Tensor) -> Tensor:
+        """See `Output.deviation`."""
+        return self.parameters(raw)[1]
 
     def begin(self, deviation: float) -> list[float]:
         """See `Output.begin`."""

@@ -189,9 +189,11 @@ class Forecaster(Network):
         stepwise: Whether a step ahead reads the forecast of the one before.
         depth: Steps L that the linear part reads; 0 where there is none.
         errors: (H, K, Q), quantiles of a point forecast's errors on the validation part.
+        error_size: (H, K), the root of their mean square.
     """
 
     errors: Tensor
+    error_size: Tensor
 
     def __init__(self, settings: ForecasterSettings, shape: Shape, error: Error = "mse") -> None:
         super().__init__()
@@ -227,6 +229,7 @@ class Forecaster(Network):
         if self.linear is not None:
             self.linear.requires_grad_(not s.linear_fixed)
         self.register_buffer("errors", torch.zeros(shape.horizon, shape.targets, len(s.levels)))
+        self.register_buffer("error_size", torch.zeros(shape.horizon, shape.targets))
 
     def _make_layers(self, read: int, fixed: int) -> None:
         """The layers that read the context, and the decoder."""
