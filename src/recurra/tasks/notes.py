@@ -194,7 +194,7 @@ class Notes(Task[Sequences, Batch, Heard]):
         dtype: torch.dtype | None = None,
         carry_state: bool = False,
     ) -> Heard:
-        device = device or torch.device("cpu")
+        device, dtype = device or torch.device("cpu"), dtype or next(network.parameters()).dtype
         was_training = network.training
         network.eval()
         steps, count = int(data.offsets[-1]), len(data)

@@ -115,10 +115,16 @@ class RollModel(Network):
             seen: (M, W), rows of what `forward` returns.
             frames: (M, 88) of zeros and ones.
         """
+        seen = self._own(seen)
         return self.output(seen) if isinstance(self.output, nn.Linear) else self.output.logits(seen, frames)
+
+    def _own(self, seen: Tensor) -> Tensor:
+        """In the parameters' type: Fabric hands on single precision."""
+        return seen.to(next(self.output.parameters()).dtype)
 
     def nats(self, seen: Tensor, frames: Tensor) -> Tensor:
         """-log p of frames, (M,): the sum over the 88 keys."""
+        seen = self._own(seen)
         frames = frames.to(seen.dtype)
         return F.binary_cross_entropy_with_logits(self.logits(seen, frames), frames, reduction="none").sum(-1)
 
@@ -131,6 +137,7 @@ class RollModel(Network):
             uniform: (M, 88), random numbers from 0 to 1: a key sounds where its own is below its probability.
             temperature: Logits are divided by it; at 0 a key sounds where that is more probable than not.
         """
+        seen = self._own(seen)
         if isinstance(self.output, Nade):
             return self.output.draw(seen, uniform, temperature)[0]
         return (uniform < heated(self.output(seen), temperature)).to(seen.dtype)
@@ -138,6 +145,7 @@ class RollModel(Network):
     @torch.no_grad()
     def probabilities(self, seen: Tensor) -> Tensor:
         """The probability that each key sounds, by itself, (M, 88); of `nade` about, by draws from seed 0."""
+        seen = self._own(seen)
         if isinstance(self.output, Nade):
             return self.output.marginals(seen, DRAWS)
         return self.output(seen).sigmoid()
