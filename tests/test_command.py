@@ -944,6 +944,12 @@ def test_a_recipe_of_texts_that_needs_no_file(name: str) -> None:
 
 FORECASTS: dict[str, dict[str, Any]] = {
     "prices": {"data.options.days": 300, "train.epochs": 1, "model.hidden_size": 4},
+    "airline": {"train.epochs": 2},
+    "sunspots": {"train.epochs": 1, "data.context": 40, "data.stride": 40, "train.warm_up": 30, "model.hidden_size": 4},
+    "etth1": {
+        **{"data.context": 48, "data.horizon": 8, "model.linear": 24, "model.hidden_size": 8, "train.epochs": 1},
+        **{"data.train_end": 400, "data.validation_end": 500, "data.test_end": 600},
+    },
 }
 """Recipes of forecasts, and what makes them small."""
 
@@ -964,6 +970,21 @@ def test_prices_are_not_foretold(here: Path, command: Command) -> None:
     assert "train: 210 rows, 2000-01-03 to 2000-10-20, " in told
     found = run.evaluate("prices.csv")
     assert set(found["metrics"]) == set(run.summary["test"])
+
+
+@pytest.mark.parametrize("name", sorted(set(FORECASTS) - {"prices"}))
+def test_a_recipe_of_forecasts(name: str, data_folder: Path, here: Path, command: Command) -> None:
+    command("train", name, **FORECASTS[name])
+    run = recurra.load(f"runs/{name}")
+    assert run.main_metric in run.summary["test"]
+    assert {"last value", "AR"} < set(run.summary["baselines"])
+    source = {"etth1": "ett/ETTh1.csv", "airline": "timeseries/airline-passengers.csv"}
+    path = data_folder / source.get(name, "timeseries/monthly-sunspots.csv")
+    said = rows(command("predict", f"runs/{name}", "--data", str(path))[0])
+    first = {"airline": "1961-01", "sunspots": "1984-01", "etth1": "2018-06-26 20:00"}[name]
+    assert said[0]["time"].startswith(first)
+    assert all(float(row["lower"]) < float(row["mean"]) < float(row["upper"]) for row in said)
+    assert len(said) == (8 * 7 if name == "etth1" else 1)
 
 
 def test_every_built_in_recipe_is_run_by_a_test() -> None:
