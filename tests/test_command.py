@@ -987,8 +987,24 @@ def test_a_recipe_of_forecasts(name: str, data_folder: Path, here: Path, command
     assert len(said) == (8 * 7 if name == "etth1" else 1)
 
 
+FILMS: dict[str, dict[str, Any]] = {
+    "frames-2x2": {},
+    "bouncing": {"model.patch": 4, "data.options.length": 6},
+    "frames-label": {"model.patch": 4, "data.options.length": 6},
+}
+"""Recipes of films, and what makes them small."""
+
+
+@pytest.mark.parametrize("name", FILMS)
+def test_a_film_is_learnt_and_evaluated(name: str) -> None:
+    sizes = {f"data.options.{part}": count for part, count in (("training", 40), ("validation", 10), ("test", 12))}
+    recurra.train(name, settings=FILMS[name] | sizes | {"train.epochs": 1, "model.hidden_size": 4})
+    run = recurra.load(f"runs/{name}")
+    assert run.evaluate(run.recipe.data.name)["metrics"] == pytest.approx(run.summary["test"], abs=1e-6)
+
+
 def test_every_built_in_recipe_is_run_by_a_test() -> None:
-    others = {"digits", "sine", "stdlib", "numerals", *SMALL, *TEXTS, *SPOKEN, *SYSTEMS, *FORECASTS}
+    others = {"digits", "sine", "stdlib", "numerals", *SMALL, *TEXTS, *SPOKEN, *SYSTEMS, *FORECASTS, *FILMS}
     assert set(recipes.built_in()) == NEEDS_DATA | others
 
 

@@ -269,15 +269,15 @@ def predict(
         str | None,
         typer.Option(
             "--output-format",
-            metavar="csv|jsonl|text",
-            help="By --out's ending when left out, else csv (tag, translate: text).",
+            metavar="csv|jsonl|text|npz",
+            help="By --out's ending when left out, else csv (tag, translate: text; next frames: npz).",
         ),
     ] = None,
     input_format: InputFormat = None,
     force: Force = False,
 ) -> None:
     """Write what a run says of further sequences."""
-    from recurra.files import check_place, write_text
+    from recurra.files import check_place, write_bytes
     from recurra.run.api import load
 
     if out is not None:
@@ -289,13 +289,24 @@ def predict(
     said = loaded.predict(data, input_format=input_format)
     _warn(said.warnings)
     by_ending = {".csv": "csv", ".jsonl": "jsonl", ".json": "jsonl", ".txt": "text"}
-    ending = by_ending.get(out.suffix, "") if out is not None else ""
+    ending = by_ending.get(out.suffix, out.suffix.removeprefix(".")) if out is not None else ""
     kind = output_format or (ending if ending in formats else formats[0])
-    text = loaded.written(said, kind, colour=out is None and sys.stdout.isatty())
-    if out is None:
-        sys.stdout.write(text)
-    else:
-        write_text(out, text)
+    content = loaded.written(said, kind, colour=out is None and sys.stdout.isatty())
+    if isinstance(content, str) and out is None:
+        sys.stdout.write(content)
+    elif out is not None:
+        write_bytes(out, content.encode() if isinstance(content, str) else content)
+    elif isinstance(content, bytes):
+        if sys.stdout.isatty():
+            raise RunError(
+                f"--out: {kind} is no text to be shown; it names a file, or --output-format a text: {_texts(formats)}"
+            )
+        sys.stdout.buffer.write(content)
+
+
+def _texts(formats: Sequence[str]) -> str:
+    """Those of a task's formats that are texts."""
+    return ", ".join(format for format in formats if format in ("csv", "jsonl", "text"))
 
 
 @app.command()

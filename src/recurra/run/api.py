@@ -13,6 +13,8 @@ import torch
 
 from recurra.analysis.prediction_tree import PredictionTree
 from recurra.data import is_known
+from recurra.data.clips import ClipSettings
+from recurra.data.film import is_table
 from recurra.data.opening import encoding_settable
 from recurra.data.pairs import PairSettings
 from recurra.data.sequences import AnySchema
@@ -206,8 +208,8 @@ class Run:
         """Predictions as rows: `index, prediction, p_<class>…`, or as the task has them."""
         return list(self.task.rows(predictions))
 
-    def written(self, predictions: Any, format: str = "csv", colour: bool = False) -> str:
-        """Predictions as the text of a file.
+    def written(self, predictions: Any, format: str = "csv", colour: bool = False) -> str | bytes:
+        """Predictions as the content of a file: a text, or of formats that are none, bytes.
 
         Args:
             predictions: What `predict` returned.
@@ -216,6 +218,8 @@ class Run:
         """
         if format == "text":
             return self.task.text(predictions, colour)
+        if format not in ("csv", "jsonl"):
+            return self.task.file(predictions, format)
         return to_csv(self.task.rows(predictions)) if format == "csv" else to_lines(self.task.objects(predictions))
 
     def generate(self, prompts: Any = None, **options: Any) -> Sequence[Any]:
@@ -502,6 +506,8 @@ def _rooted(recipe: Recipe) -> Recipe:
         for key in ("source", "target"):
             value = getattr(recipe.data, key)
             data[key] = whole(value) if value is not None and Path(value).expanduser().is_file() else value
+    if isinstance(recipe.data, ClipSettings) and is_table(recipe.data.labels):
+        data["labels"] = whole(recipe.data.labels) if Path(recipe.data.labels).is_file() else recipe.data.labels
     file, colon, name = recipe.model.cell.rpartition(":")
     cell = f"{whole(file)}:{name}" if colon and file.endswith(".py") else recipe.model.cell
     model: dict[str, Any] = {"cell": cell}

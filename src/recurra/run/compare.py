@@ -368,7 +368,8 @@ class _Tested:
         return entity_counts(true, said).astype(np.float64)
 
     def nats(self) -> np.ndarray:
-        """(N, 2), language: for each line the loss of all its symbols, and how many there are."""
+        """(N, 2), language: for each line the loss of all its symbols, and how many there are; frames: for each clip
+        the squared error of all that were told, and how many."""
         symbols = self.targets.astype(np.float64)
         return np.stack([np.where(symbols > 0, self.predictions, 0.0) * symbols, symbols], 1)
 
@@ -403,6 +404,8 @@ def _tested(run: Path, task: str) -> _Tested:
     values = []
     named = {"tag": ("target", "tag"), "language": ("symbols", "loss"), "notes": ("target", "loss")}
     kinds = named.get(task, ("target", "prediction"))
+    if task == "frames" and "frames" in table.columns:  # of next frames, and not of labels
+        kinds = ("frames", "mse")
     for kind in kinds:
         names = [name for name in table.columns if name == kind or name.startswith(f"{kind}_")]
         if not names or "index" not in table.columns or not len(table):
@@ -410,10 +413,11 @@ def _tested(run: Path, task: str) -> _Tested:
             raise RunError(f"{path}: is damaged: it has no column {missing!r} or no row")
         try:
             columns = table.select(names)
-            texts = ("classify", "tag", "translate", "speech")
-            if task in texts or kind == "symbols" or (task, kind) == ("notes", "target"):
+            texts = ("classify", "tag", "translate", "speech", *(("frames",) if kinds[0] == "target" else ()))
+            counts = kind in ("symbols", "frames") or (task, kind) == ("notes", "target")
+            if task in texts or counts:
                 values.append(columns[kind].to_numpy())
-            elif kind == "loss":  # empty where a line has no symbol that is predicted
+            elif kind in ("loss", "mse"):  # empty where a line has no symbol that is predicted, or a clip one frame
                 values.append(columns[kind].replace("", "0").cast(pl.Float64).to_numpy())
             else:
                 values.append(columns.cast(pl.Float64).to_numpy())
@@ -456,6 +460,8 @@ def difference(first: _Source, other: _Source, seed: int) -> Difference:
         return _over_seeds(first, other)
     mine, theirs = _tested(first.runs[0], first.task), _tested(other.runs[0], other.task)
     value = float(other.values[0] - first.values[0])
+    if first.task == "frames" and first.metric == "mse":
+        return _over_sequences(mine, theirs, value, _Tested.nats, _share, seed)
     if first.metric in REGRESS_STATISTICS:
         return _over_sequences(mine, theirs, value, _Tested.errors, REGRESS_STATISTICS[first.metric], seed)
     if first.task == "language":

@@ -108,6 +108,10 @@ METRICS = {
     "scaled_loss": _Metric("loss, in units of the scale"),
     "mse_normalised": _Metric("MSE, normalised"),
     "mae_normalised": _Metric("MAE, normalised"),
+    "psnr": _Metric("PSNR, peak signal to noise, in decibels"),
+    "ratio": _Metric("error ratio, squared error over that of holding the frame before"),
+    "free_mse": _Metric("free MSE, of frames told from frames told before"),
+    "free_ratio": _Metric("free error ratio, over that of holding the last frame given"),
 }
 """How each metric is called and written; one that is not here goes by its own name."""
 
@@ -121,7 +125,12 @@ LABELS = {
 }
 """Task -> metric -> what it is called there."""
 
-BASELINES = {"majority": "always the commonest class", "mean": "always the training mean"}
+BASELINES = {
+    "majority": "always the commonest class",
+    "mean": "always the training mean",
+    "last_frame": "always the frame before",
+    "mean_frame": "always the mean frame",
+}
 """What each baseline does, in words."""
 
 

@@ -21,7 +21,8 @@ def describe_model(training: "Training | Online") -> str:
         return f"time-delay network, {layers}"
     layers = f"{model.num_layers} layers of " if model.num_layers > 1 else ""
     ways = ", both directions" if training.network.recurrent.bidirectional else ""
-    return f"{layers}{model.cell} {model.hidden_size}{ways}"
+    kernels = getattr(model, "products", "dense") == "convolution"
+    return f"{layers}{model.cell} {model.hidden_size}{f', kernels of {model.kernel_size}' if kernels else ''}{ways}"
 
 
 def outcome(done: "Run | Seeds") -> str:

@@ -5,6 +5,7 @@ from typing import Any
 from recurra.tasks.base import Metrics, Predictions, SequenceTask, Task, predict
 from recurra.tasks.classify import Classify
 from recurra.tasks.forecast import Forecast
+from recurra.tasks.frames import Frames
 from recurra.tasks.language import Language
 from recurra.tasks.notes import Notes
 from recurra.tasks.regress import Regress
@@ -14,7 +15,7 @@ from recurra.tasks.tag import Tag
 from recurra.tasks.translate import Translate
 
 TASKS: dict[str, type[Task[Any, Any, Any]]] = {
-    task.name: task for task in (Classify, Regress, Language, Tag, Translate, Forecast, Notes, Speech, Simulate)
+    task.name: task for task in (Classify, Regress, Language, Tag, Translate, Forecast, Notes, Speech, Simulate, Frames)
 }
 """Every task by name: what the command, the recipes and the documentation read."""
 
@@ -22,6 +23,7 @@ __all__ = [
     "TASKS",
     "Classify",
     "Forecast",
+    "Frames",
     "Language",
     "Metrics",
     "Notes",

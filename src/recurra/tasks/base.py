@@ -142,8 +142,9 @@ class Task(ABC, Generic[DataT, BatchT, SaidT]):
     """The recurrent layer of the network that instruments look at, by its name there."""
     carries_state: ClassVar[bool] = False
     """Whether each batch goes on where the last one ended."""
-    formats: ClassVar[tuple[str, ...]] = ("csv", "jsonl")
-    """How predictions can be written, the usual way first; "text" is `text`."""
+    formats: tuple[str, ...] = ("csv", "jsonl")
+    """How predictions can be written, the usual way first; "text" is `text`, what is none of "csv", "jsonl" and "text"
+    is a `file`. A task may settle it by the data."""
     schema: Any
     settings: Any
 
@@ -302,6 +303,10 @@ class Task(ABC, Generic[DataT, BatchT, SaidT]):
     def text(self, predictions: SaidT, colour: bool = False) -> str:
         """The predictions as text, for tasks that have "text" among their formats; coloured for a terminal."""
         raise NotImplementedError(f"{self.name} has no text")
+
+    def file(self, predictions: SaidT, format: str) -> bytes:
+        """The predictions as a file of that format, for tasks that have one among their formats."""
+        raise NotImplementedError(f"{self.name} has no {format}")
 
 
 class SequenceTask(Task[Sequences, Batch, Predictions]):

@@ -45,7 +45,7 @@ class Made(BaseModel, ABC):
         yield from rows(self.parts()["train"])
 
 
-class Problem(Made):
+class Drawn(Made):
     """A source whose sequences are drawn, each part from a random stream of its own.
 
     The streams are settled by `seed` and the problem's name, so that parts (and problems) share none, and a part of
@@ -81,6 +81,10 @@ class Problem(Made):
         while True:
             yield from rows(self.draw(random, _AT_ONCE, self.name), index)
             index += _AT_ONCE
+
+
+class Problem(Drawn):
+    """A problem of memory: what goes in are rows of numbers, what is asked for is known."""
 
 
 def rows(records: Records, first: int = 0) -> Iterator[list[dict[str, object]]]:

@@ -4,10 +4,11 @@ from typing import Any
 
 from recurra.errors import RunError
 from recurra.run.generation.base import Generator
+from recurra.run.generation.frames import Films
 from recurra.run.generation.language import Text
 from recurra.run.generation.notes import Music
 
-GENERATORS: dict[str, Generator] = {one.task: one for one in (Text(), Music())}
+GENERATORS: dict[str, Generator] = {one.task: one for one in (Text(), Music(), Films())}
 """By the task's name; a task without an entry has nothing that goes on."""
 
 

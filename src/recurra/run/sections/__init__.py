@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from recurra.run.content import Section
-from recurra.run.sections import classify, forecast, language, notes, simulate, speech, tag, translate
+from recurra.run.sections import classify, forecast, frames, language, notes, simulate, speech, tag, translate
 from recurra.run.training import Training
 
 Sections = Callable[[Training, Any, Any], Sequence[Section]]
@@ -14,6 +14,7 @@ what the network said of it (None where there is no test and no validation part)
 SECTIONS: dict[str, Sections] = {
     "classify": classify.sections,
     "forecast": forecast.sections,
+    "frames": frames.sections,
     "language": language.sections,
     "notes": notes.sections,
     "simulate": simulate.sections,

@@ -1,0 +1,468 @@
+"""Clips from arrays, animations and folders of pictures; and every fault told with its place."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from recurra.data.clip_reader import ClipReader
+from recurra.data.clips import Clips, ClipSchema, ClipSettings, collate
+from recurra.errors import DataError, RecipeError
+from recurra.run.recipe import load
+
+READER = ClipReader()
+
+
+def parts(source: Any, *, validation: Any = None, test: Any = None, seed: int = 0, **settings: Any) -> Any:
+    made = ClipSettings.model_validate(settings)
+    return READER.parts(source, "frames", made, validation=validation, test=test, seed=seed)
+
+
+def whole(source: Any, **settings: Any) -> Clips:
+    return parts(source, validation_fraction=0, test_fraction=0, **settings).train
+
+
+def film(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+def save_pictures(folder: Path, frames: np.ndarray, name: str = "f{}.png") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, frame in enumerate(frames):
+        Image.fromarray(frame).save(folder / name.format(i))
+    return folder
+
+
+def save_gif(path: Path, frames: np.ndarray) -> Path:
+    first, *rest = (Image.fromarray(frame) for frame in frames)
+    first.save(path, save_all=True, append_images=rest, duration=40, loop=0)
+    return path
+
+
+def scaled(clips: Clips) -> list[np.ndarray]:
+    return [clips.clip(i).numpy() for i in range(len(clips))]
+
+
+# --- what is read -----------------------------------------------------------------------------------------------------
+
+
+def test_an_archive_of_grey_frames(tmp_path: Path) -> None:
+    frames = film(5, 4, 6, 3)
+    np.savez(tmp_path / "film.npz", frames=frames, other=np.zeros(3))
+    clips = whole(tmp_path / "film.npz")
+    assert clips.lengths.tolist() == [4] * 5
+    for found, expected in zip(scaled(clips), frames, strict=True):
+        np.testing.assert_allclose(found[:, 0], expected / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "order"),
+    [
+        ((5, 4, 6, 3, 3), None, "NTHWC"),
+        ((4, 5, 6, 7), "tnhw", "TNHW"),
+        ((5, 4, 3, 6, 7), "NTCHW", "NTCHW"),
+        ((4, 6, 7, 3), "THWC", "THWC"),
+        ((6, 7, 4), "HWT", "HWT"),
+    ],
+)
+def test_axes_of_arrays(shape: tuple[int, ...], axes: str | None, order: str, tmp_path: Path) -> None:
+    array = film(*shape)
+    np.save(tmp_path / "film.npy", array)
+    wanted = "".join(letter for letter in "NTCHW" if letter in order)
+    expected = np.einsum(f"{order}->{wanted}", array)
+    expected = expected if "N" in order else expected[None]
+    expected = expected if "C" in order else expected[:, :, None]
+    clips = whole(tmp_path / "film.npy", **({"axes": axes} if axes else {}))
+    np.testing.assert_allclose(np.stack(scaled(clips)), expected / 255, atol=1e-6)
+
+
+def test_clips_of_several_lengths_from_python_and_from_padding(tmp_path: Path) -> None:
+    long, short = film(7, 4, 4), film(3, 4, 4, seed=1)
+    listed = whole([long, torch.from_numpy(short)])
+    padded = np.zeros((2, 7, 4, 4), np.uint8)
+    padded[0], padded[1, :3] = long, short
+    np.savez(tmp_path / "a.npz", padded, lengths=np.array([7, 3]), ids=np.array(["long", "short"]))
+    read = whole(tmp_path / "a.npz")
+    assert listed.lengths.tolist() == read.lengths.tolist() == [7, 3]
+    assert torch.equal(listed.frames, read.frames)
+    assert read.ids == ["long", "short"]
+
+
+def test_pictures_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    frames = film(12, 5, 4)
+    save_pictures(tmp_path / "one", frames, "frame{}.png")
+    (tmp_path / "one" / "notes.txt").write_text("nothing")
+    one = whole(tmp_path / "one")
+    np.testing.assert_array_equal(one.frames[:, 0].numpy(), frames)
+    colours = film(3, 5, 4, 3)
+    save_pictures(tmp_path / "two" / "b", colours, "{:03}.png")
+    save_pictures(tmp_path / "two" / "a", film(2, 5, 4), "{:03}.bmp")
+    two = whole(tmp_path / "two")
+    assert two.ids == ["a", "b"]
+    assert two.frames.shape == (5, 3, 5, 4)
+    np.testing.assert_array_equal(two.frames[2:].permute(0, 2, 3, 1).numpy(), colours)
+    assert (two.frames[:2] == two.frames[:2, :1]).all()  # grey in three channels beside the coloured ones
+
+
+def test_animations(tmp_path: Path) -> None:
+    frames = np.repeat(np.repeat(film(6, 3, 4), 2, 1), 2, 2)
+    save_gif(tmp_path / "walk.gif", frames)
+    one = whole(tmp_path / "walk.gif", length=3)
+    np.testing.assert_array_equal(one.frames[:, 0].numpy(), frames)
+    assert one.ids == ["walk:0", "walk:3"]
+    (tmp_path / "all").mkdir()
+    save_gif(tmp_path / "all" / "2.gif", frames[:4])
+    save_gif(tmp_path / "all" / "10.gif", frames)
+    assert whole(tmp_path / "all").ids == ["2", "10"]
+
+
+def test_colours_become_grey_as_pillow_has_it(tmp_path: Path) -> None:
+    frames = film(3, 5, 4, 3)
+    np.save(tmp_path / "a.npy", frames[None])
+    grey = whole(tmp_path / "a.npy", colour="grey").frames[:, 0].numpy()
+    expected = np.stack([np.asarray(Image.fromarray(frame).convert("L")) for frame in frames])
+    assert np.abs(grey.astype(int) - expected).max() <= 1
+    assert whole(film(2, 3, 4, 4), colour="rgb").frames.shape == (6, 3, 4, 4)
+
+
+def test_what_is_transparent_lies_before_black_and_sixteen_bits_keep_their_upper_eight(tmp_path: Path) -> None:
+    half = np.zeros((4, 4, 4), np.uint8)
+    half[..., :3], half[..., 3] = 200, 128
+    deep = (np.arange(16, dtype=np.uint16) * 4096).reshape(4, 4)
+    (tmp_path / "a").mkdir()
+    Image.fromarray(half, "RGBA").save(tmp_path / "a" / "0.png")
+    Image.fromarray(deep).save(tmp_path / "a" / "1.png")
+    frames = whole(tmp_path / "a").frames[:, 0].numpy()
+    assert np.abs(frames[0].astype(int) - 100).max() <= 1
+    np.testing.assert_array_equal(frames[1], deep >> 8)
+
+
+def test_frames_are_brought_to_one_size(tmp_path: Path) -> None:
+    smooth = (np.add.outer(np.arange(24), np.arange(16)) * 5).astype(np.uint8)
+    save_pictures(tmp_path / "big", np.stack([smooth, smooth]))
+    save_pictures(tmp_path / "all" / "a", np.stack([smooth, smooth]))
+    save_pictures(tmp_path / "all" / "b", np.stack([smooth[::2, ::2]] * 3))
+    clips = whole(tmp_path / "all", size=[6, 4])
+    assert clips.frames.shape == (5, 1, 6, 4)
+    means = smooth.reshape(6, 4, 4, 4).mean((1, 3))
+    assert np.abs(clips.frames[0, 0].numpy()[1:-1, 1:-1] - means[1:-1, 1:-1]).max() <= 2
+
+
+# --- scale ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_stands_for_0_and_1() -> None:
+    random = np.random.default_rng(0)
+    share, wide = random.random((6, 4, 3, 3)), 7 * random.normal(size=(6, 4, 3, 3))
+    for array, low_high in ((share, (0, 1)), (film(6, 4, 3, 3), (0, 255)), (film(6, 4, 3, 3).astype(bool), (0, 1))):
+        found = parts(array)
+        assert (found.schema.low, found.schema.high) == low_high
+        assert not found.warnings
+    found = parts(wide, test_fraction=0.5, validation_fraction=0)
+    low, high = found.train.frames.min().item(), found.train.frames.max().item()
+    assert (found.schema.low, found.schema.high) == pytest.approx((low, high))  # of the training part alone
+    assert (low, high) != pytest.approx((wide.min(), wide.max()))
+    assert "values of the training part go from" in found.warnings[0]
+    told = parts(wide, range=[-30, 30])
+    assert not told.warnings
+    np.testing.assert_allclose(told.train.scaled(told.train.frames).mean(), 0.5, atol=0.05)
+
+
+def test_bytes_and_shares_of_one_stand_for_each_other() -> None:
+    frames = film(6, 4, 3, 3)
+    of_bytes, of_shares = parts(frames).schema, parts(frames / 255.0).schema
+    for schema in (of_bytes, of_shares):
+        for array in (frames, frames / 255.0, frames.astype(np.float64)):
+            clips, _ = READER.part(array, schema)
+            np.testing.assert_allclose(np.stack(scaled(clips))[:, :, 0], frames / 255, atol=1e-6)
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def test_parts_by_name_and_by_seed(tmp_path: Path) -> None:
+    for name, count in (("train", 5), ("valid", 2), ("test", 3)):
+        for clip in range(count):
+            save_pictures(tmp_path / name / f"c{clip}", film(3, 4, 4, seed=clip))
+    found = parts(tmp_path)
+    assert [len(part) for part in (found.train, found.validation, found.test)] == [5, 2, 3]
+    drawn = parts(film(20, 3, 4, 4), seed=3)
+    assert [len(part) for part in (drawn.train, drawn.validation, drawn.test)] == [14, 2, 4]
+    assert drawn.sources["test"] == "0.2 of the training data given, split seed 3"
+
+
+def test_pieces_of_a_film_stay_in_one_part() -> None:
+    one = parts(film(1, 100, 4, 4), length=10)
+    assert [part.ids for part in (one.validation, one.test)] == [
+        ["0:70"],
+        ["0:80", "0:90"],
+    ]  # in time, the last for test
+    assert len(one.train) == 7
+    several = parts(film(10, 20, 4, 4), length=5)
+    films = [{name.split(":")[0] for name in part.ids} for part in several.named.values()]
+    assert not set.intersection(*films)
+    assert sum(map(len, films)) == 10
+    assert "10 clips cut into 40 of at most 5 frames" in several.warnings[0]
+
+
+def test_a_piece_of_one_frame_and_a_clip_of_one_frame_are_left_out_and_told() -> None:
+    assert whole(film(1, 11, 4, 4), length=5).lengths.tolist() == [5, 5]
+    found = parts([film(3, 4, 4), film(1, 4, 4), film(2, 4, 4)], validation_fraction=0, test_fraction=0)
+    assert found.train.lengths.tolist() == [3, 2]
+    assert found.warnings == [
+        "the training data given: 1 clip of one frame left out; the first: the training data given, clip 1."
+    ]
+
+
+def test_content_has_a_fingerprint(tmp_path: Path) -> None:
+    frames = film(4, 3, 4, 4)
+    prints = {parts(v).fingerprint for v in (frames, frames.copy(), frames[::-1], frames.astype(np.float32))}
+    assert len(prints) == 3
+    np.save(tmp_path / "a.npy", frames)
+    before = parts(tmp_path / "a.npy").fingerprint
+    np.save(tmp_path / "a.npy", frames[::-1])
+    assert parts(tmp_path / "a.npy").fingerprint != before
+
+
+# --- labels -----------------------------------------------------------------------------------------------------------
+
+
+def test_labels_beside_the_frames(tmp_path: Path) -> None:
+    labels = np.array([[0, 1, -1], [2, 2, 1]])
+    np.savez(tmp_path / "a.npz", frames=film(2, 3, 4, 4), labels=labels)
+    clips = whole(tmp_path / "a.npz")
+    schema = parts(tmp_path / "a.npz", validation_fraction=0, test_fraction=0).schema
+    assert schema.classes == ["0", "1", "2"]
+    assert clips.labels is not None
+    assert clips.asked is not None
+    assert clips.labels.tolist() == [0, 1, -1, 2, 2, 1]
+    assert clips.asked.tolist() == [True, True, False, True, True, True]
+    assert whole(tmp_path / "a.npz", target="next").labels is None
+
+
+def test_labels_of_a_table(tmp_path: Path) -> None:
+    for clip in ("a", "b"):
+        save_pictures(tmp_path / "films" / clip, film(3, 4, 4))
+    table = "clip,frame,label\na,0,up\na,2,down\nb,1,up\n"
+    (tmp_path / "films" / "labels.csv").write_text(table)
+    found = parts(tmp_path / "films", validation_fraction=0, test_fraction=0)
+    assert found.schema.classes == ["down", "up"]
+    assert found.train.labels.tolist() == [1, -1, 0, -1, 1, -1]
+    (tmp_path / "films" / "labels.csv").rename(tmp_path / "films" / "said.csv")
+    assert parts(tmp_path / "films", validation_fraction=0, test_fraction=0).schema.target == "next"
+    said = parts(tmp_path / "films", labels="said.csv", validation_fraction=0, test_fraction=0)
+    assert said.train.labels.tolist() == found.train.labels.tolist()
+    new = tmp_path / "new"
+    save_pictures(new / "c", film(2, 4, 4))
+    clips, _ = READER.part(new, said.schema)  # without labels of its own
+    assert clips.labels is None
+    (new / "said.csv").write_text("clip,frame,label\nc,0,up\nc,1,sideways\n")
+    clips, warnings = READER.part(new, said.schema, targets=True)
+    assert clips.labels is not None
+    assert clips.labels.tolist() == [1, -1]
+    told = "1 frame has a label that the training part does not have (sideways); counted as wrong."
+    assert warnings == [f"{new}: {told}"]
+
+
+def test_labels_from_python() -> None:
+    labels = [["a", None, "b"], ["b", "b"]]
+    found = parts((list(np.array_split(film(5, 4, 4), [3])), labels), validation_fraction=0, test_fraction=0)
+    assert found.train.labels.tolist() == [0, -1, 1, 1, 1]
+
+
+# --- further data -----------------------------------------------------------------------------------------------------
+
+
+def test_further_data_are_read_as_the_training_data_were(tmp_path: Path) -> None:
+    schema = parts(film(6, 4, 5, 3)).schema
+    one = save_pictures(tmp_path / "one", film(1, 5, 3))  # of one frame a next one can be told
+    assert READER.part(one, schema)[0].lengths.tolist() == [1]
+    coloured = np.repeat(film(2, 5, 3)[..., None], 3, -1)
+    coloured[0, 0, 0] = (9, 0, 200)
+    clips, _ = READER.part(coloured[None], schema)
+    assert clips.frames.shape == (2, 1, 5, 3)
+    held = io.BytesIO()
+    np.savez(held, film(2, 3, 5, 3))
+    held.seek(0)
+    assert len(READER.part(held, schema)[0]) == 2
+    for part in ("train", "test"):
+        save_pictures(tmp_path / "set" / part, film(3, 5, 3))
+    assert READER.part(tmp_path / "set", schema)[1] == [f"{tmp_path / 'set'}: test is read."]
+
+
+def test_a_made_source_is_read_with_the_options_of_the_run() -> None:
+    made = load("frames", {"data.name": "swinging", "data.options": {"test": 3, "training": 4, "length": 6}})
+    found = READER.parts(None, "frames", made.data)
+    again, _ = READER.part("swinging", found.schema)
+    assert found.test is not None
+    assert torch.equal(again.frames, found.test.frames)
+
+
+def test_what_is_described() -> None:
+    made = load("frames", {"data.name": "moving_shapes", "data.options": {"test": 3, "training": 40}})
+    said = READER.describe(None, made.data, "frames").splitlines()
+    assert said[0] == "train: moving_shapes (train part) (moving_shapes)"
+    assert said[1] == "  clips      40"
+    assert "a frame: 16 × 16, whole numbers from 0 to 255; 0 stands for 0, 255 for 1" in said
+    assert "labels of frames: 4 (down, left, right, up)" in said
+    assert said[-1] == "told at every frame: its label"
+
+
+# --- batches ----------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(2, 6), min_size=1, max_size=5), st.integers(0, 99))
+def test_batches_are_padded_with_nothing(lengths: list[int], seed: int) -> None:
+    clips = whole([film(length, 3, 2, seed=seed + i) for i, length in enumerate(lengths)])
+    order = torch.randperm(len(clips))
+    batch = collate(clips, order, "next")
+    read, within, _ = batch.inputs
+    assert len(read) == max(lengths) - 1
+    for row, index in enumerate(order.tolist()):
+        length = lengths[index]
+        assert torch.equal(batch.frames[:length, row], clips.clip(index))
+        assert not batch.frames[length:, row].any()
+        assert batch.within[:, row].tolist() == [t < length - 1 for t in range(max(lengths) - 1)]
+        assert within is None or int(within[row]) == length - 1
+    assert batch.steps == sum(lengths) - len(lengths)
+
+
+# --- faults -----------------------------------------------------------------------------------------------------------
+
+
+def refused(said: str, source: Any, **settings: Any) -> None:
+    with pytest.raises(DataError) as told:
+        parts(source, **settings)
+    assert str(told.value) == said
+
+
+def test_frames_of_different_sizes(tmp_path: Path) -> None:
+    save_pictures(tmp_path / "a", film(2, 4, 6))
+    Image.fromarray(film(5, 6)).save(tmp_path / "a" / "f2.png")
+    mend = "frames of one size are expected, or one that all are brought to: --set 'data.size=[4, 6]'."
+    name = tmp_path / "a" / "f2.png"
+    refused(
+        f"{name}: is 5 × 6 pixels high and wide, where {tmp_path / 'a' / 'f0.png'} is 4 × 6; {mend}", tmp_path / "a"
+    )
+    save_gif(tmp_path / "one.gif", film(2, 4, 6))
+    save_gif(tmp_path / "two.gif", film(2, 4, 7))
+    said = f"{tmp_path / 'two.gif'}: is 4 × 7 pixels high and wide, where {tmp_path / 'one.gif'} is 4 × 6; {mend}"
+    refused(said, tmp_path, format="gif")
+    name = "the training data given, clip"
+    refused(f"{name} 1: is 4 × 7 pixels high and wide, where {name} 0 is 4 × 6; {mend}", [film(3, 4, 6), film(3, 4, 7)])
+    schema = parts(film(6, 4, 4, 6)).schema
+    with pytest.raises(DataError, match=r"its frames are 5 × 6 pixels high and wide; the training data had 4 × 6\."):
+        READER.part(film(1, 3, 5, 6), schema)
+
+
+def test_arrays_that_are_no_film(tmp_path: Path) -> None:
+    name = "the training data given"
+    kinds = "(N, T, H, W), (N, T, H, W, C) or (T, H, W)"
+    refused(f"{name}: an array of shape (3, 4) is no film; {kinds} is expected.", film(3, 4))
+    said = "has 5 channels, where 1, 3 or 4 are expected; data.axes names its axes, such as NTCHW."
+    refused(f"{name}: an array of shape (2, 3, 4, 4, 5) {said}", film(2, 3, 4, 4, 5))
+    refused(
+        f"{name}: an array of shape (2, 3, 4) is no film; an axis for each of NTHW is expected.",
+        film(2, 3, 4),
+        axes="NTHW",
+    )
+    refused(f"{name}: an array of shape (0, 3, 4, 4) holds no frame.", film(0, 3, 4, 4))
+    broken = np.ones((2, 3, 4, 4))
+    broken[1, 2, 0, 3] = np.nan
+    refused(f"{name}: the value at (1, 2, 0, 3, 0) is nan, where finite numbers are expected.", broken)
+    refused(f"{name}: every value of every frame is 7; there is nothing to be told.", np.full((6, 3, 4, 4), 7.0))
+    refused(f"{name}: no clip has a second frame, which is to be told from the first.", film(6, 1, 4, 4))
+    words = np.array([[["a", "b"], ["c", "d"]]])
+    refused(f"{name}: holds <U1, where numbers are expected.", words)
+    listed = "an array of frames (N, T, H, W) or (N, T, H, W, C), a list of such clips, or (frames, labels) is expected"
+    refused(f"{name}: {listed}, not dict.", {"frames": film(2, 3, 4, 4)})
+    np.savez(tmp_path / "a.npz", a=film(2, 3, 4, 4), b=film(2, 3, 4, 4))
+    path = tmp_path / "a.npz"
+    refused(f"{path}: holds a, b; name the one with the frames: --set data.frames=NAME.", path)
+    refused(f"{path}: data.frames: unknown array 'c'. Known: a, b", path, frames="c")
+    np.savez(path, frames=film(2, 3, 4, 4), lengths=np.array([3, 4]))
+    refused(f"{path}, clip 1: its length is 4; 1 to 3 is expected.", path)
+
+
+def test_files_that_are_damaged_or_no_film(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", film(2, 3, 4, 4))
+    whole_file = (tmp_path / "a.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole_file[:60])
+    with pytest.raises(DataError, match=r"cut\.npz: is no NumPy file that can be read"):
+        parts(tmp_path / "cut.npz")
+    save_gif(tmp_path / "b.gif", film(4, 16, 16))
+    (tmp_path / "b.gif").write_bytes((tmp_path / "b.gif").read_bytes()[:40])
+    with pytest.raises(DataError, match=r"b\.gif: is no picture that can be read"):
+        parts(tmp_path / "b.gif")
+    save_pictures(tmp_path / "c", film(3, 4, 4))
+    (tmp_path / "c" / "f1.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"f1\.png: is no picture that can be read \(cannot identify image file"):
+        parts(tmp_path / "c")
+    (tmp_path / "d.txt").write_text("hello")
+    said = f"{tmp_path / 'd.txt'}: holds no frames that are known; it starts with the bytes 68 65 6c 6c; expected npz, "
+    with pytest.raises(DataError) as told:
+        parts(tmp_path / "d.txt")
+    assert str(told.value) == said + "npy, gif, pictures, named by --input-format."
+    np.savez(tmp_path / "e.npz", frames=np.array([None, 1], dtype=object))
+    with pytest.raises(DataError, match=r"e\.npz: is no NumPy file that can be read \(Object arrays cannot be loaded"):
+        parts(tmp_path / "e.npz")
+    with pytest.raises(DataError, match=r"unknown format 'gifs'; did you mean 'gif'\?"):
+        parts(tmp_path / "c", format="gifs")
+
+
+def test_labels_that_do_not_fit(tmp_path: Path) -> None:
+    frames, name = film(2, 3, 4, 4), "the training data given"
+    rows = "labels: a row for each of 2 clips is expected, with a label for each frame, not"
+    refused(f"{name}: {rows} (2,).", (frames, np.array([0, 1])))
+    refused(f"{name}, clip 0: has 3 frames, but 2 labels.", (frames, np.array([[0, 1], [0, 1]])))
+    two = "at least two different labels are expected in the training part; found only '1'."
+    refused(f"{name}: {two}", (film(8, 3, 4, 4), np.ones((8, 3), int)))
+    refused(
+        f"{name}: has no labels, which data.target = 'label' needs; data.labels names them.", frames, target="label"
+    )
+    path = tmp_path / "labels.csv"
+    save_pictures(tmp_path / "a", film(3, 4, 4))
+    save_pictures(tmp_path / "b", film(3, 4, 4))
+    for text, said in (
+        (
+            "clip,frame,tag\n",
+            f"{path}, line 1: unknown column 'label'. Known: clip, frame, tag; expected clip, frame, label.",
+        ),
+        ("clip,frame,label\na,0,x\nc,0,x\n", f"{path}, line 3: unknown clip 'c'. Known: a, b"),
+        ("clip,frame,label\na,3,x\n", f"{path}, line 2: frame '3': clip a has frames 0 to 2."),
+        ("clip,frame,label\na,0\n", f"{path}, line 2: has 2 cells, where the first line has 3."),
+    ):
+        path.write_text(text)
+        refused(said, tmp_path)
+    test = film(2, 3, 4, 4)
+    with pytest.raises(DataError, match="the test data given: has no labels, which are needed to measure on it"):
+        parts((film(8, 3, 4, 4), np.arange(24).reshape(8, 3) % 2), test=test)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"data.axes": "NTHH"}, "data.axes: 'NTHH': T, H and W are expected, perhaps N and C, once each, such as NTHW"),
+        ({"data.range": [1, 0]}, "range: .*two rising numbers are expected"),
+        ({"data.size": [0, 4]}, "size: .*height and width from 1 on are expected"),
+        ({"data.size": [4]}, "data.size"),
+        ({"data.length": 1}, "data.length"),
+        ({"data.colour": "gray"}, "data.colour.*'grey'"),
+        ({"data.framez": "a"}, "data.framez.*data.frames"),
+    ],
+)
+def test_settings_that_cannot_be(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        load("frames", settings)
+
+
+def test_the_schema_is_kept_whole() -> None:
+    schema = parts((film(8, 3, 4, 4), np.arange(24).reshape(8, 3) % 2), colour="grey").schema
+    assert ClipSchema.model_validate_json(schema.model_dump_json()) == schema
+    assert READER.settings_of(schema).colour == "grey"
