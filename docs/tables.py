@@ -106,6 +106,18 @@ def settings(task: str, section: str) -> str:
     return table(("key", "default", "meaning"), rows)
 
 
+def own_settings(task: str, section: str) -> str:
+    """The keys of one section that are a task's own, or have another meaning there than in `regress`."""
+    usual = {key: field.description for key, field in recipe.keys("regress").items()}
+    fields = {key: field for key, field in recipe.keys(task).items() if key.startswith(f"{section}.")}
+    rows = (
+        (f"`{key}`", _default(field), field.description or "")
+        for key, field in fields.items()
+        if usual.get(key) != field.description
+    )
+    return table(("key", "default", "meaning"), rows)
+
+
 def _bytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
 
@@ -128,6 +140,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "tasks": tasks,
     "keys": recipe_keys,
     "forecast-data": partial(settings, "forecast", "data"),
+    "forecast-model": partial(own_settings, "forecast", "model"),
+    "forecast-train": partial(own_settings, "forecast", "train"),
     **{f"options-{name}": partial(made_options, name) for name in MADE},
 }
 

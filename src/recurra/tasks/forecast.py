@@ -216,11 +216,13 @@ class Forecast(Task[SeriesWindows, ForecastBatch, Forecasts]):
         one = len(schema.targets) == 1 and len(schema.ids) == 1
         self.main_metric = settings.metric or ("rmse" if one else "mase")
         self._epoch = 0
+        self._by_loss = False
         self._others: tuple[SeriesWindows, list[Baseline]] | None = None
 
     def check(self, model: RecurrentSettings, learn: LearnSettings) -> None:
         """See `Task.check`."""
         assert isinstance(model, ForecasterSettings)
+        self._by_loss = model.output != "point"  # a distribution is more than its middle
         if learn.rule != "bptt":
             raise RecipeError(
                 f"learn.rule: {learn.rule!r} goes along one stack of layers; a forecaster's gradient, which goes "
@@ -504,7 +506,7 @@ class Forecast(Task[SeriesWindows, ForecastBatch, Forecasts]):
     @property
     def chosen_by(self) -> str:
         """See `Task.chosen_by`."""
-        return self.settings.choose_by or self.main_metric
+        return self.settings.choose_by or ("loss" if self._by_loss else self.main_metric)
 
     def merit(self, scores: Metrics) -> list[float]:
         """See `Task.merit`."""
