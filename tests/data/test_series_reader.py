@@ -270,6 +270,22 @@ def test_what_is_left_to_the_settings() -> None:
     assert _parts(frame, validation_fraction=0.0).validation is None
 
 
+def test_columns_that_are_neither_told_apart_nor_forecast(tmp_path: Path) -> None:
+    days = [str(day.date()) for day in pd.date_range("2020-01-01", periods=60)]
+    rows = [
+        f"{i},{day},{i % 7},{['False', 'true'][i % 6 > 0]},{'dry' if i % 5 else 'wet'}" for i, day in enumerate(days)
+    ]
+    parts = _parts(_file(tmp_path, "\n".join(["id,date,load,holiday,weather", *rows, ""])))
+    s = parts.schema
+    assert (s.targets, s.past, s.id_columns) == (["load"], ["holiday"], [])
+    assert parts.train.series.past[:7, 0].tolist() == [0, 1, 1, 1, 1, 1, 0]
+    assert any("id counts the rows and is left out" in warning for warning in parts.warnings)
+    assert any("weather holds no numbers and is left out" in warning for warning in parts.warnings)
+    frame = pd.concat([_daily(30, shop=shop, item=item, sold=np.arange(30) % 4) for shop in "ab" for item in "xy"])
+    both = _parts(frame, horizon=2, context=4)
+    assert (both.schema.id_columns, both.schema.ids[1]) == (["shop", "item"], "a / y")
+
+
 def test_a_season_is_found() -> None:
     random = np.random.default_rng(4)
     wave = np.sin(2 * np.pi * np.arange(400) / 13) + 0.01 * np.arange(400) + 0.3 * random.normal(size=400)
@@ -312,6 +328,21 @@ FAULTS: dict[str, tuple[Make, str]] = {
         "series.csv, line 11, column 'date': found 'soon', expected a time as in other rows: a number, or a date such "
         "as "
         "2024-12-31 or 2024-12-31 23:59; data.time_format says how dates are written.",
+    ),
+    "times that are not known": (
+        lambda folder: (_file(folder, _text(*(f"day {i},{i % 7}" for i in range(60)))), {}),
+        "series.csv: the column 'date' holds no times that are known; found 'day 0'. data.time_format says how they "
+        "are "
+        "written, such as %d/%m/%Y, or data.ignore leaves the column out.",
+    ),
+    "a static column with a gap": (
+        lambda folder: (
+            _file(
+                folder, _text(*(f"{row},{'' if i == 3 else 5}" for i, row in enumerate(_rows())), header="date,y,size")
+            ),
+            {"static": ["size"]},
+        ),
+        "series.csv, line 5, column 'size': is empty, expected what series 'y' has throughout (data.static).",
     ),
     "an empty time": (
         lambda folder: (_file(folder, _text(*_rows()[:9], ",3", *_rows()[10:])), {"time": "date"}),

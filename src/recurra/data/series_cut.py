@@ -160,7 +160,7 @@ def sizes(settings: SeriesSettings, bounds: Mapping[str, np.ndarray], season: in
     rows = {part: int((bound[:, 1] - bound[:, 0]).max()) for part, bound in bounds.items()}
     horizon = settings.horizon
     if horizon is None:
-        most = min([rows["train"] // 4, *(rows[part] for part in rows if part != "train")])
+        most = min([rows["train"] // 4, *((3 * rows[part] + 3) // 4 for part in rows if part != "train")])
         horizon = max(1, min(season, most))
     context = settings.context
     if context is None:

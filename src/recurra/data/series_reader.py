@@ -23,7 +23,7 @@ from recurra.data.series_settings import SeriesSchema, SeriesSettings
 from recurra.data.series_table import Named, Roles, Rows, as_frame, find_roles, open_whole, read_rows
 from recurra.data.settings import DataSettings
 from recurra.data.sources import PARTS, Source, as_source, find_sources, folder_of, is_known, made_sources
-from recurra.data.times import parsed_frequency
+from recurra.data.times import calendar, parsed_frequency
 from recurra.errors import DataError, unknown
 
 FORMATS = ("table", "npy")
@@ -72,10 +72,9 @@ class SeriesReader(Reader[SeriesWindows, SeriesSchema]):
         bounds = bounds_of(laid, axis, settings, name)
         warnings += laid.warnings
         features = calendar_of(settings, axis, laid.series, bounds["train"])
-        if features:
-            laid = lay(tables, axis, features, strict=settings.missing == "error")
+        known = np.concatenate([laid.series.known, calendar(laid.series.times, features)], 1)
         statics, static_names = scales.statics_of(tables, laid.series.ids, name, warnings)
-        series = replace(laid.series, static=statics)
+        series = replace(laid.series, known=known, static=statics)
         scales.check_values(series, bounds["train"], settings, roles, name, warnings)
         season = settings.season or axis.frequency.season or scales.found_season(series, bounds["train"])
         context, horizon = sizes(settings, bounds, season, name)

@@ -204,6 +204,11 @@ def _static_cells(tables: Mapping[str, Rows], ids: Sequence[str]) -> dict[str, l
             have = found.setdefault(column, {})
             for row, (code, cell) in enumerate(zip(rows.code.tolist(), cells, strict=True)):
                 name = rows.ids[code]
+                if not cell:
+                    raise DataError(
+                        f"{rows.place(row)}, column {column!r}: is empty, expected what series {name!r} has throughout "
+                        "(data.static)."
+                    )
                 if name not in have:
                     have[name] = cell
                 elif have[name] != cell:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from recurra.data.delimited import (
+    ID_NAMES,
     Block,
     Columns,
     Table,
@@ -111,6 +112,7 @@ class Whole:
     table: Table
     frame: pl.DataFrame
     lines: np.ndarray
+    truths: set[str] = field(default_factory=set)  # columns that were true and false, and are 1 and 0
 
     def numbers(self, columns: Sequence[str]) -> np.ndarray:
         """Some columns as numbers, (rows, len(columns)) float64; NaN where missing.
@@ -159,7 +161,19 @@ def open_whole(
 def _whole(table: Table) -> Whole:
     blocks = list(table.blocks())
     frame = pl.concat([block.frame for block in blocks]) if len(blocks) > 1 else blocks[0].frame
-    return Whole(table, frame, np.concatenate([block.lines for block in blocks]).astype(np.int64))
+    truths = [column.name for column in frame.iter_columns() if _is_true_or_false(column)]
+    ones = [frame[name].cast(pl.String).str.to_lowercase().replace({"true": "1", "false": "0"}) for name in truths]
+    lines = np.concatenate([block.lines for block in blocks]).astype(np.int64)
+    names = {table.names[frame.columns.index(name)] for name in truths}
+    return Whole(table, frame.with_columns(ones), lines, names)
+
+
+def _is_true_or_false(column: pl.Series) -> bool:
+    """Whether a column holds nothing but true and false, which count as 1 and 0."""
+    if column.dtype != pl.String:
+        return column.dtype == pl.Boolean
+    cells = column.drop_nulls().str.to_lowercase()
+    return len(cells) > 0 and all(bool(some.is_in(["true", "false"]).all()) for some in (cells.head(20), cells))
 
 
 # --- which column is what ---------------------------------------------------------------------------------------------
@@ -207,7 +221,7 @@ def find_roles(whole: Whole, named: Named) -> Roles:
         if name not in left_out and name != time and not (i in table.unnamed and (columns.blank(i) or i == 0))
     ]
     times = None if time is None else whole.strings(time)
-    doubled = times is not None and len(set(times)) < len(times)
+    doubled = times is not None and len(set(times)) < 0.75 * len(times)
     ids = said["ids"]
     if ids is None:
         ids = [] if named.layout in ("wide", "variables") else _id_columns(whole, free, times, doubled)
@@ -223,10 +237,15 @@ def find_roles(whole: Whole, named: Named) -> Roles:
     free = [name for name in free if name not in ids]
     numeric = [name for name in free if columns.numeric(names.index(name)) or columns.blank(names.index(name))]
     words = [name for name in free if name not in numeric]
+    counted = [name for name in numeric if _counts_rows(whole, name)] if said["targets"] is None else []
+    if counted and len(counted) < len(numeric):
+        numeric = [name for name in numeric if name not in counted]
+        notes.append(f"{table.name}: {listed(counted)} counts the rows and is left out")
     targets = said["targets"]
     by_name = False
     if targets is None:
         filled = [name for name in numeric if not columns.blank(names.index(name))]
+        filled = [name for name in filled if name not in whole.truths] or filled
         called = [name for name in filled if name.strip().lower() in TARGET_NAMES]
         by_name = len(called) == 1 and len(filled) > 1
         targets = called if by_name else filled
@@ -236,7 +255,10 @@ def find_roles(whole: Whole, named: Named) -> Roles:
             "--set data.target=NAME"
         )
     if words:
-        notes.append(f"{table.name}: the columns {listed(words)} hold no numbers and are left out")
+        _check_times(whole, time, words)
+        one = len(words) == 1
+        hold = "holds no numbers and is" if one else "hold no numbers and are"
+        notes.append(f"{table.name}: {listed(words)} {hold} left out")
     layout: Layout = named.layout or ("long" if ids else "wide" if len(targets) > MOST_VARIABLES else "variables")
     if named.layout is None and not ids and len(targets) > 1:
         notes.append(_layout_told(table.name, layout, len(targets)))
@@ -291,20 +313,44 @@ def _time_column(columns: Columns, among: Sequence[str]) -> str | None:
 
 
 def _id_columns(whole: Whole, among: Sequence[str], times: list[str] | None, doubled: bool) -> list[str]:
-    """The column that tells series apart: called so, or of words; by it no time is given twice."""
+    """The columns that tell series apart: one called so, or of words, or up to three of these together. By them no time
+    is given twice."""
     if times is not None and not doubled:
         return []
     called = [name for name in among if is_series_name(name)]
     words = [name for name in among if name not in called and not _numeric(whole, name)]
-    for name in (*called, *words):
-        cells = whole.strings(name)
-        kinds = len(set(cells))
-        if times is None:
-            if name in called and kinds < len(cells) and 1 + sum(a != b for a, b in pairwise(cells)) == kinds:
+    candidates = [name for name in (*called, *words) if len(set(whole.strings(name))) < len(whole.lines)][:6]
+    if times is None:
+        for name in called:
+            cells = whole.strings(name)
+            if name in candidates and 1 + sum(a != b for a, b in pairwise(cells)) == len(set(cells)):
                 return [name]
-        elif kinds < len(cells) and len(set(zip(cells, times, strict=True))) == len(cells):
-            return [name]
+        return []
+    cells_of = {name: whole.strings(name) for name in candidates}
+    for count in (1, 2, 3):
+        for some in combinations(candidates, count):
+            if len(set(zip(*(cells_of[name] for name in some), times, strict=True))) == len(times):
+                return list(some)
     return []
+
+
+def _counts_rows(whole: Whole, name: str) -> bool:
+    """Whether a column that is called as one of names holds the numbers of the rows."""
+    if name.strip().lower() not in ID_NAMES:
+        return False
+    numbers = whole.numbers([name])[:, 0]
+    return len(numbers) > 1 and bool((np.diff(numbers) == 1).all())
+
+
+def _check_times(whole: Whole, time: str | None, words: Sequence[str]) -> None:
+    """Raise where no column has times that can be read, but one is called so."""
+    called = [name for name in words if is_time_name(name)]
+    if time is None and called:
+        cell = next((cell for cell in whole.strings(called[0]) if cell), "")
+        raise DataError(
+            f"{whole.table.name}: the column {called[0]!r} holds no times that are known; found {short(cell)!r}. "
+            "data.time_format says how they are written, such as %d/%m/%Y, or data.ignore leaves the column out."
+        )
 
 
 def _numeric(whole: Whole, name: str) -> bool:
@@ -317,6 +363,8 @@ def _going_on(
 ) -> list[str]:
     """The columns that have numbers in the rows of a series behind its last that has a target."""
     there = np.any(np.isfinite(whole.numbers(targets)), 1)
+    if there.all():
+        return []
     order = np.arange(len(there))
     if time is not None:
         found = read_times(whole.frame.to_series(whole.table.names.index(time)))

@@ -21,11 +21,15 @@ FORMATS = (
     *("%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d.%m.%Y", "%Y%m%d"),
     *("%d/%m/%Y %H:%M:%S", "%d/%m/%Y %H:%M", "%d/%m/%Y", "%m/%d/%Y %H:%M:%S", "%m/%d/%Y %H:%M", "%m/%d/%Y"),
     *("%d-%m-%Y %H:%M:%S", "%d-%m-%Y %H:%M", "%d-%m-%Y", "%m-%d-%Y %H:%M:%S", "%m-%d-%Y %H:%M", "%m-%d-%Y"),
+    *("%d.%m.%Y %I:%M:%S %p", "%d/%m/%Y %I:%M:%S %p", "%m/%d/%Y %I:%M:%S %p", "%Y-%m-%d %I:%M:%S %p"),
+    *("%d.%m.%Y %I:%M %p", "%d/%m/%Y %I:%M %p", "%m/%d/%Y %I:%M %p", "%Y-%m-%d %I:%M %p"),
     *("%d-%b-%Y", "%d %b %Y", "%b %d, %Y", "%B %d, %Y", "%d %B %Y"),
 )
 """How dates are written, in the order in which they are tried; with a day or a month first where only that fits."""
-MONTHS = ("%Y-%m", "%Y/%m", "%Ym%m", "%b %Y", "%B %Y", "%b-%Y", "%m/%Y")
+MONTHS = ("%Y-%m", "%Y/%m", "%Y%m", "%Ym%m", "%b %Y", "%B %Y", "%b-%Y", "%m/%Y")
 """Likewise dates without a day: the first of the month."""
+EPOCHS = {"unix": ("s", 5e8, 4.2e9), "unix_ms": ("ms", 5e11, 4.2e12)}
+"""Seconds and milliseconds since 1970, and the numbers that are taken for such: those from 1985 to 2103."""
 QUARTERS = "%Yq%q"
 
 _QUARTER = r"^(\d{4})[- ]?[qQ]([1-4])$"
@@ -242,10 +246,16 @@ def read_times(column: pl.Series, format: str | None = None) -> Times | int:
             column = column.cast(pl.Int64)
     cells = column.cast(pl.String).fill_null("").str.strip_chars()
     formats = [format] if format else _formats(cells.filter(cells != ""))
-    if not formats:
+    if not formats or format in EPOCHS:
         numbers = cells.cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy()
         wrong = np.flatnonzero(~np.isfinite(numbers))
-        return int(wrong[0]) if len(wrong) else Times(numbers, False)
+        if len(wrong):
+            return int(wrong[0])
+        for name, (unit, least, most) in EPOCHS.items():
+            whole = bool((numbers == np.round(numbers)).all() and numbers.min() >= least and numbers.max() <= most)
+            if format == name or (format is None and whole):
+                return Times(np.round(numbers).astype(np.int64) * NS[unit], True, name)
+        return Times(numbers, False)
     try:
         moments = _read(cells, formats[0])
     except pl.exceptions.PolarsError as error:
@@ -264,18 +274,27 @@ def _formats(cells: pl.Series) -> list[str]:
     fitting: list[str] = []
     fewest = len(cells) // 2 + 1
     for format in (*FORMATS, *MONTHS, QUARTERS):
-        if (format == "%Y%m%d") != digits or _read(first, format).null_count() > len(first) // 2:
+        if (format in ("%Y%m%d", "%Y%m")) != digits or _read(first, format).null_count() > len(first) // 2:
             continue
         wrong = _read(cells, format).null_count()
         if wrong < fewest:
             fitting, fewest = [format], wrong
         elif wrong == fewest and fitting and {format[:2], fitting[0][:2]} == {"%d", "%m"}:
             fitting.append(format)
-    if len(fitting) > 1:  # the one whose steps are more alike is meant
-        kinds = [len(np.unique(np.diff(np.unique(_read(cells, format).drop_nulls().to_numpy())))) for format in fitting]
-        if kinds[0] != kinds[1]:
-            return fitting[:1] if kinds[0] < kinds[1] else fitting[1:]
+    if digits and fewest and fitting:  # dates without a sign between their parts are so all of them, or none
+        return []
+    if len(fitting) > 1:  # the one whose times stand at equal steps is meant
+        gaps = [_gaps(_read(cells, format).drop_nulls().to_numpy()) for format in fitting]
+        if gaps[0] != gaps[1]:
+            return fitting[:1] if gaps[0] < gaps[1] else fitting[1:]
     return fitting
+
+
+def _gaps(times: np.ndarray) -> int:
+    """Steps that are missing between times, and times that are on no step."""
+    times = np.unique(times)
+    places, on = found_frequency([times], True).places(times)
+    return int(places[-1] + 1 - len(times) + 2 * (~on).sum())
 
 
 def _read(cells: pl.Series, format: str) -> pl.Series:
