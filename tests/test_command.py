@@ -892,7 +892,13 @@ SPOKEN: dict[str, dict[str, Any]] = {
     "spoken-digits": {"train.samples": 160},
     "spoken-numbers": {
         **{"data.join_training": 32, "data.join_validation": 8, "data.join_test": 8, "train.samples": 64},
+        "data.held_out_validation": "index=5",
         "model.beam": 1,
+    },
+    "spoken-translate": {
+        **{"data.join_training": 32, "data.join_validation": 8, "data.join_test": 8, "train.samples": 64},
+        "data.held_out_validation": "index=5",
+        **{"model.beam": 1, "train.decoded": 8},
     },
 }
 """Recipes of speech, and what makes them small."""
@@ -926,7 +932,7 @@ def test_a_recipe_of_speech(name: str, few_digits: Path, here: Path, command: Co
     table = rows(command("predict", f"runs/{name}", "--data", "one.wav", "--output-format", "csv")[0])
     assert [row["id"] for row in table] == ["one.wav"]
     command("inspect", f"runs/{name}", "--sequences", "4")
-    assert "index=0-4" in command("data", str(few_digits), "--task", "speech", *_set(run))[0]
+    assert "index=0-4" in command("data", str(few_digits), "--task", run.recipe.task, *_set(run))[0]
 
 
 def _set(run: recurra.Run) -> list[str]:

@@ -69,10 +69,10 @@ class PairSettings(PlaceSettings):
 class PairSchema(AnySchema):
     """What the training pairs settled."""
 
-    input: Literal["tokens", "vector"]
-    features: list[str] = Field(default_factory=list)  # vector: a name for each of the numbers
+    input: Literal["tokens", "vector", "features"]
+    features: list[str] = Field(default_factory=list)  # vector, or those of each step: a name for each of the numbers
     target_units: Units
-    source_units: Units | None = None  # None where the targets' serve both sides, or where there is a vector
+    source_units: Units | None = None  # None where the targets' serve both sides, or where there are numbers
 
     @property
     def source(self) -> Units:
@@ -91,9 +91,9 @@ class Pairs:
     """N pairs.
 
     Attributes:
-        source: The sources' symbols; or vectors, each a sequence of one step.
+        source: The sources' symbols; or vectors, each a sequence of one step; or features, a vector a step.
         target: The targets' symbols, without `<s>` and `</s>`; None where there are no targets.
-        sources: The sources as written; empty for vectors.
+        sources: The sources as written, of features their names; empty for vectors.
         targets: The targets as written; None where there are none.
     """
 
@@ -107,8 +107,8 @@ class Pairs:
 
     @property
     def lengths(self) -> Tensor:
-        """Symbols of each source, of vectors those of each target, (N,) int64."""
-        is_vector = self.source.values.dim() == 2
+        """Symbols (or steps) of each source, of vectors symbols of each target, (N,) int64."""
+        is_vector = self.source.values.dim() == 2 and len(self.source.values) == len(self)
         return self.target.lengths if is_vector and self.target is not None else self.source.lengths
 
     def select(self, rows: Tensor | np.ndarray) -> "Pairs":

@@ -42,6 +42,10 @@ from recurra.tasks.tag_scores import entity_counts, entity_scores
 from recurra.tasks.translate import bleu_counts, bleu_of
 
 
+TEXTS = ("classify", "tag", "translate", "speech", "speech-translate")
+"""Tasks whose targets are labels or texts."""
+
+
 @dataclass
 class ComparedRun:
     """One run, or several that differ in their seed alone.
@@ -413,9 +417,8 @@ def _tested(run: Path, task: str) -> _Tested:
             raise RunError(f"{path}: is damaged: it has no column {missing!r} or no row")
         try:
             columns = table.select(names)
-            texts = ("classify", "tag", "translate", "speech", *(("frames",) if kinds[0] == "target" else ()))
-            counts = kind in ("symbols", "frames") or (task, kind) == ("notes", "target")
-            if task in texts or counts:
+            are_texts = task in TEXTS or (task == "frames" and kinds[0] == "target")
+            if are_texts or kind in ("symbols", "frames") or (task, kind) == ("notes", "target"):
                 values.append(columns[kind].to_numpy())
             elif kind in ("loss", "mse"):  # empty where a line has no symbol that is predicted, or a clip one frame
                 values.append(columns[kind].replace("", "0").cast(pl.Float64).to_numpy())

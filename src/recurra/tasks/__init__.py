@@ -11,11 +11,25 @@ from recurra.tasks.notes import Notes
 from recurra.tasks.regress import Regress
 from recurra.tasks.simulate import Simulate
 from recurra.tasks.speech import Speech
+from recurra.tasks.speech_translate import SpeechTranslate
 from recurra.tasks.tag import Tag
 from recurra.tasks.translate import Translate
 
 TASKS: dict[str, type[Task[Any, Any, Any]]] = {
-    task.name: task for task in (Classify, Regress, Language, Tag, Translate, Forecast, Notes, Speech, Simulate, Frames)
+    task.name: task
+    for task in (
+        Classify,
+        Regress,
+        Language,
+        Tag,
+        Translate,
+        Forecast,
+        Notes,
+        Speech,
+        SpeechTranslate,
+        Simulate,
+        Frames,
+    )
 }
 """Every task by name: what the command, the recipes and the documentation read."""
 
@@ -32,6 +46,7 @@ __all__ = [
     "SequenceTask",
     "Simulate",
     "Speech",
+    "SpeechTranslate",
     "Tag",
     "Task",
     "Translate",

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from recurra.tasks.scores import accuracy_interval, bootstrap_interval
 from recurra.tasks.translator import Translator, TranslatorSettings
 
 AT_ONCE = 4000
-"""Symbols of sources, times beams, that are decoded together."""
+"""Symbols of sources, times beams, that are decoded together: what is usual."""
 
 
 class TranslateTrainSettings(TrainSettings):
@@ -117,6 +117,8 @@ class Translate(Task[Pairs, PairBatch, Translations]):
     formats = ("text", "jsonl", "csv")
     samples = "pairs"
     inspected = "decoder.layers"
+    at_once: ClassVar[int] = AT_ONCE
+    """Steps of sources, times beams, that are decoded together."""
     schema: PairSchema
     settings: TranslateTrainSettings
     main_metric = "bleu"
@@ -125,8 +127,9 @@ class Translate(Task[Pairs, PairBatch, Translations]):
         super().__init__(schema, settings)
         assert isinstance(settings, TranslateTrainSettings)
         self.is_vector = schema.input == "vector"
-        self.main_metric = "exact_match" if self.is_vector else "bleu"
-        if not self.is_vector:
+        self.is_text = schema.input == "tokens"
+        self.main_metric = "bleu" if self.is_text else "exact_match"
+        if self.is_text:
             check_scores()
         self._epoch = 0
 
@@ -259,7 +262,7 @@ class Translate(Task[Pairs, PairBatch, Translations]):
         self, network: Translator, data: Pairs, forward: Any, device: Any, dtype: Any
     ) -> tuple[np.ndarray, np.ndarray]:
         losses, counts = np.zeros(len(data)), np.zeros(len(data), np.int64)
-        for indices in by_size(data, AT_ONCE):
+        for indices in by_size(data, self.at_once):
             batch = collate(data, indices).to(device, dtype)
             ready, _ = (forward or network)(*batch.inputs)
             assert batch.target_lengths is not None
@@ -278,7 +281,7 @@ class Translate(Task[Pairs, PairBatch, Translations]):
         if not self.is_vector:  # of an empty source an empty text is said
             chosen = chosen[data.source.lengths[:decoded] > 0]
         only = replace(data, target=None, targets=None)
-        for places in by_size(only.select(chosen), max(1, AT_ONCE // beam)):
+        for places in by_size(only.select(chosen), max(1, self.at_once // beam)):
             indices = chosen[places]
             batch = collate(only, indices).to(device, dtype)
             for index, best in zip(indices.tolist(), self.decode(network, batch, beam), strict=True):
@@ -314,7 +317,7 @@ class Translate(Task[Pairs, PairBatch, Translations]):
 
     def _replaces(self, network: Translator) -> bool:
         """Whether unknown words are said, and replaced by the source's."""
-        has_words = not self.is_vector and {self.schema.source.unit, self.schema.target_units.unit} == {"word"}
+        has_words = self.is_text and {self.schema.source.unit, self.schema.target_units.unit} == {"word"}
         return has_words and network.settings.replace_unknown and network.decoder.attention is not None
 
     def _text(self, network: Translator, data: Pairs, index: int, best: Hypothesis) -> str:
@@ -341,7 +344,7 @@ class Translate(Task[Pairs, PairBatch, Translations]):
         found: Metrics = {}
         if p.decoded:
             said, true = p.said[: p.decoded], p.targets[: p.decoded]
-            if not self.is_vector:
+            if self.is_text:
                 found |= text_scores(said, true)
             found["exact_match"] = sum(a == b for a, b in _normal(said, true)) / len(said)
         return {**found, "loss": loss, "perplexity": math.exp(min(loss, 700.0))}

@@ -113,7 +113,7 @@ class Translator(Network):
 
         summary = len(schema.features)
         if not self.is_vector:
-            self.own_source_embedding = None if s.tied == "all" else _embedding(len(schema.source), s.embedding_size)
+            self.own_source_embedding = self.source_vectors(schema)
             size = s.hidden_size if s.encoder_size is None else s.encoder_size
             depth = s.num_layers if s.encoder_layers is None else s.encoder_layers
             both_ways = s.bridge != "copy" if s.bidirectional is None else s.bidirectional
@@ -123,7 +123,7 @@ class Translator(Network):
                 "bidirectional": both_ways,
                 "input_layers": s.input_layers,
             }
-            self.encoder = recurrent_layers(s.model_copy(update=options), s.embedding_size)
+            self.encoder = recurrent_layers(s.model_copy(update=options), self.source_width(schema))
             summary = self.encoder.output_size
         beside = summary if s.feed else 0
 
@@ -179,6 +179,18 @@ class Translator(Network):
     def source_embedding(self) -> nn.Embedding:
         """The vectors of the source's symbols."""
         return self.embedding if self.own_source_embedding is None else self.own_source_embedding
+
+    def source_vectors(self, schema: PairSchema) -> nn.Embedding | None:
+        """Vectors of the source's symbols, where they are not those of the target's."""
+        return None if self.settings.tied == "all" else _embedding(len(schema.source), self.settings.embedding_size)
+
+    def source_width(self, schema: PairSchema) -> int:
+        """Width of what the encoder reads at a step."""
+        return self.settings.embedding_size
+
+    def read(self, source: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """What the encoder reads of a source, (S, B, width), and its steps."""
+        return self._embedded(self.source_embedding, source), lengths
 
     @property
     def weight(self) -> Tensor:
@@ -253,12 +265,13 @@ class Translator(Network):
             summary = (source[0] - self.mean) / self.deviation
             final = None
         else:
-            states, final = self.encoder(self._embedded(self.source_embedding, source), lengths=lengths)
+            read, lengths = self.read(source, lengths)
+            states, final = self.encoder(read, lengths=lengths)
             if self.settings.summary == "last":
                 directions = 2 if self.encoder.bidirectional else 1
                 summary = torch.cat([final[0][i] for i in range(-directions, 0)], -1)
             else:
-                counts = states.new_full((len(source[0]),), len(source)) if lengths is None else lengths.to(states)
+                counts = states.new_full((len(read[0]),), len(read)) if lengths is None else lengths.to(states)
                 summary = states.sum(0) / counts.clamp(min=1).unsqueeze(-1)
             states = self.dropout(states)
             if self.decoder.attention is not None:

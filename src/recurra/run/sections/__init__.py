@@ -4,7 +4,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from recurra.run.content import Section
-from recurra.run.sections import classify, forecast, frames, language, notes, simulate, speech, tag, translate
+from recurra.run.sections import (
+    classify,
+    forecast,
+    frames,
+    language,
+    notes,
+    simulate,
+    speech,
+    speech_translate,
+    tag,
+    translate,
+)
 from recurra.run.training import Training
 
 Sections = Callable[[Training, Any, Any], Sequence[Section]]
@@ -19,6 +30,7 @@ SECTIONS: dict[str, Sections] = {
     "notes": notes.sections,
     "simulate": simulate.sections,
     "speech": speech.sections,
+    "speech-translate": speech_translate.sections,
     "tag": tag.sections,
     "translate": translate.sections,
 }

@@ -1,7 +1,7 @@
 """What the report of a recogniser shows: recordings with what was heard where, and which words are mistaken."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -75,7 +75,7 @@ def _labels(said: Spoken) -> Section:
 
 def _heard(training: Training, task: Speech, network: Recogniser, part: Recordings, said: Spoken | None) -> Section:
     """Some recordings as their features, with what the network put out along them."""
-    chosen = chosen_of(part, said)
+    chosen = chosen_of(part.seconds, None if said is None else said.texts, None if said is None else said.said)
     few = part.select(chosen)
     spoken = cast(Spoken, training.predict(few))
     network.eval()
@@ -91,7 +91,12 @@ def _heard(training: Training, task: Speech, network: Recogniser, part: Recordin
         if not task.has_labels:
             steps = -(-int(few.lengths[i]) // network.hearing.stack)
             tracks = outputs[:steps, i].double().softmax(-1).cpu().numpy()
-        figures.append((clean(caption), picture(few, i, hop, caption, _tracks(task, tracks, spoken, i, hop, network))))
+        figures.append(
+            (
+                clean(caption),
+                picture(few.sounds.sequence(i), hop, caption, _tracks(task, tracks, spoken, i, hop, network)),
+            )
+        )
     if not task.has_labels:
         told = (
             "Below, each recording as its features over time, the low ones at the bottom; above them the probability "
@@ -103,13 +108,12 @@ def _heard(training: Training, task: Speech, network: Recogniser, part: Recordin
     return Section("What was heard", [told], figures=figures)
 
 
-def chosen_of(part: Any, said: Any) -> list[int]:
+def chosen_of(seconds: np.ndarray, true: Sequence[str] | None, said: Sequence[str] | None) -> list[int]:
     """Which recordings are drawn: the first that are not too long, and the first of those that were got wrong."""
-    seconds = np.asarray(part.seconds)
-    short = [i for i in range(len(part)) if seconds[i] <= LONGEST] or [int(seconds.argmin())]
-    if said is None or said.texts is None:
+    short = [i for i in range(len(seconds)) if seconds[i] <= LONGEST] or [int(seconds.argmin())]
+    if true is None or said is None:
         return short[:DRAWN]
-    wrong = [i for i in short if said.said[i].split() != said.texts[i].split()][: DRAWN // 2]
+    wrong = [i for i in short if said[i].split() != true[i].split()][: DRAWN // 2]
     others = [i for i in short if i not in wrong]
     return [*others[: DRAWN - len(wrong)], *wrong]
 
@@ -140,9 +144,12 @@ def _tracks(
     return draw
 
 
-def picture(part: Any, index: int, hop: float, alternative: str, above: Callable[[Axes], None] | None = None) -> Markup:
-    """The features of a recording over time; what `above` draws stands between 1.1 and 1.8 of the vertical axis."""
-    values = part.sounds.sequence(index).double().numpy()
+def picture(
+    features: torch.Tensor, hop: float, alternative: str, above: Callable[[Axes], None] | None = None
+) -> Markup:
+    """The features of a recording, (T, D), over time, a frame every `hop` seconds; what `above` draws stands between
+    1.1 and 1.8 of the vertical axis."""
+    values = features.double().numpy()
     low, high = np.quantile(values, [0.05, 0.995])
     shown = np.clip((values - low) / max(1e-12, high - low), 0, 1).T
 
