@@ -52,7 +52,7 @@ def _expected(training: Training, said: Heard, index: int) -> Section:
     nats = said.nats[int(said.data.offsets[index]) :][: len(frames)]
     rolls = [Roll(frames, "what sounds"), Roll(frames, "what was expected", chances=chances)]
     words = (
-        f"Of the {_named(said.data, index)}, whose loss is in the middle of all, "
+        f"Of {_named(said.data, index)}, whose loss is in the middle of all, "
         f"{'the first ' if len(frames) == SHOWN else ''}{len(frames)} frames: what sounds, and below it how probable "
         "each key was held to be before its frame was heard, the stronger the more; outlines are what came. "
         f"The loss of these frames is {number(float(nats.mean()))} nats a frame."
