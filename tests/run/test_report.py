@@ -492,12 +492,14 @@ class TestClassify:
         assert "Commonest mistakes" not in found.text
         assert "examples" not in found.sections
 
-    def test_f1_beside_precision_is_that_of_entities(self, tmp_path: Path) -> None:
+    def test_f1_is_called_by_what_a_task_counts(self, tmp_path: Path) -> None:
         scores = {"f1": 0.5, "precision": 0.4, "recall": 2 / 3}
-        found = page(tmp_path, bare(test=scores, main="f1", validation={}, baselines={}, intervals={}))
-        assert "F1 of entities" in found.text
-        assert "mean over classes" not in found.text
-        assert "40.00 %" in found.text
+        for task, label in (("tag", "F1 of entities"), ("notes", "F1 of sounding keys"), ("classify", "F1, mean over")):
+            content = bare(test=scores, task=task, main="f1", validation={}, baselines={}, intervals={})
+            found = page(tmp_path, content)
+            assert label in found.text
+            assert ("mean over classes" in found.text) == (task == "classify")
+            assert "40.00 %" in found.text
 
     def test_several_labels(self, tmp_path: Path) -> None:
         generator = np.random.default_rng(0)
