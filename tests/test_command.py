@@ -951,9 +951,9 @@ def test_a_recipe_of_texts_that_needs_no_file(name: str) -> None:
 FORECASTS: dict[str, dict[str, Any]] = {
     "prices": {"data.options.days": 300, "train.epochs": 1, "model.hidden_size": 4},
     "airline": {"train.epochs": 2},
-    "sunspots": {"train.epochs": 1, "data.context": 40, "data.stride": 40, "train.warm_up": 30, "model.hidden_size": 4},
+    "sunspots": {"train.epochs": 1, "data.stride": 60, "model.hidden_size": 4},
     "etth1": {
-        **{"data.context": 48, "data.horizon": 8, "model.linear": 24, "model.hidden_size": 8, "train.epochs": 1},
+        **{"data.context": 48, "data.horizon": 8, "model.hidden_size": 8, "train.epochs": 1},
         **{"data.train_end": 400, "data.validation_end": 500, "data.test_end": 600},
     },
 }

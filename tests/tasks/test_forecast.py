@@ -184,6 +184,18 @@ def test_it_goes_on_from_another_runs_weights() -> None:
     assert again.summary["parameters"] == first.summary["parameters"]
 
 
+def test_forecasts_are_compared_by_their_errors_at_the_same_times(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, more in (("a", {"model.linear": 4}), ("b", {"model.kind": "linear"})):
+        recurra.train("forecast", waves(steps=200), settings=SMALL | LONG | more, out=name)
+    assert main(["compare", "a", "b", "--json"]) == 0, capsys.readouterr().err
+    found = json.loads(capsys.readouterr().out)
+    (one,) = found["differences"]
+    scores = [run["value"] for run in found["runs"]]
+    assert one["value"] == pytest.approx(scores[1] - scores[0])
+    assert one["paired"]
+    assert one["interval"][0] < one["interval"][1]
+
+
 # No leak
 
 

@@ -404,7 +404,10 @@ def _tested(run: Path, task: str) -> _Tested:
         raise RunError(f"{path}: is missing") from error
     except pl.exceptions.PolarsError as error:
         raise RunError(f"{path}: is damaged: {str(error).splitlines()[0]}") from error
-    items = table.select([name for name in ("index", "id", "step") if name in table.columns])
+    if task == "forecast" and {"series", "time", "truth", "mean"} <= set(table.columns):
+        table = _of_series(table)
+    names = ("index", "id", "step", "series", "time")
+    items = table.select([name for name in names if name in table.columns])
     values = []
     named = {"tag": ("target", "tag"), "language": ("symbols", "loss"), "notes": ("target", "loss")}
     kinds = named.get(task, ("target", "prediction"))
@@ -429,6 +432,18 @@ def _tested(run: Path, task: str) -> _Tested:
     if values[0].shape != values[1].shape:
         raise RunError(f"{path}: is damaged: not as many columns of predictions as of targets")
     return _Tested(items, *values)
+
+
+def _of_series(table: pl.DataFrame) -> pl.DataFrame:
+    """Forecasts as rows with an index: runs of times, which count as one, for neighbouring forecasts err together."""
+    table = table.filter(pl.col("truth") != "")
+    names = [name for name in ("series", "target") if name in table.columns]
+    table = table.with_columns(series=pl.concat_str(names, separator=", "))
+    each = max(1, round(table["time"].n_unique() ** (1 / 3)))
+    index = table["time"].rank("dense").cast(pl.Int64) // each
+    return table.select("series", "time", index=index, target="truth", prediction="mean").sort(
+        "index", maintain_order=True
+    )
 
 
 def _differing(recipes: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -461,8 +476,10 @@ def difference(first: _Source, other: _Source, seed: int) -> Difference:
         return Difference(float(other.values.mean() - first.values.mean()), None, False, said)
     if first.several:
         return _over_seeds(first, other)
-    mine, theirs = _tested(first.runs[0], first.task), _tested(other.runs[0], other.task)
     value = float(other.values[0] - first.values[0])
+    if first.task == "forecast" and first.metric not in REGRESS_STATISTICS:
+        return Difference(value, None, False, f"no interval: of {first.metric} no share of each forecast is kept")
+    mine, theirs = _tested(first.runs[0], first.task), _tested(other.runs[0], other.task)
     if first.task == "frames" and first.metric == "mse":
         return _over_sequences(mine, theirs, value, _Tested.nats, _share, seed)
     if first.metric in REGRESS_STATISTICS:
