@@ -13,6 +13,7 @@ from pydantic_core import PydanticUndefined
 
 from recurra.data import FORMATS
 from recurra.data.fetch import sets
+from recurra.data.film import FORMATS as FILMS
 from recurra.data.made import MADE
 from recurra.data.recordings import FORMATS as RECORDINGS
 from recurra.data.sentence_reader import FORMATS as TAGGED
@@ -41,6 +42,11 @@ def tag_formats() -> str:
 def speech_formats() -> str:
     """Every way in which recordings are laid out, likewise."""
     return table(("format", "what it reads"), ((f"`{name}`", summary) for name, summary in RECORDINGS.items()))
+
+
+def clip_formats() -> str:
+    """Every format of films, likewise."""
+    return table(("format", "what it reads"), ((f"`{name}`", summary) for name, summary in FILMS.items()))
 
 
 def fetched_sets() -> str:
@@ -133,6 +139,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "formats": formats,
     "tag-formats": tag_formats,
     "speech-formats": speech_formats,
+    "clip-formats": clip_formats,
     "sets": fetched_sets,
     "withheld": withheld_sets,
     "made": made_sources,

@@ -119,12 +119,15 @@ def test_a_convolutional_network_is_its_parts_one_after_the_other() -> None:
         np.testing.assert_allclose(array(told[t, 0, 0]), expected, rtol=1e-10, atol=1e-12)
 
 
-def test_a_label_is_told_from_the_mean_over_all_places() -> None:
-    network = made("label", cell="lstm", head=[5])
+@pytest.mark.parametrize("pool", ["mean", "max", "places"])
+def test_a_label_is_told_from_the_state_at_all_places(pool: str) -> None:
+    network = made("label", cell="lstm", head=[5], pool=pool)
     film = torch.rand(4, 2, 1, 4, 6, dtype=torch.float64)
     told, _ = network(film)
     states, _ = network.recurrent(film)
-    hidden = torch.relu(states.mean((-2, -1)) @ network.head[0].weight.T + network.head[0].bias)
+    every = states.flatten(3)
+    seen = every.mean(-1) if pool == "mean" else every.max(-1).values if pool == "max" else every.flatten(2)
+    hidden = torch.relu(seen @ network.head[0].weight.T + network.head[0].bias)
     torch.testing.assert_close(told, hidden @ network.output.weight.T + network.output.bias)
 
 

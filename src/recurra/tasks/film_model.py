@@ -50,6 +50,11 @@ class FilmSettings(RecurrentSettings):
     head: list[Width] = Field(
         default_factory=list, description="channels (dense, labels: widths) of hidden layers behind the cell"
     )
+    pool: Literal["mean", "max", "places"] = Field(
+        default="mean",
+        description="convolution, labels: the state at all places to one vector, their mean or largest; places: all of "
+        "them, each with weights of its own, so that it counts where something is",
+    )
     told: Literal["frame", "change"] = Field(
         default="frame", description="next frame: what is put out, it or how it differs from the one before"
     )
@@ -65,7 +70,7 @@ class FilmSettings(RecurrentSettings):
                 f"kernel_size: an odd number is expected, so that the kernel has a middle, not {self.kernel_size}"
             )
         if self.products == "dense":
-            for key in ("patch", "front", "peepholes"):
+            for key in ("patch", "front", "peepholes", "pool"):
                 if getattr(self, key) != type(self).model_fields[key].get_default(call_default_factory=True):
                     raise ValueError(f"{key}: it is for convolutions; products is to be 'convolution'")
         if self.told == "change" and self.output == "sigmoid":
@@ -76,8 +81,8 @@ class FilmSettings(RecurrentSettings):
 class FilmModel(Network):
     """Frames in; at every step the next frame, or the scores of its label, out.
 
-    Convolutions: patches, front, `ConvRecurrent`, head; a label is told from the mean of the last layer's state over
-    all places. Dense: the pixels of a frame are one row, which `Recurrent` reads.
+    Convolutions: patches, front, `ConvRecurrent`, head; a label is told from the last layer's state at all places,
+    pooled. Dense: the pixels of a frame are one row, which `Recurrent` reads.
 
     Args:
         settings: The `model.*` settings.
@@ -122,6 +127,7 @@ class FilmModel(Network):
                 self.head, width = _layers(width, settings.head, convolution)
                 self.output = convolution(width, own)
             else:
+                width *= size[0] * size[1] if settings.pool == "places" else 1
                 self.head, width = _layers(width, settings.head, nn.Linear)
                 self.output = nn.Linear(width, len(schema.classes))
         self.output_dropout = nn.Dropout(settings.output_dropout)
@@ -185,7 +191,8 @@ class FilmModel(Network):
         shape = output.shape[:2]
         output = output.flatten(0, 1)
         if not self.tells_frames and not self.is_dense:
-            output = output.mean((-2, -1))
+            pooled = {"mean": output.mean, "max": output.amax, "places": lambda _: output.flatten(1)}
+            output = pooled[self.settings.pool]((-2, -1))
         told = self.output(self.head(self.output_dropout(output)))
         if not self.tells_frames:
             return told.unflatten(0, shape)
