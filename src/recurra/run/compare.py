@@ -41,7 +41,6 @@ from recurra.tasks.scores import (
 from recurra.tasks.tag_scores import entity_counts, entity_scores
 from recurra.tasks.translate import bleu_counts, bleu_of
 
-
 TEXTS = ("classify", "tag", "translate", "speech", "speech-translate")
 """Tasks whose targets are labels or texts."""
 
