@@ -46,6 +46,8 @@ def outcome(done: "Run | Seeds") -> str:
         extra = {k: v for k, v in summary["test"].items() if "_first_" in k and k.startswith(metric)}
         lines += [f"test {k.replace('_', ' ')}: {v:.4f}" for k, v in extra.items()]
         lines += summary.get("findings", [])
+        if "seeds" in summary:
+            lines += [f"{path}: {said}" for path, run in _by_seed(done) for said in run.summary.get("findings", [])]
     else:
         lines.append(f"last training loss {summary['train']['last_loss']:.4g}")
     samples, seconds = TASKS[summary["task"]].samples, summary["train_seconds"]
