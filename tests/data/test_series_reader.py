@@ -1,6 +1,7 @@
 """Series from tables and arrays: what is found, how they are cut, and everything that can be wrong with one."""
 
 from collections.abc import Callable
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -286,6 +287,17 @@ def test_columns_that_are_neither_told_apart_nor_forecast(tmp_path: Path) -> Non
     assert (both.schema.id_columns, both.schema.ids[1]) == (["shop", "item"], "a / y")
 
 
+def test_ends_of_parts_are_dates_or_texts() -> None:
+    frame = _daily(60, y=np.arange(60) % 7)
+    ends = [date(2020, 2, 1), "2020-02-01", datetime(2020, 2, 1, 12), "2020-02-01 12:00", 32]
+    cut = [_parts(frame, train_end=end, horizon=2).sources["train"] for end in ends]
+    assert set(cut) == {"the dataframe: 32 rows, 2020-01-01 to 2020-02-01"}
+    shared = _parts(frame, train_end=30, validation_fraction=0.1, test_fraction=0.2, horizon=2)
+    assert [_part_of(shared, part).places[0, 1] for part in ("validation", "test")] == [30, 40]
+    tested = _parts(frame, train_end=30, test_end=50, validation_fraction=0.0, horizon=2)
+    assert (list(tested.named), tested.sources["test"].partition(": ")[2][:7]) == (["train", "test"], "20 rows")
+
+
 def test_a_season_is_found() -> None:
     random = np.random.default_rng(4)
     wave = np.sin(2 * np.pi * np.arange(400) / 13) + 0.01 * np.arange(400) + 0.3 * random.normal(size=400)
@@ -480,6 +492,10 @@ FAULTS: dict[str, tuple[Make, str]] = {
     "ends in disorder": (
         lambda folder: (_days(folder, _wave()), {"train_end": 50, "validation_end": 40}),
         "data.train_end: lies behind data.validation_end; expected training rows first.",
+    ),
+    "an end behind all rows": (
+        lambda folder: (_days(folder, _wave()), {"train_end": "2020-04-01"}),
+        "data.train_end: 2020-04-01 leaves no row of series.csv to validate or test on.",
     ),
     "a calendar without dates": (
         lambda folder: (np.arange(60.0) % 7, {"calendar": ["hour"]}),

@@ -37,16 +37,19 @@ def bounds_of(laid: Laid, axis: Axis, settings: SeriesSettings, name: str) -> di
     end = (
         stop if settings.test_end is None else np.minimum(stop, _cut(series, axis, settings.test_end, "test_end", name))
     )
-    if settings.validation_end is not None:
-        cuts["validation"] = _cut(series, axis, settings.validation_end, "validation_end", name)
-    elif settings.train_end is not None and settings.test_end is not None:
-        cuts["validation"] = (_cut(series, axis, settings.train_end, "train_end", name) + end + 1) // 2
-    else:
-        cuts["validation"] = end - sizes["test"]
     if settings.train_end is not None:
         cuts["train"] = _cut(series, axis, settings.train_end, "train_end", name)
+    if settings.validation_end is not None:
+        cuts["validation"] = _cut(series, axis, settings.validation_end, "validation_end", name)
+    elif "train" in cuts:  # what is left is shared out as the fractions are
+        left, both = np.maximum(end - cuts["train"], 0), sum(shares.values())
+        share = shares["validation"] / both if both else 0.0
+        cuts["validation"] = cuts["train"] + np.ceil(share * left - 1e-9).astype(np.int64)
+        if both and not left.any():
+            raise DataError(f"data.train_end: {settings.train_end} leaves no row of {name} to validate or test on.")
     else:
-        cuts["train"] = cuts["validation"] - sizes["validation"]
+        cuts["validation"] = end - sizes["test"]
+    cuts.setdefault("train", cuts["validation"] - sizes["validation"])
     validation = np.minimum(cuts["validation"], end)
     train = np.minimum(cuts["train"], validation)
     if (cuts["train"] > cuts["validation"]).all() and settings.train_end is not None:
@@ -58,7 +61,8 @@ def bounds_of(laid: Laid, axis: Axis, settings: SeriesSettings, name: str) -> di
             bounds[part] = laid.parts[part]
         else:
             low, high = middle[part]
-            if (high > low).any():
+            is_wanted = shares[part] > 0 or stops[part] is not None
+            if is_wanted and (high > low).any():
                 bounds[part] = np.stack([np.maximum(low, first), np.maximum(high, low)], 1)
     if not (bounds["train"][:, 1] > bounds["train"][:, 0]).any():
         raise DataError(f"{name}: no row is left to train on; it has {int(ends.max()):,} up to its last value.")

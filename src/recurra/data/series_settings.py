@@ -1,5 +1,6 @@
 """The `data.*` settings of forecast, and what a run keeps of its training series."""
 
+from datetime import date, datetime
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -90,6 +91,12 @@ class SeriesSettings(PlaceSettings):
         if any(lag < 1 for lag in lags):
             raise ValueError("a lag is a number of rows from 1")
         return value
+
+    @field_validator("train_end", "validation_end", "test_end", mode="before")
+    @classmethod
+    def _dates_as_written(cls, value: object) -> object:
+        """TOML has dates of its own, which a recipe keeps as text."""
+        return value.isoformat(*[" "] * isinstance(value, datetime)) if isinstance(value, date) else value
 
     @property
     def lags(self) -> tuple[int, ...]:
