@@ -116,7 +116,10 @@ def test_what_a_tdnn_cannot_have_is_told(settings: dict[str, Any], text: str) ->
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"learn.rule": "rtrl"}, "learn.rule: 'rtrl' follows a recurrence, which model.kind = tdnn has none of"),
+        (
+            {"learn.rule": "rtrl"},
+            "learn.rule: 'rtrl' follows a recurrence along time, which model.kind = tdnn has none of",
+        ),
         ({"learn.rule": "tbptt"}, "learn.rule: 'tbptt' follows a recurrence"),
         ({"train.error_norm": 0.1}, "train.error_norm: errors are followed through a recurrence"),
     ],

@@ -25,7 +25,7 @@ from recurra.learn.backward import detached
 from recurra.learn.error_norm import error_norm
 from recurra.learn.optimise import clip, learning_rate, make_optimizer
 from recurra.learn.regularise import activation_penalty, add_decay, factors
-from recurra.nn import TDNN, Recurrent
+from recurra.nn import Recurrent
 from recurra.run import checkpoint, diverged
 from recurra.run.folder import RunFolder, remove_partial
 from recurra.run.lines import to_lines
@@ -157,8 +157,8 @@ class Training:
         if not isinstance(layers, Recurrent):
             if learn.rule != "bptt":
                 raise RecipeError(
-                    f"learn.rule: {learn.rule!r} follows a recurrence, which model.kind = tdnn has none of; bptt is "
-                    "expected"
+                    f"learn.rule: {learn.rule!r} follows a recurrence along time, which model.kind = "
+                    f"{self.recipe.model.kind} has none of; bptt is expected"
                 )
         else:
             try:
@@ -184,16 +184,18 @@ class Training:
                 raise RecipeError(
                     f"train.{key}: an update after every step sees no two steps; learn.k1 is to be 2 or more"
                 )
-        if settings.error_norm and isinstance(layers, TDNN):
+        if not settings.error_norm:
+            return
+        if not isinstance(layers, Recurrent):
             raise RecipeError(
-                "train.error_norm: errors are followed through a recurrence, which model.kind = tdnn has none of; it "
-                "is to be left out"
+                f"train.error_norm: errors are followed through a recurrence along time, which model.kind = "
+                f"{self.recipe.model.kind} has none of; it is to be left out"
             )
-        if settings.error_norm and layers.bidirectional:
+        if layers.bidirectional:
             raise RecipeError(
                 "train.error_norm: errors are followed in one direction: model.bidirectional is to be false"
             )
-        if settings.error_norm and layers.skip:
+        if layers.skip:
             raise RecipeError(
                 "train.error_norm: errors are followed through the states alone: model.skip is to be none"
             )

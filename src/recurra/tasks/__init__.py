@@ -14,6 +14,7 @@ from recurra.tasks.speech import Speech
 from recurra.tasks.speech_translate import SpeechTranslate
 from recurra.tasks.tag import Tag
 from recurra.tasks.translate import Translate
+from recurra.tasks.tree import Tree
 
 TASKS: dict[str, type[Task[Any, Any, Any]]] = {
     task.name: task
@@ -29,6 +30,7 @@ TASKS: dict[str, type[Task[Any, Any, Any]]] = {
         SpeechTranslate,
         Simulate,
         Frames,
+        Tree,
     )
 }
 """Every task by name: what the command, the recipes and the documentation read."""
@@ -50,5 +52,6 @@ __all__ = [
     "Tag",
     "Task",
     "Translate",
+    "Tree",
     "predict",
 ]

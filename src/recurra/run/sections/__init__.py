@@ -15,6 +15,7 @@ from recurra.run.sections import (
     speech_translate,
     tag,
     translate,
+    tree,
 )
 from recurra.run.training import Training
 
@@ -33,5 +34,6 @@ SECTIONS: dict[str, Sections] = {
     "speech-translate": speech_translate.sections,
     "tag": tag.sections,
     "translate": translate.sections,
+    "tree": tree.sections,
 }
 """By the task's name; a task without an entry has none."""
