@@ -14,7 +14,7 @@ import torch
 
 import recurra
 from recurra.cli import main
-from recurra.errors import DataError, RecipeError
+from recurra.errors import DataError, RecipeError, RunError
 from recurra.run.api import Run, resume
 from recurra.run.words import outcome
 from recurra.tasks.forecast import Forecasts
@@ -182,6 +182,35 @@ def test_it_goes_on_from_another_runs_weights() -> None:
     data = {key: value for key, value in (SMALL | LONG).items() if not key.startswith("model.")}
     again = recurra.train("forecast", waves(), settings=data, from_run=first.path, out="more")
     assert again.summary["parameters"] == first.summary["parameters"]
+
+
+def test_another_runs_weights_that_do_not_fit_are_refused_in_words() -> None:
+    first = train(waves())
+    data = {key: value for key, value in (SMALL | LONG).items() if not key.startswith("model.")}
+    for more, said in (
+        ({"data.horizon": 5}, "that run has a horizon of 3 rows, this one of 5; data.horizon = 3"),
+        ({"data.known": [], "data.past": []}, "that run reads known covariates event, "),
+        ({"data.past": ["event"], "data.known": []}, "that run reads past covariates none, the new data have event"),
+    ):
+        with pytest.raises(RunError) as told:
+            recurra.train("forecast", waves(), settings=data | more, from_run=first.path, out="more")
+        assert said in str(told.value)
+
+
+@pytest.mark.parametrize("missing", ["mask", "interpolate", "forward"])
+def test_missing_numbers_are_neither_learnt_nor_scored(missing: str) -> None:
+    rng = np.random.default_rng(2)
+    gone = rng.random(90) < 0.15
+    gone[-1] = False
+    frame = waves().with_columns(load=pl.when(pl.Series(~gone)).then(pl.col("load")))
+    run = train(frame, **KINDS["recursive"] | {"data.missing": missing})
+    assert run.schema.masked == (missing == "mask")
+    assert all(np.isfinite(value) for value in run.summary["test"].values())
+    said = _said(run, frame)
+    assert np.isfinite(said.mean).all()
+    assert (said.counts < 3).any()
+    known = np.isfinite(said.targets)
+    assert run.task.scores(said)["mae"] == pytest.approx(np.abs(said.mean - said.targets)[known].mean())
 
 
 def test_forecasts_are_compared_by_their_errors_at_the_same_times(capsys: pytest.CaptureFixture[str]) -> None:

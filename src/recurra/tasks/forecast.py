@@ -29,8 +29,8 @@ from recurra.tasks.schedules import Forcing, forced_share
 LIKELIHOODS = ("gaussian", "student_t")
 """Outputs whose loss is -log of a density."""
 
-AT_ONCE, DRAWN_AT_ONCE = 256, 20_000
-"""Windows that are forecast together, and futures that are drawn together."""
+AT_ONCE, DRAWN_AT_ONCE = 256, 1_000_000
+"""Windows that are forecast together, and numbers of futures that are drawn together."""
 
 NODES = 9
 """Places at which the inverse of a transform is taken to find its mean."""
@@ -272,6 +272,35 @@ class Forecast(Task[SeriesWindows, ForecastBatch, Forecasts]):
         network.learn_from(train)
         return network
 
+    def unlike(self, schema: SeriesSchema) -> str | None:
+        """See `Task.unlike`."""
+        new = self.schema
+        for key in ("horizon", "context"):
+            if getattr(schema, key) != getattr(new, key):
+                return (
+                    f"that run has a {key} of {getattr(schema, key):,} rows, this one of {getattr(new, key):,}; "
+                    f"data.{key} = {getattr(schema, key)}"
+                )
+        for key, what in (("targets", "targets"), ("past", "past covariates"), ("static", "static covariates")):
+            if len(getattr(schema, key)) != len(getattr(new, key)):
+                return _other_columns(what, getattr(schema, key), getattr(new, key))
+        if schema.known_names != new.known_names:
+            return _other_columns("known covariates", schema.known_names, new.known_names)
+        if schema.masked != new.masked:
+            return (
+                "of that run's and the new data one has missing values, and one has not; data.missing = 'interpolate'"
+            )
+        return None
+
+    def data_words(self) -> str:
+        """See `Task.data_words`."""
+        s = self.schema
+        series = "one series" if len(s.ids) == 1 else f"{len(s.ids):,} series"
+        named = ", ".join(s.targets[:8]) + (", …" if len(s.targets) > 8 else "")
+        beside = [f"{len(names)} {what}" for names, what in ((s.past, "past"), (s.known_names, "known ahead")) if names]
+        covariates = f", with covariates: {', '.join(beside)}" if beside else ""
+        return f"{series} of {named}{covariates}; {s.context:,} rows read, {s.horizon:,} forecast"
+
     def plan(self, data: SeriesWindows, *, seed: int, epoch: int) -> list[Tensor]:
         """See `Task.plan`."""
         self._epoch = epoch
@@ -357,7 +386,8 @@ class Forecast(Task[SeriesWindows, ForecastBatch, Forecasts]):
         shape = (len(data), data.horizon, len(self.schema.targets))
         mean, losses, counts = np.empty(shape), np.zeros(len(data)), np.zeros(len(data), np.int64)
         quantiles = np.empty((*shape, len(levels))) if has_quantiles else None
-        at_once = max(1, DRAWN_AT_ONCE // network.settings.paths) if by_paths and drawn else AT_ONCE
+        each = network.settings.paths * data.horizon * len(self.schema.targets)
+        at_once = min(AT_ONCE, max(1, DRAWN_AT_ONCE // each)) if by_paths and drawn else AT_ONCE
         was_training = network.training
         network.eval()
         cuda = range(torch.cuda.device_count())
@@ -400,8 +430,8 @@ class Forecast(Task[SeriesWindows, ForecastBatch, Forecasts]):
         window = Window.of(w)
         if by_paths and drawn:
             found = self._aligned(network, w, network.paths(window, network.settings.paths))
-            levels = found.new_tensor(network.settings.levels)
-            return found, torch.quantile(found, levels, dim=0)
+            spread = np.quantile(found.cpu().numpy(), network.settings.levels, axis=0)
+            return found, torch.from_numpy(spread).to(found.device)
         if network.stepwise and w.horizon > 1:
             middle, spread = self._aligned(network, w, network.paths(window)), None
         else:
@@ -608,6 +638,10 @@ class Forecast(Task[SeriesWindows, ForecastBatch, Forecasts]):
                     row["mean"] = float(p.mean[w, h, k])
                     row["lower"], row["upper"] = (float(quantiles[w, h, k, at]) for at in p.bounds)
                     yield row | {f"q{p.levels[at]:g}": float(quantiles[w, h, k, at]) for at in named}
+
+
+def _other_columns(what: str, theirs: Sequence[str], ours: Sequence[str]) -> str:
+    return f"that run reads {what} {', '.join(theirs) or 'none'}, the new data have {', '.join(ours) or 'none'}"
 
 
 def _apart(data: SeriesWindows) -> np.ndarray:
