@@ -318,13 +318,17 @@ def generate(
     prompt_file: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="FILE", help="The same from a file, but for the end of its last line; - reads standard input."
+            metavar="FILE",
+            help="The same from a file, of a text without the end of its last line; - reads standard input.",
         ),
     ] = None,
     length: Annotated[
-        int | None, typer.Option(metavar="N", parser=_whole, help="Symbols to write, at most; 500.")
+        int | None,
+        typer.Option(metavar="N", parser=_whole, help="Symbols (or frames) to write, at most; of texts 500."),
     ] = None,
-    samples: Annotated[int | None, typer.Option(metavar="N", parser=_whole, help="Texts for each prompt; 1.")] = None,
+    samples: Annotated[
+        int | None, typer.Option(metavar="N", parser=_whole, help="How many for each prompt; 1.")
+    ] = None,
     temperature: Annotated[
         float | None,
         typer.Option(metavar="T", help="Below 1 likely symbols come more often; 0: always the likeliest; 1."),
@@ -364,7 +368,9 @@ def generate(
     output_format: Annotated[
         str | None,
         typer.Option(
-            "--output-format", metavar="text|jsonl|svg|json", help="By --out's ending when left out, else text."
+            "--output-format",
+            metavar="FORMAT",
+            help="By --out's ending when left out. Texts: text, jsonl; trees: text, svg, json; music: json, midi, svg.",
         ),
     ] = None,
     out: Annotated[

@@ -200,6 +200,8 @@ def test_prompts_from_python_and_from_standard_input(
     assert of_array[0].prompt == 3
     assert of_array[0].without_prompt().pitches == of_array[0].pitches[3:]
     assert [tune.prompt for tune in loaded.generate([SHORT, BEGUN], length=2)] == [3, 7]
+    with pytest.raises(RecipeError, match="unknown option of music 'temprature'; did you mean 'temperature'"):
+        loaded.generate(temprature=3)
     (tmp_path / "a.json").write_text("[[61], [62], [63]]")
     assert loaded.generate([str(tmp_path / "a.json")] * 2, length=4)[1].pitches == of_list[0].pitches
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"[[61], [62], [63]]"), "utf-8"))

@@ -30,6 +30,9 @@ LENGTH = 64
 PACE = 100.0
 """Beats a minute where neither the data nor a person says any."""
 
+OPTIONS = ("length", "samples", "temperature", "seed")
+"""Of what is drawn."""
+
 FORMATS = ("json", "midi", "svg")
 ENDINGS = {".mid": "midi", ".midi": "midi", ".svg": "svg", ".json": "json"}
 
@@ -150,6 +153,9 @@ class Music(Generator):
             DataError: A prompt that is none.
             RecipeError: A setting that cannot be.
         """
+        for name in options:
+            if name not in OPTIONS:
+                raise RecipeError(unknown("option of music", name, (*OPTIONS, "tempo")))
         return self._drawn(run, [] if prompts is None else _several(prompts), tempo, options, lambda _: None)
 
     def write(self, run: Any, given: Options, out: Path | None, tell: Tell) -> None:
@@ -159,7 +165,7 @@ class Music(Generator):
         samples = given.get("samples", 1)
         if kind == "midi" and out is None and sys.stdout.isatty():
             raise RunError("--output-format midi: its bytes are not for a terminal; --out FILE.mid names a file")
-        options = {name: given[name] for name in ("length", "samples", "temperature", "seed") if name in given}
+        options = {name: given[name] for name in OPTIONS if name in given}
         tunes = self._drawn(run, files, given.get("tempo"), options, tell)
         if "echo" in given:
             tunes = [tune.without_prompt() for tune in tunes]
