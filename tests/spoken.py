@@ -28,6 +28,13 @@ def phrase(words: Sequence[str], seed: int = 0, rate: int = RATE) -> np.ndarray:
     return np.concatenate([gap, *(x for i, w in enumerate(words) for x in (tone(w, rate=rate, seed=seed + i), gap))])
 
 
+def encoded(samples: np.ndarray, rate: int = RATE) -> bytes:
+    """A WAV file's content."""
+    file = io.BytesIO()
+    wavfile.write(file, rate, samples)
+    return file.getvalue()
+
+
 def write(path: Path, samples: np.ndarray, rate: int = RATE) -> Path:
     """A WAV file."""
     path.parent.mkdir(parents=True, exist_ok=True)

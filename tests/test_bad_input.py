@@ -21,6 +21,7 @@ import pytest
 import torch
 
 import recurra
+import spoken
 from recurra.cells import CATALOGUE
 from recurra.cli import app, main
 from recurra.data import FORMATS
@@ -1024,9 +1025,47 @@ WORDS = {
     "two data sets": Case("data good.csv other.csv", "'other.csv': one file or folder at a time", {"good.csv": GOOD}),
 }
 
+TONE = spoken.encoded(spoken.tone("low"))
+
+
+def sounds(says: str, files: Mapping[str, str | bytes | None], more: str = "") -> Case:
+    """Recordings to train on, beside two that are as they should be."""
+    return Case(f"train speech --data d --out new {more}", says, {"d/a/1.wav": TONE, "d/b/1.wav": TONE} | files)
+
+
+SOUNDS: dict[str, Case] = {
+    "a recording cut off": sounds(
+        f"d/a/2.wav: is cut off: its header tells of {len(TONE):,} bytes, 200 are there.",
+        {"d/a/2.wav": TONE[:200]},
+    ),
+    "an empty recording": sounds("d/a/2.wav: is empty; expected a WAV file.", {"d/a/2.wav": b""}),
+    "another kind of sound": sounds(
+        "d/a/2.wav: is MP3; expected a WAV file, which starts with RIFF.", {"d/a/2.wav": b"ID3\x04" + bytes(50)}
+    ),
+    "no recording": Case("train speech --data d --out new", "d: holds no WAV file.", {"d/x.txt": "x"}),
+    "names of another form": sounds(
+        "d/a/1.wav: the name is not as data.pattern says, '{label}_{index}.wav'.",
+        {},
+        "--set data.pattern={label}_{index}.wav",
+    ),
+    "a condition of no field": sounds(
+        "d: data.held_out: the names tell of no field 'speaker'; data.pattern says what they tell.",
+        {},
+        "--set data.held_out=speaker=theo",
+    ),
+    "a beam of nothing": sounds("model.beam: a whole number from 1 is expected, not 0", {}, "--set model.beam=0"),
+    "too many bands": sounds(
+        "data.mels: 300 bands are too many: no frequency of the spectrum lies in band 1; fewer bands, or a longer "
+        "data.window than 25 ms.",
+        {f"d/{label}/{i}.wav": TONE for label in "ab" for i in range(2, 5)},
+        "--set data.mels=300",
+    ),
+}
+
+
 CASES = {
     f"{group}: {name}": case
-    for group, cases in (("file", FILES), ("recipe", RECIPES), ("run", RUNS), ("words", WORDS))
+    for group, cases in (("file", FILES), ("recipe", RECIPES), ("run", RUNS), ("words", WORDS), ("sound", SOUNDS))
     for name, case in cases.items()
 }
 LISTS = {

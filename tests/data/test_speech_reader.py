@@ -145,10 +145,10 @@ def test_conditions() -> None:
 
 
 def test_patterns() -> None:
-    assert Pattern(PATTERN).read("x/y/3_ann-b_07.wav") == {"label": "3", "speaker": "ann-b", "index": "07"}
-    assert Pattern("{speaker}/{label}.wav").read("data/ann/yes.wav") == {"speaker": "ann", "label": "yes"}
-    with pytest.raises(DataError, match=r"3_ann\.wav: the name is not as data\.pattern says"):
-        Pattern(PATTERN).read("3_ann.wav")
+    assert Pattern(PATTERN).read("x/y/3_ann-b_07.wav", "") == {"label": "3", "speaker": "ann-b", "index": "07"}
+    assert Pattern("{speaker}/{label}.wav").read("data/ann/yes.wav", "") == {"speaker": "ann", "label": "yes"}
+    with pytest.raises(DataError, match=r"d/3_ann\.wav: the name is not as data\.pattern says"):
+        Pattern(PATTERN).read("3_ann.wav", "d/3_ann.wav")
     for wrong, said in (("{a}_{a}.wav", "the field 'a' twice"), ("x.wav", "no field"), ("{a}_{b.wav", "half a brace")):
         with pytest.raises(DataError, match=said):
             Pattern(wrong)

@@ -84,6 +84,11 @@ class Heard:
             DataError: There is no such field.
         """
         there = {key for r in self.recordings for key in r.fields}
+        if not there:
+            raise DataError(
+                f"{self.name}: data.{condition.setting}: the names tell of no field {condition.field!r}; data.pattern "
+                "says what they tell."
+            )
         if condition.field not in there:
             raise DataError(f"{self.name}: data.{condition.setting}: {unknown('field', condition.field, there)}")
         return np.array([condition.holds(r.fields.get(condition.field, "")) for r in self.recordings], bool)
@@ -144,15 +149,15 @@ class Pattern:
             r"(?:.*/)?" + "".join(re.escape(p) if i % 2 == 0 else f"(?P<{p}>[^/]+?)" for i, p in enumerate(pieces))
         )
 
-    def read(self, path: str) -> dict[str, str]:
-        """The fields of a path.
+    def read(self, path: str, name: str) -> dict[str, str]:
+        """The fields of a path, which messages call `name`.
 
         Raises:
             DataError: It is not as the pattern says.
         """
         found = self._form.fullmatch(path)
         if found is None:
-            raise DataError(f"{path}: the name is not as data.pattern says, {self.text!r}.")
+            raise DataError(f"{name}: the name is not as data.pattern says, {self.text!r}.")
         return found.groupdict()
 
 
@@ -284,7 +289,7 @@ def _named(contents: Sequence[tuple[str, str, bytes]], where: Where) -> Iterator
     """Recordings of which the names tell: (path inside, name in messages, content) of each."""
     pattern = Pattern(where.pattern) if where.pattern else None
     for inside, name, content in contents:
-        fields = {} if pattern is None else pattern.read(inside)
+        fields = {} if pattern is None else pattern.read(inside, name)
         said = fields.get("transcript", fields.get("label"))
         folder = PurePosixPath(inside).parent.name
         if pattern is None and folder:
