@@ -1,6 +1,8 @@
 """Clips from arrays, animations and folders of pictures; and every fault told with its place."""
 
+import contextlib
 import io
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -443,6 +445,41 @@ def test_labels_that_do_not_fit(tmp_path: Path) -> None:
     test = film(2, 3, 4, 4)
     with pytest.raises(DataError, match="the test data given: has no labels, which are needed to measure on it"):
         parts((film(8, 3, 4, 4), np.arange(24).reshape(8, 3) % 2), test=test)
+
+
+def contents() -> dict[str, bytes]:
+    """A whole file of each kind."""
+    found = {}
+    for name, save in (("a.npz", np.savez), ("b.npz", np.savez_compressed), ("a.npy", np.save)):
+        held = io.BytesIO()
+        save(held, film(2, 3, 4, 4))  # pyright: ignore[reportArgumentType]
+        found[name] = held.getvalue()
+    for name in ("a.gif", "a.png", "a.jpg", "a.bmp", "a.webp", "a.tiff"):
+        held = io.BytesIO()
+        first, *rest = (Image.fromarray(frame) for frame in film(3, 4, 4))
+        more: dict[str, Any] = {"save_all": True, "append_images": rest} if name == "a.gif" else {}
+        first.save(held, Image.registered_extensions()[f".{name.partition('.')[2]}"], **more)
+        found[name] = held.getvalue()
+    return found
+
+
+WHOLE = contents()
+
+
+@given(st.sampled_from(sorted(WHOLE)), st.data())
+def test_no_content_of_a_file_breaks_reading(name: str, data: st.DataObject) -> None:
+    content = bytearray(WHOLE[name])
+    for _ in range(data.draw(st.integers(0, 3))):
+        start = data.draw(st.integers(0, len(content)))
+        stop = data.draw(st.integers(start, min(len(content), start + 6)))
+        content[start:stop] = data.draw(st.binary(max_size=6))
+    content = content[: data.draw(st.integers(0, len(content)))] if data.draw(st.booleans()) else content
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made) / "film"
+        folder.mkdir()
+        (folder / name).write_bytes(content)
+        with contextlib.suppress(DataError):
+            whole(folder / name if name.endswith(("z", "y", "gif")) else folder)
 
 
 @pytest.mark.parametrize(

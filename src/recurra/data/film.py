@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import struct
 import warnings as python_warnings
 import zlib
 from collections.abc import Callable, Sequence
@@ -36,6 +37,23 @@ FORMATS = {
 
 _FRAMES = ("frames", "clips", "videos", "video", "x", "X", "arr_0")
 _LABELS = ("labels", "label", "y", "targets")
+_DAMAGED = (
+    *(
+        OSError,
+        EOFError,
+        SyntaxError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RuntimeError,
+    ),
+    *(MemoryError, struct.error, zlib.error, BadZipFile, Image.DecompressionBombError, Image.DecompressionBombWarning),
+)
+"""What NumPy, zipfile and Pillow may raise where the bytes of a file are not what its beginning promises, since they
+trust the lengths and offsets that it names."""
+
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow has it
 
 
@@ -180,7 +198,7 @@ def _bytes(data: bytes, name: str, settings: ClipSettings) -> Film:
     try:
         loaded = np.load(io.BytesIO(data), allow_pickle=False)
         arrays = {key: loaded[key] for key in loaded.files} if hasattr(loaded, "files") else {"": loaded}
-    except (ValueError, OSError, EOFError, KeyError, BadZipFile, zlib.error) as error:
+    except _DAMAGED as error:
         raise DataError(f"{name}: is no NumPy file that can be read ({error}).") from error
     if "" in arrays:
         return in_arrays(arrays[""], None, name, settings, "npy")
@@ -385,20 +403,15 @@ def _decoded(file: io.BytesIO, name: str, settings: ClipSettings, only_first: bo
     """The frames of a picture or an animation, (T, H, W, C) uint8, grey where it has no colours."""
     frames = []
     try:
-        with python_warnings.catch_warnings(), Image.open(file) as image:
+        with python_warnings.catch_warnings():
+            python_warnings.simplefilter("ignore")  # of what is strange in a file, and is read all the same
             python_warnings.simplefilter("error", Image.DecompressionBombWarning)
-            for frame in ImageSequence.Iterator(image):
-                frames.append(_pixels(frame))
-                if only_first:
-                    break
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
-    ) as error:
+            with Image.open(file) as image:
+                for frame in ImageSequence.Iterator(image):
+                    frames.append(_pixels(frame))
+                    if only_first:
+                        break
+    except _DAMAGED as error:
         what = f"frame {len(frames)} cannot be read" if frames else "is no picture that can be read"
         raise DataError(f"{name}: {what} ({error}).") from error
     stacked = np.stack(frames)

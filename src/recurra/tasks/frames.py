@@ -24,8 +24,8 @@ from recurra.tasks.film_model import FilmModel, FilmSettings
 from recurra.tasks.model import RecurrentSettings
 from recurra.tasks.scores import FEWEST, bootstrap_interval, step_intervals, step_scores
 
-AT_ONCE = 1 << 22
-"""Pixels of all steps that are told together when a network is asked."""
+AT_ONCE = 1 << 19
+"""Pixels of all steps that are told together when a network is asked; each has some hundred values along the way."""
 
 DARKEST = 1e-12
 """The smallest squared error that a ratio in decibels is taken of."""
