@@ -69,6 +69,7 @@ def test_the_real_treebank(data_folder: Path) -> None:
     parts = TreeReader().parts(data_folder / "sst", "tree", TreeSettings())
     assert [len(part) for part in parts.named.values()] == [8544, 1101, 2210]
     assert parts.schema.classes == ["0", "1", "2", "3", "4"]
+    assert parts.train.labels is not None
     roots = parts.train.labels[parts.train.roots]
     assert roots.bincount().tolist() == [1092, 2218, 1624, 2322, 1288]
     assert int((parts.train.surface >= 0).sum()) == 163_563

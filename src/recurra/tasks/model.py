@@ -20,7 +20,6 @@ from recurra.math import ACTIVATIONS
 from recurra.nn import TDNN, Recurrent
 from recurra.nn.attention import AttentionPool
 from recurra.nn.initialise import checked
-from recurra.nn.tree import TreeLayer
 
 Width = Annotated[int, Field(ge=1)]
 Normalise = Literal["auto", "none", "feature", "global", "unit"]
@@ -151,14 +150,13 @@ class Network(nn.Module):
     """What training needs of a network, whatever the task.
 
     Attributes:
-        recurrent: The recurrent layers that a learning rule goes through, or what stands in their place: a time-delay
-            network, a layer over trees.
+        recurrent: The recurrent layers that a learning rule goes through, or the time-delay network in their place.
         embedding: The vectors of symbols that these layers read; None for numbers.
         keep_hidden: Whether a call leaves in `hidden` what the last recurrent layer put out, for a loss to read.
         hidden: That of the last call, where it is kept.
     """
 
-    recurrent: Recurrent | TDNN | TreeLayer
+    recurrent: Recurrent | TDNN
     embedding: nn.Embedding | None
 
     def __init__(self) -> None:

@@ -118,6 +118,7 @@ class Tree(Task[Trees, TreeBatch, Labelled]):
         if model.vectors is not None:
             vectors, there, said = read_vectors(Path(model.vectors), self.schema.vocabulary, model.embedding_size)
             self.notes.append(said)
+            assert network.embedding is not None
             with torch.no_grad():
                 network.embedding.weight[there] = vectors[there]
             network.embedding.weight.requires_grad_(not model.freeze_vectors)

@@ -144,7 +144,7 @@ class TreeNetwork(Network):
         self.word_dropout = settings.word_dropout
         self.embedding = embedding(len(schema.vocabulary), settings.embedding_size)
         self.embedding_dropout = nn.Dropout(settings.embedding_dropout)
-        self.recurrent = _layer(settings)
+        self.recurrent: Any = _layer(settings)  # which stands where other tasks have layers along time
         width = settings.hidden_size
         layers: list[nn.Module] = [nn.Dropout(settings.output_dropout)]
         for hidden in settings.head:

@@ -231,8 +231,8 @@ def approximate(g: nn.Module, og: nn.Module) -> Approximation:
 
     Example:
         >>> g, og = TwoLayerNet(2, 1, 20), TwoLayerNet(2, 1, 10, 3)
-        >>> approximate(g, og).hidden_size
-        31
+        >>> approximate(g, og).hidden_size  # 31, were there a bias at og's output
+        30
     """
     state = TwoLayerNet.of(g)
     S = len(state.c)

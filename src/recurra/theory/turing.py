@@ -226,7 +226,7 @@ def compile_turing_machine(machine: TuringMachine) -> TuringNetwork:
         >>> from recurra.theory import read
         >>> network = compile_turing_machine(read("increment"))
         >>> [now.shown("_") for now in network.run("11")][-1]
-        '1[0]0'
+        '[1]00'
     """
     return _Compiler(machine).network()
 
