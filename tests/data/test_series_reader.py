@@ -249,6 +249,16 @@ def test_missing_values_are_counted_and_told(tmp_path: Path) -> None:
     assert not _parts(_days(tmp_path, values), missing="forward").schema.masked
 
 
+def test_further_dates_may_be_written_otherwise(tmp_path: Path) -> None:
+    parts = _parts(_days(tmp_path, _wave()), context=8, horizon=2)
+    rows = (f"{day:%d.%m.%Y},{i}" for i, day in enumerate(pd.date_range("2021-01-20", periods=20)))
+    windows, warnings = READER.part(_file(tmp_path, _text(*rows), "more.csv"), parts.schema)
+    assert parts.schema.axis.written(windows.times[0]) == ["2021-02-09", "2021-02-10"]
+    assert [warning.partition(": ")[2] for warning in warnings] == [
+        "dates in column 'date' are read as %d.%m.%Y, and not as %Y-%m-%d"
+    ]
+
+
 def test_unknown_series_are_scaled_by_themselves() -> None:
     parts = _parts(_long(False), horizon=2, context=5)
     other = _long(False).replace({"shop": {"west": "east"}})
@@ -526,6 +536,54 @@ FAULTS: dict[str, tuple[Make, str]] = {
         "data.format: unknown format 'tabel'; did you mean 'table'? Known: npy, table",
     ),
 }
+
+
+LATER: dict[str, tuple[Callable[[Path], Any], bool, str]] = {
+    "too short to go on": (
+        lambda folder: _days(folder, _wave(5)),
+        False,
+        "series.csv: it has 5 rows up to its last value; the network reads 8 before a forecast.",
+    ),
+    "too short to measure on": (
+        lambda folder: _days(folder, _wave(9)),
+        True,
+        "series.csv: its longest series has 9 rows; to measure on it takes 10: 8 that are read before a forecast and 2 "
+        "that are forecast.",
+    ),
+    "without the target": (
+        lambda folder: _file(folder, _text(*_rows(), header="date,laod")),
+        False,
+        "series.csv: the column 'load' of the training data is missing; did you mean 'laod'? Columns: date, laod.",
+    ),
+    "without times": (
+        lambda folder: _file(folder, _text(*(f"{i % 7},{i}" for i in range(60)), header="load,other")),
+        False,
+        "series.csv: the column 'date' of the training data is missing. Columns: load, other.",
+    ),
+    "numbers in place of dates": (
+        lambda folder: _file(folder, _text(*(f"{i},{i % 7}" for i in range(60)))),
+        False,
+        "series.csv, line 2, column 'date': found '0', expected a time as in other rows: a number, or a date such as "
+        "2024-12-31 or 2024-12-31 23:59; data.time_format says how dates are written.",
+    ),
+    "other steps": (
+        lambda folder: _file(folder, _text(*(f"2020-01-01 {i:02d}:00,{i % 7}" for i in range(24)))),
+        False,
+        "series.csv: 23 of 24 times do not stand at the equal steps of the others (daily), the first, 2020-01-01 "
+        "01:00:00, in line 3; bring them to equal steps, or count rows as steps: --set data.frequency=rows.",
+    ),
+    "nothing": (lambda folder: None, False, "no data; give a path, '-' for standard input, a dataframe, or an array."),
+}
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_faults_of_further_data(name: str, tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    parts = _parts(_days(tmp_path / "train", _wave()), context=8, horizon=2)
+    make, targets, said = LATER[name]
+    with pytest.raises(DataError) as error:
+        READER.part(make(tmp_path), parts.schema, targets=targets)
+    assert str(error.value).replace(f"{tmp_path}/", "") == said
 
 
 @pytest.mark.parametrize("name", FAULTS)

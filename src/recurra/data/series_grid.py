@@ -7,7 +7,7 @@ import numpy as np
 
 from recurra.data.series import Series
 from recurra.data.series_table import Rows
-from recurra.data.times import Frequency, calendar, found_frequency, written
+from recurra.data.times import Frequency, found_frequency, written
 from recurra.errors import DataError
 
 MOST_FILLED = 1.0
@@ -72,7 +72,7 @@ class Laid:
     """Series on equal steps, and which rows of each come from which part.
 
     Attributes:
-        series: The series.
+        series: The series, with the covariates of their tables alone, and nothing that is static.
         parts: Part -> (N, 2) int64, the rows of each series that the part's own file gave; equal where it gave none.
         warnings: What a person should know.
     """
@@ -82,22 +82,12 @@ class Laid:
     warnings: list[str]
 
 
-def lay(
-    tables: Mapping[str, Rows],
-    axis: Axis,
-    features: Sequence[str],
-    statics: Sequence[Sequence[float]] | None = None,
-    *,
-    ahead: int = 0,
-    strict: bool = False,
-) -> Laid:
+def lay(tables: Mapping[str, Rows], axis: Axis, *, ahead: int = 0, strict: bool = False) -> Laid:
     """Put the rows of tables that follow one another on equal steps.
 
     Args:
         tables: Part -> its rows, in the order of time.
         axis: The steps.
-        features: Those of the calendar.
-        statics: Not used by tables without static columns: numbers for each series, by its place.
         ahead: Rows that each series has at least behind its last target; filled in where the table has them not.
         strict: Whether a missing value is refused.
 
@@ -130,16 +120,12 @@ def lay(
         warnings.append(f"{where}: {len(empty)} series without any number left out, the first {empty[0]!r}")
     _tell_gaps(kept, axis, where, warnings)
     lengths = [len(one.times) for one in kept]
-    times = np.concatenate([one.times for one in kept])
-    known = np.concatenate([one.known for one in kept])
-    if features:
-        known = np.concatenate([known, calendar(times, features)], 1)
     series = Series(
         targets=np.concatenate([one.targets for one in kept]),
         past=np.concatenate([one.past for one in kept]),
-        known=known,
-        static=np.zeros((len(kept), 0)) if statics is None else np.asarray(statics, np.float64),
-        times=times,
+        known=np.concatenate([one.known for one in kept]),
+        static=np.zeros((len(kept), 0)),
+        times=np.concatenate([one.times for one in kept]),
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         ends=np.array([one.end for one in kept], np.int64),
         ids=[one.name for one in kept],

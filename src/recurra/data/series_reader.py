@@ -16,7 +16,7 @@ from recurra.data.arrays import archived
 from recurra.data.delimited import is_parquet, look
 from recurra.data.opening import digest, first_bytes
 from recurra.data.reader import Parts, Reader
-from recurra.data.series import SeriesWindows
+from recurra.data.series import Series, SeriesWindows
 from recurra.data.series_cut import bounds_of, calendar_of, check_windows, sizes, told, windows_of
 from recurra.data.series_grid import axis_of, lay
 from recurra.data.series_settings import SeriesSchema, SeriesSettings
@@ -68,13 +68,13 @@ class SeriesReader(Reader[SeriesWindows, SeriesSchema]):
         name = sources["train"].name
         wanted = None if settings.frequency is None else parsed_frequency(settings.frequency)
         axis = axis_of(tables["train"], wanted)
-        laid = lay(tables, axis, [], strict=settings.missing == "error")
+        laid = lay(tables, axis, strict=settings.missing == "error")
         bounds = bounds_of(laid, axis, settings, name)
         warnings += laid.warnings
         features = calendar_of(settings, axis, laid.series, bounds["train"])
-        known = np.concatenate([laid.series.known, calendar(laid.series.times, features)], 1)
+
         statics, static_names = scales.statics_of(tables, laid.series.ids, name, warnings)
-        series = replace(laid.series, known=known, static=statics)
+        series = _with_calendar(replace(laid.series, static=statics), features)
         scales.check_values(series, bounds["train"], settings, roles, name, warnings)
         season = settings.season or axis.frequency.season or scales.found_season(series, bounds["train"])
         context, horizon = sizes(settings, bounds, season, name)
@@ -144,12 +144,10 @@ class SeriesReader(Reader[SeriesWindows, SeriesSchema]):
         rows = read_rows(whole, roles, schema.time_format)
         warnings += rows.notes
         H = schema.horizon
-        laid = lay(
-            {"test": rows}, schema.axis, schema.calendar, ahead=0 if targets else H, strict=settings.missing == "error"
-        )
+        laid = lay({"test": rows}, schema.axis, ahead=0 if targets else H, strict=settings.missing == "error")
         warnings += laid.warnings
         statics = scales.kept_statics({"test": rows}, laid.series.ids, schema, given.name, warnings)
-        series = replace(laid.series, static=statics)
+        series = _with_calendar(replace(laid.series, static=statics), schema.calendar)
         preparation = scales.kept_preparation(series, schema, settings, given.name, warnings)
         scales.check_transform(series, settings.transform, schema.targets, given.name)
         need = schema.context + preparation.before
@@ -210,6 +208,11 @@ class SeriesReader(Reader[SeriesWindows, SeriesSchema]):
         for name, part in parts.named.items():
             lines.append(f"{name}: {parts.sources[name].partition(': ')[2]}, {len(part):,} windows")
         return "\n".join([*lines, *(f"warning: {warning}" for warning in parts.warnings)])
+
+
+def _with_calendar(series: Series, features: Sequence[str]) -> Series:
+    """Series with what the calendar says of their times, known ahead as it is."""
+    return replace(series, known=np.concatenate([series.known, calendar(series.times, features)], 1))
 
 
 def _frequency_words(schema: SeriesSchema) -> str:

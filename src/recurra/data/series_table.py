@@ -385,14 +385,13 @@ def _going_on(
 # --- rows -------------------------------------------------------------------------------------------------------------
 
 
-def read_rows(whole: Whole, roles: Roles, time_format: str | None = None, kept: Sequence[str] | None = None) -> Rows:
+def read_rows(whole: Whole, roles: Roles, time_format: str | None = None) -> Rows:
     """The rows of a table whose columns are known.
 
     Args:
         whole: The table.
         roles: What its columns are for.
         time_format: How its dates are written; found where None.
-        kept: The series that the training data had: of a wide table, those that may be there.
 
     Raises:
         DataError: A column of the training data is missing; a cell that is no time or number, with line and column.
@@ -444,6 +443,11 @@ def _times(
         return None, False, None
     table, i = whole.table, whole.table.names.index(column)
     found = read_times(whole.frame.to_series(i), format)
+    if isinstance(found, int) and format is not None:
+        other = read_times(whole.frame.to_series(i))
+        if not isinstance(other, int) and other.dated:
+            notes.append(f"{table.name}: dates in column {column!r} are read as {other.format}, and not as {format}")
+            found = other
     if isinstance(found, int):
         cell = whole.strings(column)[found]
         shown = f"found {short(cell)!r}" if cell else "is empty"
