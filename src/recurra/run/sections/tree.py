@@ -12,11 +12,14 @@ from recurra.run.training import Training
 from recurra.tasks.scores import per_class
 from recurra.tasks.tree import Labelled
 
-TREES, LARGEST, MISTAKES = 8, 45, 12
+TREES, LARGEST, MISTAKES = 8, 41, 12
 """Trees that are drawn, nodes of the largest of them, and pairs of classes, at most."""
 
-ROW, STEP, RADIUS = 34, 58, 10
+ROW, STEP, RADIUS = 34, 50, 10
 """Pixels between two levels, between two leaves, and of a node."""
+
+IN_HALF = 9
+"""Leaves of the largest tree that can be read in half of the page's width."""
 
 
 def sections(training: Training, part: Trees, said: Labelled | None) -> list[Section]:
@@ -149,8 +152,9 @@ def drawing(said: Labelled, index: int) -> Markup:
                 )
             )
     wide, high = STEP * max(1, column), ROW * (tall + 1) + 24
-    head = Markup('<svg viewBox="0 0 {0:.0f} {1:.0f}" width="{0:.0f}" style="max-width:100%" role="img">')
-    return head.format(wide, high) + Markup("").join(parts) + Markup("</svg>")
+    head = Markup('<svg {2} viewBox="0 0 {0:.0f} {1:.0f}" width="{0:.0f}" style="max-width:100%" role="img">')
+    opened = head.format(wide, high, Markup('class="wide"') if column > IN_HALF else "")
+    return opened + Markup("").join(parts) + Markup("</svg>")
 
 
 def _in_reading_order(data: Trees, index: int, children: dict[int, list[int]]) -> list[int]:
