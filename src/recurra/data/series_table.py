@@ -306,7 +306,8 @@ def _time_column(columns: Columns, among: Sequence[str]) -> str | None:
     for name in called:
         i = columns.names.index(name)
         if columns.numeric(i):
-            steps = np.diff(columns.floats(i))
+            numbers = columns.floats(i)
+            steps = np.diff(numbers[np.isfinite(numbers)])
             if len(steps) and (steps > 0).mean() > 0.5:
                 return name
     return None
