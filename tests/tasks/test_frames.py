@@ -20,6 +20,7 @@ from recurra.tasks.film_model import FilmModel, FilmSettings
 from recurra.tasks.frames import Filmed, FilmTrainSettings, Frames
 
 LENGTHS = [7, 4, 2]
+USUAL = {"hidden_size": 3, "told": "frame", "output": "sigmoid"}
 
 
 @pytest.fixture(autouse=True)
@@ -49,9 +50,7 @@ def clips(labels: bool = False, size: tuple[int, int, int] = (1, 4, 6)) -> Clips
 
 
 def made(target: str = "next", size: tuple[int, int, int] = (1, 4, 6), **settings: Any) -> Any:
-    network = (
-        FilmModel(FilmSettings.model_validate({"hidden_size": 3} | settings), schema(target, size)).double().eval()
-    )
+    network = FilmModel(FilmSettings.model_validate(USUAL | settings), schema(target, size)).double().eval()
     for p in network.parameters():
         p.data.normal_(0, 0.4)
     return network
@@ -352,7 +351,7 @@ def test_networks_that_cannot_be(settings: dict[str, Any], said: str) -> None:
     [
         ({"kernel_size": 4}, "kernel_size: an odd number is expected"),
         ({"products": "dense", "patch": 2}, "patch: it is for convolutions"),
-        ({"told": "change"}, "told: a change may be below 0"),
+        ({"output": "sigmoid"}, "output: a sigmoid is never below 0, as a change may be; told is to be 'frame'"),
     ],
 )
 def test_settings_of_the_network_that_cannot_be(settings: dict[str, Any], said: str) -> None:

@@ -55,12 +55,14 @@ class FilmSettings(RecurrentSettings):
         description="convolution, labels: the state at all places to one vector, their mean or largest; places: all of "
         "them, each with weights of its own, so that it counts where something is",
     )
-    told: Literal["frame", "change"] = Field(
-        default="frame", description="next frame: what is put out, it or how it differs from the one before"
+    told: Literal["change", "frame"] = Field(
+        default="change",
+        description="next frame: what is put out, how it differs from the frame before, or the frame itself",
     )
-    output: Literal["sigmoid", "linear"] = Field(
-        default="sigmoid",
-        description="next frame: what brings the output to 0 to 1; linear is cut there when it is used",
+    output: Literal["linear", "sigmoid"] = Field(
+        default="linear",
+        description="next frame: linear, which is cut to 0 and 1 where a frame is used, or brought there by a sigmoid "
+        "(with told = frame)",
     )
 
     @model_validator(mode="after")
@@ -74,7 +76,7 @@ class FilmSettings(RecurrentSettings):
                 if getattr(self, key) != type(self).model_fields[key].get_default(call_default_factory=True):
                     raise ValueError(f"{key}: it is for convolutions; products is to be 'convolution'")
         if self.told == "change" and self.output == "sigmoid":
-            raise ValueError("told: a change may be below 0, so it goes with output = 'linear'")
+            raise ValueError("output: a sigmoid is never below 0, as a change may be; told is to be 'frame'")
         return self
 
 
