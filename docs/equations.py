@@ -33,6 +33,7 @@ OF_EVERY_CELL = (
 """The tests that every cell has: against a reference written from the paper, and against itself in every other way."""
 
 SECTIONS = {
+    "A": "Memory without a loop",
     "B": "Simple recurrent networks",
     "C": "Ways to use one",
     "D": "Learning",

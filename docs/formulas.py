@@ -15,7 +15,7 @@ grammar, so that anything it does not know ends the build of the pages instead o
     norm      = "‖" items "‖" [scripts]
 
 Two factors side by side are a product. A symbol is a letter or a Greek letter's name with primes, subscripts and
-superscripts, `b'_n`, `h_(t-1)`, `U^(l)`. A fraction is what stands on both sides of `/`. Σ and Π are symbols
+superscripts, `b'_n`, `h_(t-1)`, `U^(l)`, or `…`. A fraction is what stands on both sides of `/`. Σ and Π are symbols
 whose scripts are their bounds, `Σ_(t=1)^T`. No norm stands in another.
 """
 
@@ -40,7 +40,10 @@ FUNCTIONS = {
 }
 """Functions with a name of their own; any symbol before a bracket is one too, `f(z_t)`."""
 
-GREEK = {"nu": r"\nu", "α": r"\alpha", "γ": r"\gamma", "δ": r"\delta", "θ": r"\theta", "λ": r"\lambda", "τ": r"\tau"}
+GREEK = {
+    **{"nu": r"\nu", "α": r"\alpha", "γ": r"\gamma", "δ": r"\delta", "ε": r"\varepsilon", "θ": r"\theta"},
+    **{"λ": r"\lambda", "τ": r"\tau"},
+}
 OVER_STEPS = {"Σ": r"\sum", "Π": r"\prod"}
 WORDS = {"cycle": r"\text{cycle}"}
 RELATIONS = {"=": "=", "≠": r"\neq", "≤": r"\le", ">": ">"}
@@ -50,7 +53,7 @@ ACCENTS = {"ŷ": r"\hat{y}"}
 TOKEN = re.compile(
     r"""\s*(?:
         (?P<number> \d+(?:\.\d+)? )
-      | (?P<symbol> (?:[^\W\d_ᵀ]+) '* (?: [_^] (?: [^\Wᵀ]+?(?=[_^ᵀ]|\b) | \([^()]*\) ) )* )
+      | (?P<symbol> … | (?:[^\W\d_ᵀ]+) '* (?: [_^] (?: [^\Wᵀ]+?(?=[_^ᵀ]|\b) | \([^()]*\) ) )* )
       | (?P<scripts> (?: [_^] (?: [^\Wᵀ]+ | \([^()]*\) ) )+ )
       | (?P<sign> [=≠≤>+\-⊙⊕/√∂‖ᵀ()\[\],;] )
     )""",
@@ -252,6 +255,8 @@ class _Reader:
         return rf"\| {text} \|{scripts}"
 
     def symbol(self, token: str) -> str:
+        if token == "…":
+            return r"\dots"
         found = re.match(r"[^\W\d_ᵀ]+", token)
         assert found is not None
         name = found[0]

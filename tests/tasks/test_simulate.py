@@ -229,6 +229,29 @@ def test_a_state_space_is_its_equation() -> None:
         np.testing.assert_allclose(said[t - 7], weights["head.weight"] @ h + weights["head.bias"], atol=1e-12)
 
 
+def test_outputs_that_are_states_stay_within_their_limits() -> None:
+    made = Simulator(SimulatorSettings(hidden_size=5, state_size=3, warmup=4, encoder=[], limits=True), 2, 1).double()
+    rng = np.random.default_rng(0)
+    u, y = rng.normal(size=(30, 2)), 7 + 3 * rng.uniform(-1, 1, size=(30, 1))
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.mul_(3)
+    made.scale_from(u, y)
+    said = made(torch.from_numpy(u).unsqueeze(1), torch.from_numpy(y).unsqueeze(1))[0][0, :, 0, 0].detach().numpy()
+    x, low, high = (u - u.mean(0)) / u.std(0), y.min(), y.max()
+    z = (y - (low + high) / 2) / ((high - low) / 2)
+    weights = {name.removeprefix("members.0."): v.detach().numpy() for name, v in made.named_parameters()}
+    h = weights["bridge.map.weight"] @ np.hstack([x[:4], z[:4]]).ravel() + weights["bridge.map.bias"]
+    h[0] = z[3, 0]
+    W, U, b, V = (weights[f"recurrent.{name}_l0"] for name in ("weight_ih", "weight_hh", "bias", "W_hg"))
+    for t in range(4, 30):
+        h = h + V @ np.tanh(W @ x[t] + U @ h + b)
+        h = np.clip(h, -1, 1)
+        assert said[t - 4] == pytest.approx(h[0], abs=1e-6)  # the scales are of single precision
+    assert np.isclose(abs(said), 1).any()
+    assert (abs(said) < 0.9).sum() > 1
+
+
 def test_least_squares_find_a_linear_system_exactly() -> None:
     rng = np.random.default_rng(0)
     A, B = np.array([[0.5, 0.2], [-0.3, 0.4]]), np.array([[1.0], [0.5]])
@@ -365,6 +388,8 @@ def test_two_runs_are_set_side_by_side(tmp_path: Path) -> None:
             RecipeError,
             "model.warmup: 6 steps do not fill",
         ),
+        ({"model.kind": "narx", "model.limits": True}, RecipeError, "model.limits: is of kind = state_space"),
+        ({"model.limits": True, "model.state_size": 1}, RecipeError, "model.state_size: holds the outputs"),
         ({"model.encoder_steps": 9}, RecipeError, "model.encoder_steps: 9 of 6 steps"),
         ({"model.kind": "nark"}, RecipeError, "model.kind.*did you mean 'narx'"),
         ({"model.activation": "cub"}, RecipeError, "model.activation: unknown function 'cub'; did you mean 'cube'"),

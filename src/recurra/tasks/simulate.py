@@ -49,6 +49,9 @@ class SimulateTrainSettings(TrainSettings):
         description="what is fed back in training: the network's own outputs, as in use, or the true ones, one step "
         "ahead",
     )
+    evaluate_every: int | None = Field(
+        default=100, ge=1, description="updates between evaluations; once an epoch when left out"
+    )
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,22 @@ from torch.nn import functional as F
 from recurra.cells.form import cell
 from recurra.errors import unknown
 from recurra.learn.rule import Rule
-from recurra.math import ACTIVATIONS, tanh
+from recurra.math import ACTIVATIONS, clamp, tanh
 from recurra.nn import NARX, TDNN, Recurrent
 from recurra.nn.decoder import Bridge
 from recurra.tasks.model import Network, RecurrentSettings, Width, recurrent_layers
+
+
+@cell(state="h:size", gates="g", matrices={"W_hg": ("size", "H")}, start={"W_hg": "xavier*0.1"})
+def state_space_limited(z, s, p, *, size=4, activation=tanh):
+    """`state_space` whose values stay between -1 and 1: levels that cannot pass a brim, whatever flows in.
+
+    Formula:
+        h_t = min(max(h_(t-1) + W_hg f(W_g x_t + U_g h_(t-1) + b_g), -1), 1)
+
+    Shapes: x_t (B, I); h_t (B, P); W_g (H, I); U_g (H, P); b_g (H,); W_hg (P, H).
+    """
+    return clamp(s.h + p.W_hg @ activation(z.g), -1.0, 1.0)
 
 
 @cell(state="h:size", gates="g", matrices={"W_hg": ("size", "H")}, start={"W_hg": "xavier*0.1"})
@@ -45,6 +57,11 @@ class SimulatorSettings(RecurrentSettings):
         default=16, description="units: of state_space, of narx (a list: of each hidden layer), or of each layer"
     )
     state_size: int = Field(default=4, ge=1, description="state_space: values of the state")
+    limits: bool = Field(
+        default=False,
+        description="state_space: outputs are values of the state themselves, and all of it stays within bounds, "
+        "outputs within the range that they have in the training part: a tank that is full, a valve that is shut",
+    )
     activation: str = Field(
         default="tanh", description=f"state_space, narx, tdnn: of the hidden units, {', '.join(ACTIVATIONS)}"
     )
@@ -82,6 +99,10 @@ class SimulatorSettings(RecurrentSettings):
         if self.bidirectional:
             raise ValueError("bidirectional: a simulation does not know the inputs to come; false is expected")
         self.bidirectional = False
+        if self.limits and (self.kind != "state_space" or self.head):
+            raise ValueError("limits: is of kind = state_space without a head, whose state holds the outputs")
+        if self.limits and self.state_size < 2:
+            raise ValueError("state_size: holds the outputs, one each (limits = true), and at least one value beside")
         if self.kind == "narx" and self.warmup < max(self.input_delay, self.output_delay):
             raise ValueError(
                 f"warmup: {self.warmup} steps do not fill the delays, {max(self.input_delay, self.output_delay)}"
@@ -116,7 +137,7 @@ class Member(nn.Module):
     def __init__(self, settings: SimulatorSettings, inputs: int, outputs: int) -> None:
         super().__init__()
         s = settings
-        self.warmup, self.read = s.warmup, s.steps_encoded
+        self.warmup, self.read, self.shown = s.warmup, s.steps_encoded, 0
         self.encoder: nn.Module | None = None
         self.bridge: Bridge | None = None
         self.head: nn.Module | None = None
@@ -138,14 +159,17 @@ class Member(nn.Module):
             return
         if s.kind == "state_space":
             width = s.hidden_size if isinstance(s.hidden_size, int) else s.hidden_size[0]
-            layers = Recurrent(state_space(size=s.state_size, activation=f), inputs, width)
+            own = state_space_limited if s.limits else state_space
+            layers = Recurrent(own(size=s.state_size, activation=f), inputs, width)
         else:
             layers = recurrent_layers(s, inputs)
         self.recurrent = layers
         read = self.read * (inputs + outputs)
         self.encoder = _perceptron(read, s.encoder[:-1], s.encoder[-1]) if s.encoder else None
         self.bridge = Bridge(read + (s.encoder[-1] if s.encoder else 0), layers, bounded=s.kind == "recurrent")
-        self.head = _perceptron(layers.output_size, s.head, outputs)
+        self.shown = outputs if s.limits else 0  # values of the state that are the outputs
+        if not self.shown:
+            self.head = _perceptron(layers.output_size, s.head, outputs)
 
     def forward(self, u: Tensor, y: Tensor, ahead: bool = False) -> Tensor:
         """What follows the first n steps: (T - n, B, K).
@@ -158,27 +182,31 @@ class Member(nn.Module):
         n, layers = self.warmup, self.recurrent
         if isinstance(layers, NARX):
             return layers(u[n:], y[n:] if ahead else None, layers.lines(u[:n], y[:n]))[0]
-        assert self.head is not None
         if isinstance(layers, TDNN):
-            return self.head(layers(u)[0][n:])
+            return self._output(layers(u)[0][n:])
         if ahead:
             return self._ahead(u, y)
         state = self._state(u[n - self.read : n], y[n - self.read : n])
-        return self.head(layers(u[n:], state)[0])
+        return self._output(layers(u[n:], state)[0])
+
+    def _output(self, hidden: Tensor) -> Tensor:
+        return hidden[..., : self.shown] if self.head is None else self.head(hidden)
 
     def _state(self, u: Tensor, y: Tensor) -> Any:
         """The state behind so many steps, from (m, B, I) and (m, B, K)."""
         seen = torch.cat([u, y], -1).transpose(0, 1).flatten(1)
         assert self.bridge is not None
-        return self.bridge(seen if self.encoder is None else torch.cat([seen, torch.tanh(self.encoder(seen))], -1))
+        state = self.bridge(seen if self.encoder is None else torch.cat([seen, torch.tanh(self.encoder(seen))], -1))
+        if not self.shown:
+            return state
+        return type(state)(torch.cat([y[-1:], state.h[..., self.shown :]], -1))
 
     def _ahead(self, u: Tensor, y: Tensor) -> Tensor:
         """Each step from a state made of the true steps before it: all of them as rows of one batch."""
         n, m, (T, B) = self.warmup, self.read, u.shape[:2]
-        assert self.head is not None
         rows = [values[n - m : T - 1].unfold(0, m, 1).permute(3, 0, 1, 2).flatten(1, 2) for values in (u, y)]
         said, _ = self.recurrent(u[n:].flatten(0, 1).unsqueeze(0), self._state(*rows))
-        return self.head(said).view(T - n, B, -1)
+        return self._output(said).view(T - n, B, -1)
 
 
 def _perceptron(width: int, hidden: Sequence[int], outputs: int) -> nn.Module:
@@ -206,7 +234,7 @@ class Simulator(Network):
 
     def __init__(self, settings: SimulatorSettings, inputs: int, outputs: int, *, one_step: bool = False) -> None:
         super().__init__()
-        self.embedding, self.one_step = None, one_step
+        self.embedding, self.one_step, self.limits = None, one_step, settings.limits
         for name, size in (("input", inputs), ("output", outputs)):
             self.register_buffer(f"{name}_mean", torch.zeros(size))
             self.register_buffer(f"{name}_deviation", torch.ones(size))
@@ -263,10 +291,13 @@ class Simulator(Network):
 
     @torch.no_grad()
     def scale_from(self, u: np.ndarray, y: np.ndarray) -> None:
-        """Learn the scales from all steps of the training part, (S, I) and (S, K)."""
+        """Learn the scales from all steps of the training part, (S, I) and (S, K): mean 0 and deviation 1, or outputs
+        from -1 to 1 where these are limits."""
         for name, values in (("input", u), ("output", y)):
-            deviation = values.std(0)
-            getattr(self, f"{name}_mean").copy_(torch.from_numpy(values.mean(0)))
+            mean, deviation = values.mean(0), values.std(0)
+            if name == "output" and self.limits:
+                mean, deviation = (values.max(0) + values.min(0)) / 2, (values.max(0) - values.min(0)) / 2
+            getattr(self, f"{name}_mean").copy_(torch.from_numpy(mean))
             getattr(self, f"{name}_deviation").copy_(torch.from_numpy(np.where(deviation > 1e-12, deviation, 1.0)))
 
     @torch.no_grad()
