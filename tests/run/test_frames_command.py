@@ -94,6 +94,14 @@ def test_a_run_that_reads_its_own_frames_in_training(tmp_path: Path) -> None:
     assert run.summary["test"] != plain.summary["test"]
 
 
+def test_a_time_delay_network_tells_frames_too(tmp_path: Path) -> None:
+    delays = {"model.kind": "tdnn", "model.delays": [3], "train.epochs": 2, "train.free": 2}
+    run = recurra.train("frames-2x2", out=tmp_path / "run", settings=SMALL | delays)
+    assert run.summary["parameters"] == 4 * (3 * 4) + 4 + 4 * 4 + 4
+    (on,) = run.generate(length=3)
+    assert on.shape == (3, 2, 2)
+
+
 @pytest.mark.parametrize("name", ["bouncing", "frames-2x2"])
 def test_a_run_that_was_stopped_ends_with_the_weights_of_the_unbroken(name: str, tmp_path: Path) -> None:
     from recurra.run.training import Silent

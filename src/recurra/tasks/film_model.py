@@ -16,12 +16,12 @@ from recurra.data.clips import ClipSchema
 from recurra.errors import CellError, RecipeError
 from recurra.learn.rule import Rule
 from recurra.nn import ConvRecurrent
-from recurra.tasks.model import Network, RecurrentSettings, Width, recurrent_layers
+from recurra.tasks.model import LayerSettings, Network, RecurrentSettings, Width, layers_of
 
 Products = Literal["convolution", "dense"]
 
 
-class FilmSettings(RecurrentSettings):
+class FilmSettings(LayerSettings):
     """The `model.*` settings of frames."""
 
     cell: str = Field(default="lstm", description=RecurrentSettings.model_fields["cell"].description)
@@ -75,6 +75,8 @@ class FilmSettings(RecurrentSettings):
             for key in ("patch", "front", "peepholes", "pool"):
                 if getattr(self, key) != type(self).model_fields[key].get_default(call_default_factory=True):
                     raise ValueError(f"{key}: it is for convolutions; products is to be 'convolution'")
+        elif self.has_delays:
+            raise ValueError(f"kind: {self.kind!r} reads rows of numbers; products is to be 'dense'")
         if self.told == "change" and self.output == "sigmoid":
             raise ValueError("output: a sigmoid is never below 0, as a change may be; told is to be 'frame'")
         return self
@@ -103,9 +105,8 @@ class FilmModel(Network):
         self.tells_frames = schema.target == "next"
         self.is_dense = settings.products == "dense"
         pixels = schema.channels * schema.height * schema.width
-        forward_only = True  # the next frame is the future, and a label is told when its frame is seen
         if self.is_dense:
-            self.recurrent = recurrent_layers(settings, pixels, forward_only=forward_only)
+            self.recurrent = layers_of(settings, pixels, forward_only=True)
             self.front = nn.Sequential()
             width = self.recurrent.output_size
             self.head, width = _layers(width, settings.head, nn.Linear)
