@@ -24,6 +24,7 @@ from recurra.run.api import Run
 from recurra.run.figures import number, plotted
 from recurra.run.finish import versions
 from recurra.run.report import templates
+from recurra.tasks.forecaster import NoLayers
 
 BEGIN, END = "<!-- instruments -->", "<!-- end of instruments -->"
 """Around what is put into report.html, so that it is found again."""
@@ -131,8 +132,9 @@ def inspect(
         raise RecipeError(f"sequences: a whole number from 1 is expected, not {sequences!r}")
     run = Run(path)
     network, task = run.network, run.task
-    if isinstance(layers := network.get_submodule(task.inspected), NO_RECURRENCE):
-        raise RunError(f"{run.path}: its network is a {type(layers).__name__}, and has no recurrence to look into")
+    if isinstance(layers := network.get_submodule(task.inspected), (*NO_RECURRENCE, NoLayers)):
+        what = network.words or f"a {type(layers).__name__}"
+        raise RunError(f"{run.path}: its network is {what}, and has no recurrence to look into")
     if data is None:
         part, source, warnings = _own(run)
     else:
