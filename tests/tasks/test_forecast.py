@@ -180,6 +180,14 @@ def test_a_run_stopped_and_resumed_ends_with_the_same_weights(here: Path) -> Non
         assert torch.equal(value, again.network.state_dict()[name]), name
 
 
+def test_in_double_precision_a_run_says_what_it_said_in_training() -> None:
+    run = train(waves(), **KINDS["recursive"] | {"train.precision": "64-true"})
+    test = run.task.reader.parts(waves(), "forecast", run.recipe.data).test
+    again = run.task.scores(run.task.predict(run.network, test))
+    assert again == pytest.approx(run.summary["test"], rel=1e-6)  # Fabric hands outputs on in single precision
+    assert run.network.output.weight.dtype == torch.float64
+
+
 def test_it_goes_on_from_another_runs_weights() -> None:
     first = train(waves(), **{"train.select": "last"})
     data = {key: value for key, value in (SMALL | LONG).items() if not key.startswith("model.")}
@@ -296,6 +304,16 @@ def test_intervals_hold_as_many_truths_as_they_should(kind: str, output: str) ->
     width = (said.upper - said.lower).mean((0, 2))
     wanted = 2 * 1.645 * np.sqrt(np.cumsum(0.49 ** np.arange(4)))
     np.testing.assert_allclose(width, wanted, rtol=0.15)
+
+
+def test_a_zero_has_no_likelihood_where_its_root_is_taken() -> None:
+    rng = np.random.default_rng(0)
+    y = np.maximum(0, rng.normal(2, 1.5, 400)) ** 2
+    settings = SMALL | {"model.kind": "linear", "model.output": "gaussian", "data.transform": "sqrt"}
+    run = recurra.train("forecast", pl.DataFrame({"y": y}), settings=settings | {"data.calendar": []})
+    said = _said(run, pl.DataFrame({"y": y}))
+    assert said.counts.sum() == (said.targets > 0).sum() < said.targets.size
+    assert abs(run.summary["test"]["nll"]) < 10
 
 
 def test_the_likelihood_is_that_of_numbers_in_their_own_units() -> None:

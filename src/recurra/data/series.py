@@ -103,7 +103,7 @@ class Preparation:
         """dy/dv, by which a density of v is divided to be one of y."""
         if self.transform == "none":
             return torch.ones_like(v)
-        return 2 * v.clamp(min=1e-12) if self.transform == "sqrt" else v.exp()
+        return 2 * v.clamp(min=0) if self.transform == "sqrt" else v.exp()
 
 
 @dataclass(frozen=True)

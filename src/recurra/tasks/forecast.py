@@ -146,7 +146,7 @@ class Forecasts:
         losses: (W,), the sum over a window's known numbers of the loss: where it is a likelihood, of numbers in their
             own units, in nats; else in units of the scale.
         loss_name: "nll", or "scaled_loss".
-        counts: (W,), how many these are.
+        counts: (W,), how many these are; but those at which the density has no bound, zeros under a square root.
         warnings: What a person should know.
     """
 
@@ -386,23 +386,26 @@ class Forecast(Task[SeriesWindows, ForecastBatch, Forecasts]):
         shape = (len(data), data.horizon, len(self.schema.targets))
         mean, losses, counts = np.empty(shape), np.zeros(len(data)), np.zeros(len(data), np.int64)
         quantiles = np.empty((*shape, len(levels))) if has_quantiles else None
-        each = network.settings.paths * data.horizon * len(self.schema.targets)
-        at_once = min(AT_ONCE, max(1, DRAWN_AT_ONCE // each)) if by_paths and drawn else AT_ONCE
+        numbers = network.settings.paths * data.horizon * len(self.schema.targets)
+        at_once = min(AT_ONCE, max(1, DRAWN_AT_ONCE // numbers)) if by_paths and drawn else AT_ONCE
+        dtype = dtype or next(network.parameters()).dtype
         was_training = network.training
         network.eval()
         cuda = range(torch.cuda.device_count())
         with suited(network, at_once), torch.random.fork_rng(cuda):
             torch.manual_seed(0)  # of the futures drawn: the same of the same windows
             for indices in torch.arange(len(data)).split(at_once):
-                batch = self.collate(data, indices).to(device or torch.device("cpu"), dtype or torch.float32)
+                batch = self.collate(data, indices).to(device or torch.device("cpu"), dtype)
                 w, rows = batch.windows, indices.numpy()
                 raw, _ = (forward or network)(*batch.inputs)
                 raw = raw[-w.horizon :]
                 wanted, known = (
                     (w.values[-w.horizon :], w.seen[-w.horizon :]) if network.stepwise else (w.targets, w.asked)
                 )
-                each = torch.where(known, self._told(network, w, network.form.loss(raw, wanted).double()), 0.0)
-                losses[rows], counts[rows] = each.sum((0, 2)).cpu(), known.sum((0, 2)).cpu()
+                told = self._told(network, w, network.form.loss(raw, wanted).double())
+                known = known & (told > -torch.inf)
+                losses[rows] = torch.where(known, told, 0.0).sum((0, 2)).cpu()
+                counts[rows] = known.sum((0, 2)).cpu()
                 middle, spread = self._said(network, w, raw, by_paths, drawn)
                 mean[rows] = self._restored(middle, self._deviation(network, raw, by_paths), w)
                 if quantiles is not None:
@@ -416,7 +419,8 @@ class Forecast(Task[SeriesWindows, ForecastBatch, Forecasts]):
 
     @staticmethod
     def _told(network: Forecaster, w: WindowBatch, losses: Tensor) -> Tensor:
-        """Losses, (H, B, K), as they are told: a likelihood is that of numbers in their own units."""
+        """Losses, (H, B, K), as they are told: a likelihood is that of numbers in their own units; -inf at a zero of
+        which the root is taken, where the density has no bound."""
         if network.settings.output not in LIKELIHOODS:
             return losses
         v = w.base + w.targets.double() * w.scale + w.location
