@@ -486,7 +486,12 @@ RECIPES = {
         'task = "classify"\n[train]\nepochs = 3\nsamples = 640\n',
         "r.toml: train: epochs and samples both given; one of them says how long to train",
     ),
-    "a key of another task": setting("train.loss=mse", "train.loss: is a key of the task regress and not of classify"),
+    "a key of another task": setting(
+        "train.label_weight=2", "train.label_weight: is a key of the task tag and not of classify"
+    ),
+    "a key of other tasks": setting(
+        "train.loss=mse", "train.loss: is a key of the tasks regress, forecast, frames and not of classify"
+    ),
     "a key by its other name": setting(
         "train.learning_rate=0.1", "train.learning_rate: unknown key; did you mean train.lr?"
     ),
@@ -675,7 +680,7 @@ RECIPES = {
     "no such activation": setting(
         "model.cell=elman --set model.options.activation=tahn",
         "model.options: cell 'elman': option 'activation': unknown function 'tahn'; did you mean 'tanh'? "
-        "Known: identity, logistic, relu, sigmoid, sin, softplus, tanh",
+        "Known: cube, identity, logistic, relu, sigmoid, sin, softplus, tanh",
     ),
     "a value that an option cannot have": setting(
         "'model.options={longest=0}' --set model.cell=leaky",

@@ -325,8 +325,9 @@ def _as_languages(settings: PairSettings, *, is_placed: bool = False) -> tuple[P
     for key, path in zip(("source", "target"), named, strict=True):
         if path is None:
             raise DataError(f"data.{key}: is not set, though the other side is a file; expected a file, too.")
-        check_exists(path)
     source, target = cast(list[Path], named)
+    check_exists(source)
+    check_exists(target)
     if is_placed:
         raise DataError(
             f"data.source and data.target name the files {source} and {target}, but --data (data.path) says where the "

@@ -1,7 +1,7 @@
 """What is wrong with a recipe, in words: the key, what was found, what is expected."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -86,7 +86,7 @@ def told(
     values: Mapping[str, Any],
     keys: Mapping[str, Any],
     schemas: Mapping[str, Schema],
-    elsewhere: Mapping[str, str],
+    elsewhere: Mapping[str, Sequence[str]],
 ) -> tuple[str, str]:
     """The key that the first fault is about, and the fault in words.
 
@@ -95,7 +95,7 @@ def told(
         values: The recipe's tables.
         keys: Every key there is -> its field.
         schemas: Every key -> its JSON schema; a table of settings has none.
-        elsewhere: Keys that only other tasks have -> the task.
+        elsewhere: Keys that only other tasks have -> these.
     """
     first = error.errors()[0]
     path = [str(part) for part in first["loc"]]
@@ -103,7 +103,9 @@ def told(
         path += _down(first["input"])
         key = ".".join(path)
         if key in elsewhere:
-            return key, f"is a key of the task {elsewhere[key]} and not of {values['task']}"
+            others = elsewhere[key]
+            tasks = f"tasks {', '.join(others)}" if len(others) > 1 else f"task {others[0]}"
+            return key, f"is a key of the {tasks} and not of {values['task']}"
         return key, _unknown_key(path, keys)
     while len(path) > 1 and ".".join(path) not in schemas:  # of a choice of types pydantic names the branch too
         path.pop()

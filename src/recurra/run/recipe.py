@@ -98,7 +98,10 @@ def parse(
     try:
         made = _model(task).model_validate(values)
     except ValidationError as error:
-        others = {key: other for other in TASKS for key in keys(other) if key not in keys(task)}
+        others: dict[str, list[str]] = {}
+        for other in TASKS:
+            for key in keys(other).keys() - keys(task).keys():
+                others.setdefault(key, []).append(other)
         key, said = faults.told(error, values, keys(task), _schemas(task), others)
         raise RecipeError(_placed(key, said, source, given)) from error
     options = _options(made.data, source, given)
