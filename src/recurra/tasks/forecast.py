@@ -507,7 +507,8 @@ class Forecast(Task[SeriesWindows, ForecastBatch, Forecasts]):
         network.error_size.copy_(torch.from_numpy(size))
         found = size[..., None] * stats.norm.ppf(levels)
         if (enough := known >= FEW).any():
-            found[enough] = np.nanquantile(errors[:, enough], levels, axis=0).T
+            # The quantile of rank (n + 1) τ, below which another such error lies with probability τ.
+            found[enough] = np.nanquantile(errors[:, enough], levels, axis=0, method="weibull").T
         network.errors.copy_(torch.from_numpy(found))
 
     def scored(self, forecasts: Forecasts) -> Scored:
