@@ -249,6 +249,53 @@ def test_missing_values_are_counted_and_told(tmp_path: Path) -> None:
     assert not _parts(_days(tmp_path, values), missing="forward").schema.masked
 
 
+TOLD: dict[str, tuple[Callable[[], list[str]], str, dict[str, Any], str]] = {
+    "out of order": (
+        lambda: [*_rows()[:10], *_rows()[12:14], *_rows()[10:12], *_rows()[14:]],
+        "date,load",
+        {},
+        "series.csv: 1 row is earlier than the row before, the first in line 14; rows are put in the order of time",
+    ),
+    "gaps": (
+        lambda: [row for i, row in enumerate(_rows()) if i not in (7, 8, 30)],
+        "date,load",
+        {},
+        "series.csv: 3 steps of 60 have no row (daily), the first 2020-01-08; taken as missing",
+    ),
+    "constant": (
+        lambda: [f"{row},{5 if i < 50 else i}" for i, row in enumerate(_rows())],
+        "date,load,flat",
+        {"target": ["load", "flat"]},
+        "series.csv: 1 target does not vary in the training rows, so there is nothing to be learnt: flat (5)",
+    ),
+    "a series without a number": (
+        lambda: [f"{row}," for row in _rows()],
+        "date,load,none",
+        {"layout": "wide", "target": ["load", "none"]},
+        "series.csv: 1 series without any number left out, the first 'none'",
+    ),
+    "a series that is too short": (
+        lambda: [f"{row},{i if i > 49 else ''}" for i, row in enumerate(_rows())],
+        "date,load,late",
+        {"layout": "wide", "context": 8, "horizon": 2},
+        "series.csv: 1 of 2 series have no window of 8 and 2 rows in the train part, the first 'late'",
+    ),
+    "a covariate with gaps": (
+        lambda: [f"{row},{i if i % 9 else ''}" for i, row in enumerate(_rows())],
+        "date,load,rain",
+        {"target": "load", "past": ["rain"]},
+        "series.csv: 7 of 60 values of 'rain' (past) are missing; read as the last one before them, where there is one",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_what_is_told(name: str, tmp_path: Path) -> None:
+    make, header, settings, said = TOLD[name]
+    parts = _parts(_file(tmp_path, _text(*make(), header=header)), **settings)
+    assert said in [warning.replace(f"{tmp_path}/", "") for warning in parts.warnings]
+
+
 def test_further_dates_may_be_written_otherwise(tmp_path: Path) -> None:
     parts = _parts(_days(tmp_path, _wave()), context=8, horizon=2)
     rows = (f"{day:%d.%m.%Y},{i}" for i, day in enumerate(pd.date_range("2021-01-20", periods=20)))

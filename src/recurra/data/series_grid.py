@@ -203,7 +203,8 @@ def _steps(rows: Rows, axis: Axis) -> np.ndarray | None:
         return rows.times
     if rows.dated:
         raise DataError(f"{rows.name}: its times are dates; the training data had numbers.")
-    return np.round((rows.times - axis.first) / axis.step).astype(np.int64)
+    steps = np.round((rows.times - axis.first) / axis.step)
+    return np.clip(steps, -(2.0**53), 2.0**53).astype(np.int64)  # one that is farther off is off the steps, too
 
 
 def _check_steps(tables: Mapping[str, Rows], pieces: list[list[_Piece]], axis: Axis) -> None:
