@@ -199,7 +199,7 @@ def test_files_of_parts_follow_one_another(tmp_path: Path) -> None:
         assert (_part_of(parts, "validation").truth.min(), _part_of(parts, "validation").truth.max()) == (60, 69)
         test = _part_of(parts, "test")
         assert (test.truth.min(), test.truth.max()) == (72, 89)
-        assert test.batch([0]).seen[:5, 0, 0].tolist() == [True, True, True, False, False]  # two days are in no file
+        assert test.batch([0]).values[:5, 0, 0].diff().tolist()[2:] == [0, 0]  # two days are in no file
         told = "2 steps of 90 have no row (daily), the first 2020-03-11; taken as missing"
         assert any(told in warning for warning in parts.warnings)
     with pytest.raises(DataError, match=r"line 2: the test part begins at 2020-01-01, where the part before"):
@@ -239,14 +239,19 @@ def test_missing_values_are_counted_and_told(tmp_path: Path) -> None:
     parts = _parts(_days(tmp_path, values), horizon=2, context=6)
     (warning,) = parts.warnings
     assert warning.endswith(
-        "3 of 60 values of the targets are missing, the first in line 22; read as: 0 to the network, which is told "
-        "that "
+        "3 of 60 values of the targets are missing, the first in line 22; read as 0 to the network, which is told that "
         "they are missing (data.missing = 'mask'), and nothing is scored there"
     )
     assert parts.schema.masked
     batch = parts.train.batch([int(np.flatnonzero(parts.train.places[:, 1] == 22)[0])])
     assert batch.seen[:, 0, 0].tolist() == [True] * 4 + [False] * 2 + [True] * 2
     assert not _parts(_days(tmp_path, values), missing="forward").schema.masked
+    whole = _parts(_days(tmp_path, _wave()), horizon=2, context=6)
+    windows, (warning,) = READER.part(_days(tmp_path, values), whole.schema, targets=True)
+    assert "read as the last value before them (data.missing = 'forward')" in warning  # no mask was learnt
+    batch = windows.batch([int(np.flatnonzero(windows.places[:, 1] == 22)[0])])
+    assert batch.seen[:6].all()
+    assert batch.values[4, 0, 0] == batch.values[3, 0, 0]
 
 
 TOLD: dict[str, tuple[Callable[[], list[str]], str, dict[str, Any], str]] = {

@@ -260,15 +260,16 @@ class SeriesWindows:
         z = (w - location) / scale
         targets = (ahead - base - location) / scale
         seen, asked = np.isfinite(z), np.isfinite(targets)
-        rows, past = self.at(indices, -C, H), self.series.past
-        past = (_filled(past[rows[:C]], "forward") - p.past[0]) / p.past[1]
+        rows = self.at(indices, -C, H)
+        past = (_filled(self.series.past[rows[:C]], "forward") - p.past[0]) / p.past[1]
+        known = (_filled(self.series.known[rows], "forward") - p.known[0]) / p.known[1]
         return WindowBatch(
             values=torch.from_numpy(np.where(seen, z, 0.0)),
             seen=torch.from_numpy(seen),
             targets=torch.from_numpy(np.where(asked, targets, 0.0)),
             asked=torch.from_numpy(asked),
             past=torch.from_numpy(np.nan_to_num(past, nan=0.0)),
-            known=torch.from_numpy(np.nan_to_num((self.series.known[rows] - p.known[0]) / p.known[1], nan=0.0)),
+            known=torch.from_numpy(np.nan_to_num(known, nan=0.0)),
             static=torch.from_numpy((self.series.static[which] - p.static[0]) / p.static[1]),
             which=torch.from_numpy(which),
             indices=torch.from_numpy(indices),

@@ -150,6 +150,7 @@ class SeriesReader(Reader[SeriesWindows, SeriesSchema]):
         series = _with_calendar(replace(laid.series, static=statics), schema.calendar)
         preparation = scales.kept_preparation(series, schema, settings, given.name, warnings)
         scales.check_transform(series, settings.transform, schema.targets, given.name)
+        scales.tell_missing(series, preparation.missing, given.name, warnings)
         need = schema.context + preparation.before
         if targets:
             rows_of = np.stack([np.full(len(series), need), series.ends], 1)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from recurra.data.series import Preparation, Series, Transform, differenced
+from recurra.data.series import Missing, Preparation, Series, Transform, differenced
 from recurra.data.series_settings import SeriesSchema, SeriesSettings
 from recurra.data.series_table import Roles, Rows
 from recurra.errors import DataError
@@ -38,28 +38,38 @@ def check_transform(series: Series, transform: Transform, names: Sequence[str], 
     )
 
 
+def effective(wanted: Missing, masked: bool) -> Missing:
+    """How missing numbers are read: as set, but where training rows miss none, there is nothing to learn a mask by."""
+    return "forward" if wanted == "mask" and not masked else wanted
+
+
+def tell_missing(series: Series, missing: Missing, name: str, warnings: list[str]) -> np.ndarray:
+    """Count the missing values of the targets, and tell how they are read; returns the rows that lie in the past."""
+    starts = series.offsets[:-1]
+    told = np.concatenate([np.arange(start, start + end) for start, end in zip(starts, series.ends, strict=True)])
+    gone = ~np.isfinite(series.targets[told])
+    if gone.any():
+        treated = {
+            "mask": "0 to the network, which is told that they are missing",
+            "interpolate": "the line between the known values of the window that is read",
+            "forward": "the last value before them",
+        }[missing]
+        line = int(series.lines[told[np.flatnonzero(gone.any(1))[0]]])
+        where = f", the first in line {line}" if line else ""
+        warnings.append(
+            f"{name}: {int(gone.sum()):,} of {gone.size:,} values of the targets are missing{where}; read as {treated} "
+            f"(data.missing = {missing!r}), and nothing is scored there"
+        )
+    return told
+
+
 def check_values(
     series: Series, train: np.ndarray, settings: SeriesSettings, roles: Roles, name: str, warnings: list[str]
 ) -> None:
     """Count what is missing, and tell of targets that are so throughout, or that do not vary."""
     names = list(roles.targets) if roles.layout != "wide" else ["value"] * series.targets.shape[1]
     check_transform(series, settings.transform, names, name)
-    told = np.array([one for i in range(len(series)) for one in range(*series.rows(i).indices(len(series.times)))])
-    gone = ~np.isfinite(series.targets[told])
-    if gone.any():
-        count, of = int(gone.sum()), gone.size
-        treated = {
-            "mask": "0 to the network, which is told that they are missing",
-            "interpolate": "filled on the line between the known values of the window that is read",
-            "forward": "filled with the last value before them",
-        }[settings.missing]
-        first = int(told[np.flatnonzero(gone.any(1))[0]])
-        line = int(series.lines[first])
-        where = f", the first in line {line}" if line else ""
-        warnings.append(
-            f"{name}: {count:,} of {of:,} values of the targets are missing{where}; read as: {treated} (data.missing = "
-            f"{settings.missing!r}), and nothing is scored there"
-        )
+    told = tell_missing(series, effective(settings.missing, misses(series, train)), name, warnings)
     for values, kind, columns in ((series.past, "past", roles.past), (series.known, "known", roles.known)):
         for k, column in enumerate(columns):
             missing = int((~np.isfinite(values[told, k])).sum())
@@ -90,8 +100,8 @@ def learn(
     N, K = len(series), series.targets.shape[1]
     past, ahead, static = (_column_scale(some[:0]) for some in (series.past, series.known, series.static))
     plain = Preparation(
-        settings.transform, settings.lags, settings.scaling, settings.missing, np.zeros((N, K)), np.ones((N, K)),
-        past, ahead, static,
+        settings.transform, settings.lags, settings.scaling, effective(settings.missing, misses(series, train)),
+        np.zeros((N, K)), np.ones((N, K)), past, ahead, static,
     )  # fmt: skip
     mean, deviation, naive = (np.full((N, K), np.nan) for _ in range(3))
     slices = training_rows(series, train)
@@ -284,8 +294,9 @@ def kept_preparation(
     mean, deviation = np.full((len(series), K), np.nan), np.full((len(series), K), np.nan)
     scales = (schema.past_scale, schema.known_scale, schema.static_scale)
     past, known, static = (np.array(scale, np.float64).reshape(2, -1) for scale in scales)
+    missing = effective(settings.missing, schema.masked)
     found = Preparation(
-        settings.transform, settings.lags, settings.scaling, settings.missing, mean, deviation, past, known, static
+        settings.transform, settings.lags, settings.scaling, missing, mean, deviation, past, known, static
     )
     strange: list[str] = []
     for i, one in enumerate(series.ids):
