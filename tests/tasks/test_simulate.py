@@ -81,7 +81,7 @@ def test_columns_rows_and_ids_tell_records_apart(tmp_path: Path) -> None:
     by_rows = parts(path, inputs="u", outputs="y", **rows)
     assert [len(part) for part in (by_rows.validation, by_rows.test)] == [2, 1]
     np.testing.assert_allclose(by_rows.validation.records()[1][0][:, 0], u[10:25])
-    by_id = parts(path, inputs="u", outputs="y", id="run", window=None, validation_fraction=0.1, test_fraction=0.1)
+    by_id = parts(path, inputs="u", outputs="y", id="run", window=0, validation_fraction=0.1, test_fraction=0.1)
     assert by_id.train.lengths.tolist() == [40, 32]
     assert by_id.test.ids == ["a", "b"]
     np.testing.assert_allclose(by_id.test.records()[1][0][:, 0], u[86:90])
@@ -92,14 +92,14 @@ def test_a_folder_of_files_and_arrays_are_records_too(tmp_path: Path) -> None:
     folder.mkdir()
     table(folder / "one.csv", 60)
     table(folder / "two.csv", 50, 1)
-    found = parts(folder, window=None, validation_fraction=0.1, test_fraction=0)
+    found = parts(folder, window=0, validation_fraction=0.1, test_fraction=0)
     assert (found.train.lengths.tolist(), found.train.ids) == ([54, 45], ["one", "two"])
     records = [system(60), system(50, 1)]
     arrays = ([u for u, _ in records], [torch.from_numpy(y) for _, y in records])
-    same = parts(arrays, window=None, validation_fraction=0.1, test_fraction=0)
+    same = parts(arrays, window=0, validation_fraction=0.1, test_fraction=0)
     torch.testing.assert_close(same.train.outputs, found.train.outputs)
     np.savez(tmp_path / "a.npz", u=records[0][0], y=records[0][1])
-    alone = parts(tmp_path / "a.npz", window=None, validation_fraction=0, test_fraction=0)
+    alone = parts(tmp_path / "a.npz", window=0, validation_fraction=0, test_fraction=0)
     np.testing.assert_allclose(alone.train.records()[0][1][:, 0], records[0][1])
     frame = parts(pl.DataFrame({"in": records[0][0], "out": records[0][1]}), validation_fraction=0, test_fraction=0)
     torch.testing.assert_close(frame.train.outputs, alone.train.outputs)
@@ -112,7 +112,8 @@ def test_the_benchmarks_are_read_as_they_are(data_folder: Path) -> None:
     with (data_folder / "cascaded_tanks" / "dataBenchmark.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["uVal"]]
     assert tanks.test.outputs[:, 0].tolist() == [float(row["yVal"]) for row in rows]
-    both = torch.cat([tanks.train.outputs, tanks.validation.outputs])[:, 0]
+    (first, second), (between,) = (part.records() for part in (tanks.train, tanks.validation))
+    both = np.concatenate([record[1][:, 0] for record in (first, between, second)])
     assert both.tolist() == [float(row["yEst"]) for row in rows]
     silverbox = parts(None, **recipes.load("silverbox").data.model_dump())
     assert [len(part.inputs) for part in silverbox.named.values()] == [78140, 8690, 40580]
@@ -156,6 +157,20 @@ def test_times_give_the_period(tmp_path: Path) -> None:
     assert parts(path, time="time").schema.period == 2.0
     assert parts(table(tmp_path / "b.csv", 20, t=[0.1 * i for i in range(20)]), time="t").schema.period == 0.1
     assert parts(path).schema.period is None
+
+
+def test_a_record_shorter_than_a_window_is_told(tmp_path: Path) -> None:
+    found = parts(table(tmp_path / "a.csv", 90), window=100)
+    assert found.train.lengths.tolist() == [63]
+    assert "1 of 1 training records is shorter than data.window, 100, and a window each" in found.warnings[-1]
+
+
+def test_a_run_in_double_precision_says_the_same_when_it_is_loaded(tmp_path: Path) -> None:
+    settings = TINY | {"train.precision": "64-true", "model.kind": "recurrent", "model.cell": "lstm"}
+    run = recurra.train("simulate", table(tmp_path / "system.csv"), settings=settings)
+    u, y = (values[160:] for values in system(200))
+    again = recurra.load(run.path)
+    assert again.evaluate((u, y))["metrics"]["rmse"] == pytest.approx(run.summary["test"]["rmse"], rel=1e-12)
 
 
 def test_arrays_that_do_not_fit_are_told() -> None:
@@ -301,7 +316,7 @@ def test_a_run_from_a_table_to_simulated_outputs(kind: str, tmp_path: Path) -> N
     np.testing.assert_allclose(rows["prediction"], said.outputs[:, 0], rtol=1e-5, atol=1e-5)
     assert "Measured and simulated" in run.report.read_text("utf-8")
     if kind in ("narx", "tdnn"):
-        with pytest.raises(RunError, match=f"its network is a {kind.upper()}, and has no recurrence"):
+        with pytest.raises(RunError, match="and has no recurrence to look into"):
             inspect(run.path)
     else:
         assert inspect(run.path).found.parts
@@ -316,9 +331,11 @@ def test_outputs_that_are_not_known_are_done_without(tmp_path: Path) -> None:
     some = run.predict((u, begun))
     np.testing.assert_allclose(some.outputs, known.outputs, rtol=1e-6)
     assert (some.targets, some.ahead) == (None, None)
+    assert "outputs are known for the first 8 of 40 steps" in some.warnings[0]
     alone = run.predict(u)
     assert alone.outputs.shape == (40, 1)
     assert alone.starts.tolist() == [0]
+    assert "as if the system had stood still before its first step" in alone.warnings[0]
     pl.DataFrame({"u": u}).write_csv(tmp_path / "inputs.csv")
     np.testing.assert_allclose(run.predict(tmp_path / "inputs.csv").outputs, alone.outputs, rtol=1e-6)
     assert [row["step"] for row in run.rows(alone)] == list(range(40))
@@ -390,6 +407,14 @@ def test_two_runs_are_set_side_by_side(tmp_path: Path) -> None:
         ),
         ({"model.kind": "narx", "model.limits": True}, RecipeError, "model.limits: is of kind = state_space"),
         ({"model.limits": True, "model.state_size": 1}, RecipeError, "model.state_size: holds the outputs"),
+        ({"model.zoneout": 0.1}, RecipeError, "model.zoneout: is of kind = recurrent; it is to be left out"),
+        ({"model.num_layers": 2}, RecipeError, "model.num_layers: is of kind = recurrent"),
+        ({"model.word_dropout": 0.1}, RecipeError, "model.word_dropout: has no place in simulate"),
+        (
+            {"model.kind": "recurrent", "model.hidden_size": [4, 3]},
+            RecipeError,
+            "hidden_size has 2 widths, num_layers is 1",
+        ),
         ({"model.encoder_steps": 9}, RecipeError, "model.encoder_steps: 9 of 6 steps"),
         ({"model.kind": "nark"}, RecipeError, "model.kind.*did you mean 'narx'"),
         ({"model.activation": "cub"}, RecipeError, "model.activation: unknown function 'cub'; did you mean 'cube'"),

@@ -132,8 +132,13 @@ class SystemReader(Reader[Signals, SystemSchema]):
             if share:
                 told[part] = f"the last {share:.3g} of {name}" if part == "test" else f"{share:.3g} of {name}, in time"
         train = parts["train"]
-        if settings.window is not None:
+        if settings.window:
             stride = settings.stride or max(1, settings.window // 10)
+            if short := int((train.lengths < settings.window).sum()):
+                warnings.append(
+                    f"{name}: {short} of {len(train)} training records {'is' if short == 1 else 'are'} shorter than "
+                    f"data.window, {settings.window}, and a window each"
+                )
             train = train.windows(settings.window, stride)
         return Parts(
             train=train,
@@ -173,11 +178,11 @@ class SystemReader(Reader[Signals, SystemSchema]):
             shape = len(schema.outputs)
             for record in records:
                 record.y = np.full((len(record.u), shape), np.nan) if record.y is None else record.y
-        return _signals(records), []
+        return _signals(records), _unmeasured(records)
 
     def describe(self, source: Any, settings: SystemSettings, task: str) -> str:
         """See `Reader.describe`."""
-        parts = self.parts(source, task, settings.model_copy(update={"window": None}))
+        parts = self.parts(source, task, settings.model_copy(update={"window": 0}))
         schema, lines = parts.schema, []
         for name, part in parts.named.items():
             lengths = part.lengths
@@ -522,6 +527,22 @@ def _check(records: list[_Record], roles: _Roles, needed: bool = True) -> None:
                     f"{record.place(row)}: {kind} {names[k]!r} is missing ({int(missing.sum()):,} such); every step of "
                     "a record needs its numbers: fill them in, or name stretches without gaps (data.rows)."
                 )
+
+
+def _unmeasured(records: list[_Record]) -> list[str]:
+    """What is told of records whose outputs are not all known."""
+    known = [0 if r.y is None else int(np.isfinite(r.y).all(1).sum()) for r in records]
+    lacking = [(r, n) for r, n in zip(records, known, strict=True) if n < len(r.u)]
+    if not lacking:
+        return []
+    first, steps = lacking[0]
+    others = f" ({len(lacking):,} such records)" if len(lacking) > 1 else ""
+    if steps:
+        return [f"{first.name}: its outputs are known for the first {steps:,} of {len(first.u):,} steps{others}"]
+    return [
+        f"{first.name}: no outputs are known{others}; it is simulated as if the system had stood still before its "
+        "first step"
+    ]
 
 
 def _check_varies(records: list[_Record], roles: _Roles, warnings: list[str]) -> None:

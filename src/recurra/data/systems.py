@@ -119,11 +119,10 @@ class SystemSettings(PlaceSettings):
     period: float | None = Field(
         default=None, gt=0, description="seconds from one row to the next, for the axes of figures"
     )
-    window: int | None = Field(
+    window: int = Field(
         default=200,
-        ge=2,
-        description="steps that are learnt from at once, those that set the state among them; whole records when left "
-        "out",
+        ge=0,
+        description="steps that are learnt from at once, those that set the state among them; 0: whole records",
     )
     stride: int | None = Field(
         default=None, ge=1, description="rows from one training window to the next; a tenth of a window when left out"

@@ -59,8 +59,8 @@ class SystemBatch:
     """B stretches of records, padded to the longest.
 
     Attributes:
-        u: (T, B, I) float32.
-        y: (T, B, K) float32; zero where not measured.
+        u: (T, B, I).
+        y: (T, B, K); zero where not measured.
         lengths: (B,) int64 on the CPU, or None where all have T steps.
         measured: Whether every output is.
         indices: (B,) which of the data's stretches these are.
@@ -279,7 +279,7 @@ class Simulate(Task[Signals, SystemBatch, Simulated]):
             for indices in torch.sort(lengths, stable=True).indices.split(AT_ONCE):
                 chosen = [prepared[i] for i in indices.tolist()]
                 batch = _batch([u for u, *_ in chosen], [y for _, y, _ in chosen], measured, indices)
-                batch = batch.to(device, dtype or torch.float32)
+                batch = batch.to(device, dtype or network.output_mean.dtype)
                 said = self._own_units(network, network.said(batch.u, batch.y, ahead=False))
                 for row, i in enumerate(indices.tolist()):
                     outputs[i] = said[: int(lengths[i]) - n, row]
@@ -444,7 +444,7 @@ def _begun(u: Tensor, y: Tensor | None, network: Simulator) -> tuple[Tensor, Ten
 
 def _batch(inputs: list[Tensor], outputs: list[Tensor], measured: bool, indices: Tensor) -> SystemBatch:
     lengths = torch.tensor([len(u) for u in inputs])
-    u, y = (pad_sequence(values).float() for values in (inputs, outputs))
+    u, y = pad_sequence(inputs), pad_sequence(outputs)
     return SystemBatch(u, y, None if bool((lengths == lengths[0]).all()) else lengths, measured, indices)
 
 

@@ -45,6 +45,12 @@ def state_space(z, s, p, *, size=4, activation=tanh):
     return s.h + p.W_hg @ activation(z.g)
 
 
+OF_LAYERS = ("num_layers", "input_dropout", "recurrent_dropout", "weight_drop", "zoneout", "skip", "input_layers",
+             "init", "options")  # fmt: skip
+OF_TEXTS = ("learn_initial_state", "embedding_dropout", "word_dropout", "output_dropout")
+"""Settings that are of layers of a cell alone, and such as have no meaning here."""
+
+
 class SimulatorSettings(RecurrentSettings):
     """The `model.*` settings of simulate."""
 
@@ -94,6 +100,10 @@ class SimulatorSettings(RecurrentSettings):
 
     @model_validator(mode="after")
     def _fitting(self) -> "SimulatorSettings":
+        for key in (*OF_TEXTS, *(() if self.kind == "recurrent" else OF_LAYERS)):
+            if getattr(self, key) != type(self).model_fields[key].get_default(call_default_factory=True):
+                said = "has no place in simulate" if key in OF_TEXTS else "is of kind = recurrent"
+                raise ValueError(f"{key}: {said}; it is to be left out")
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation: {unknown('function', self.activation, ACTIVATIONS)}")
         if self.bidirectional:
