@@ -14,9 +14,11 @@ from recurra.data.system_reader import SystemReader
 from recurra.data.systems import SystemSettings
 from recurra.errors import DataError, RecipeError, RunError
 from recurra.run import recipe as recipes
+from recurra.run.api import Run, resume
 from recurra.run.compare import compare
 from recurra.run.inspect import inspect
 from recurra.run.sections.simulate import autocorrelation
+from recurra.run.training import Training
 from recurra.tasks.simulate import fit
 from recurra.tasks.simulator import Simulator, SimulatorSettings, free_run, least_squares
 
@@ -25,6 +27,8 @@ TINY = {
     **{"model.warmup": 6, "model.hidden_size": 5, "model.encoder": [4], "data.window": 30, "train.samples": 40},
     **{"train.batch_size": 8},
 }
+
+DATA = {key: value for key, value in TINY.items() if not key.startswith("model.")}
 
 
 def system(steps: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -426,3 +430,37 @@ def test_what_cannot_be_learnt_is_told(
 ) -> None:
     with pytest.raises(error, match=text):
         recurra.train("simulate", table(tmp_path / "system.csv"), settings=TINY | settings)
+
+
+class Stopped(Exception):  # noqa: N818
+    """As if the machine had gone down."""
+
+
+def test_a_run_goes_on_where_it_was_stopped_and_another_begins_with_its_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = table(tmp_path / "system.csv")
+    settings = TINY | {"model.members": 2, "model.limits": True, "train.checkpoint_seconds": 0}
+    whole = recurra.train("simulate", path, settings=settings, out="whole")
+    update, made = Training._update, [0]
+
+    def stopping(self: Training, batches: list[torch.Tensor]) -> None:
+        if made[0] == 3:
+            raise Stopped
+        made[0] += 1
+        update(self, batches)
+
+    monkeypatch.setattr(Training, "_update", stopping)
+    with pytest.raises(Stopped):
+        recurra.train("simulate", path, settings=settings, out="stopped")
+    monkeypatch.setattr(Training, "_update", update)
+    resumed = resume("stopped")
+    assert isinstance(resumed, Run)
+    for name, value in whole.network.state_dict().items():
+        assert torch.equal(value, resumed.network.state_dict()[name]), name
+    assert resumed.summary["test"] == whole.summary["test"]
+    further = recurra.train("simulate", path, from_run="whole", out="further", settings={"train.lr": 1e-9} | DATA)
+    assert further.summary["test"]["rmse"] == pytest.approx(whole.summary["test"]["rmse"], rel=1e-3)
+    more = table(tmp_path / "more.csv", y2=system(200)[1])
+    with pytest.raises(RunError, match="that run has 1 outputs, the new data have 2"):
+        recurra.train("simulate", more, from_run="whole", out="more", settings={"data.outputs": ["y", "y2"]} | DATA)

@@ -3,6 +3,7 @@
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from recurra.data.systems import Signals
 from recurra.run.content import Section
@@ -76,8 +77,8 @@ def _drawn(task: Simulate, caption: str, steps: np.ndarray, true: np.ndarray, ou
         else:
             axes.plot(axis, true, color=FIRST, label="measured")
             axes.plot(axis, out, color=SECOND, label="simulated", linestyle=(0, (3, 1.5)))
-        axes.plot([], [])
         axes.set_xlabel(unit)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
 
     rms = _rms(out - true)
     spoken = f"{caption}: measured {_range(true)}, simulated {_range(out)}, root mean squared error {number(rms)}"
@@ -101,6 +102,7 @@ def _error(task: Simulate, said: Simulated) -> Section:
                 axes.plot(axis, errors, color=SECOND)
             axes.axhline(0, color=MUTED, linewidth=0.8)
             axes.set_xlabel(unit)
+            axes.xaxis.set_major_locator(MaxNLocator(5))
 
         caption = f"{said.name(0)}, {name}: simulated less measured"
         figures.append((caption, plotted(along, f"{caption}, {_range(errors)}")))
