@@ -146,6 +146,16 @@ def test_it_is_judged_by_mase_for_several_series_and_by_rmse_for_one() -> None:
     assert judged.main_metric == "mse_normalised"
 
 
+def test_series_that_repeat_themselves_exactly_have_no_mase() -> None:
+    t = np.arange(90)
+    frame = waves(series=2).with_columns(load=pl.Series(np.tile(t % 7, 2) * 1.0 + np.repeat([0, 5], 90)))
+    run = train(frame, **{"data.season": 7})
+    assert run.main_metric == "mae"
+    assert "mase" not in run.summary["test"]
+    with pytest.raises(RecipeError, match=r"train.metric: 'mase' divides by the error of the seasonal naive"):
+        train(frame, **{"data.season": 7, "train.metric": "mase"})
+
+
 def test_normalised_errors_are_in_units_of_the_training_rows() -> None:
     run = train(waves(), **{"train.normalised_scores": True})
     rows = run.schema.deviation[0][0]

@@ -38,7 +38,19 @@ NODES = 9
 FEW = 20
 """Fewer errors than this tell no quantiles: those of a normal distribution of their size are taken."""
 
-Metric = Literal["rmse", "mae", "mse", "mase", "smape", "pinball", "mse_normalised", "mae_normalised"]
+Metric = Literal["rmse", "mae", "mse", "mase", "smape", "mse_normalised", "mae_normalised"]
+"""What forecasts are judged by: errors of one number, which other methods have as well."""
+
+COMPARED: dict[str, str] = {
+    "rmse": "squared error",
+    "mse": "squared error",
+    "mae": "absolute error",
+    "mase": "scaled absolute error",
+    "smape": "symmetric percentage error",
+    "mse_normalised": "squared normalised error",
+    "mae_normalised": "absolute normalised error",
+}
+"""The loss of one number behind each metric."""
 
 
 class ForecastTrainSettings(TrainSettings):
@@ -69,7 +81,8 @@ class ForecastTrainSettings(TrainSettings):
     )
     metric: Metric | None = Field(
         default=None,
-        description="what a run is judged by; when left out rmse for one series of one target, else mase",
+        description="what a run is judged by; when left out rmse for one series of one target, else mase (mae where "
+        "the seasonal naive forecast made no error in training)",
     )
     choose_by: Metric | Literal["loss"] | None = Field(
         default=None,
@@ -214,7 +227,8 @@ class Forecast(Task[SeriesWindows, ForecastBatch, Forecasts]):
         super().__init__(schema, settings)
         assert isinstance(settings, ForecastTrainSettings)
         one = len(schema.targets) == 1 and len(schema.ids) == 1
-        self.main_metric = settings.metric or ("rmse" if one else "mase")
+        self._has_scale = any(value is not None for row in schema.naive for value in row)  # of MASE
+        self.main_metric = settings.metric or ("rmse" if one else "mase" if self._has_scale else "mae")
         self._epoch = 0
         self._by_loss = False
         self._others: tuple[SeriesWindows, list[Baseline]] | None = None
@@ -242,6 +256,12 @@ class Forecast(Task[SeriesWindows, ForecastBatch, Forecasts]):
             raise RecipeError("train.context_loss: the next number is forecast at every step by recursive models alone")
         if model.kind in ("ar", "linear") and model.linear_fixed and model.output == "point":
             raise RecipeError("model.linear_fixed: nothing would be left to learn; false is expected")
+        for key in ("metric", "choose_by"):
+            if getattr(self.settings, key) == "mase" and not self._has_scale:
+                raise RecipeError(
+                    f"train.{key}: 'mase' divides by the error of the seasonal naive forecast in training, which is 0 "
+                    "or unknown here; 'mae'"
+                )
         data = self.schema.settings
         if self.settings.normalised_scores and (data["transform"] != "none" or data["difference"]):
             raise RecipeError(
@@ -546,7 +566,8 @@ class Forecast(Task[SeriesWindows, ForecastBatch, Forecasts]):
     def merit(self, scores: Metrics) -> list[float]:
         """See `Task.merit`."""
         loss = scores["nll"] if "nll" in scores else scores["scaled_loss"]
-        return [-loss] if self.chosen_by == "loss" else [-scores[self.chosen_by], -loss]
+        # MASE may be unknown of the validation part alone, where it has none of the series that have a scale.
+        return [-loss] if self.chosen_by not in scores else [-scores[self.chosen_by], -loss]
 
     def scores(self, predictions: Forecasts) -> Metrics:
         """rmse, mae, mse, mase, smape (0 to 200); of intervals coverage, and of quantiles pinball, the mean over the
@@ -578,17 +599,11 @@ class Forecast(Task[SeriesWindows, ForecastBatch, Forecasts]):
     @property
     def compared_by(self) -> str:
         """The loss whose difference to another method's is told."""
-        point = {"rmse": "squared error", "mse": "squared error", "mse_normalised": "squared normalised error"}
-        return point.get(self.error, "absolute error")
-
-    @property
-    def error(self) -> str:
-        """The main metric, or where it is no error of a number mae."""
-        return "mae" if self.main_metric == "pinball" else self.main_metric
+        return COMPARED[self.main_metric]
 
     def compared(self, test: Forecasts) -> list[tuple[Baseline, float, PairedDifference | None]]:
         """Each other method, its score by the main metric, and the network's paired difference to it."""
-        own, metric = self.scored(test), self.error
+        own, metric = self.scored(test), self.main_metric
         found = []
         for other in self.others(test.data):
             theirs = self.scored_as(test, other.forecasts)
@@ -605,8 +620,8 @@ class Forecast(Task[SeriesWindows, ForecastBatch, Forecasts]):
     def findings_of(self, found: list[tuple[Baseline, float, PairedDifference | None]], test: Forecasts) -> list[str]:
         """`findings` of what `compared` has found."""
         best, score, paired = min(found, key=lambda item: item[1])
-        own = self.scored(test).metrics()[self.error]
-        said = f"{self.error} {own:.4g}, of the best other method, {best.name}, {score:.4g}"
+        own = self.scored(test).metrics()[self.main_metric]
+        said = f"{self.main_metric} {own:.4g}, of the best other method, {best.name}, {score:.4g}"
         if paired is None:
             return [f"{said}; too few origins to tell whether that is chance"]
         between = f"{paired.mean:.4g}, 95 % interval {paired.low:.4g} to {paired.high:.4g}"

@@ -133,8 +133,8 @@ def _beside(task: Forecast, said: Forecasts) -> Section:
         "method's: below zero the network is better. Its interval is that of Diebold and Mariano's test, as corrected "
         "by Harvey, Leybourne and Newbold; where it holds zero, the two are not shown to differ."
     )
-    heads = ("method", task.error, "difference", "95 % interval", "the network is")
-    caption = f"Methods without a network, beside the network's {number(task.scored(said).metrics()[task.error])}"
+    heads = ("method", task.main_metric, "difference", "95 % interval", "the network is")
+    caption = f"Methods without a network, beside the network's {number(task.scored(said).metrics()[task.main_metric])}"
     return Section("Other methods", [*task.findings_of(compared, said), told, *words], tables=[(caption, heads, rows)])
 
 
@@ -150,7 +150,7 @@ def _by_horizon(task: Forecast, said: Forecasts, others: Sequence[Baseline]) -> 
         )
 
     lines = [line("network", said.mean, FIRST)]
-    best = sorted(others, key=lambda other: task.scored_as(said, other.forecasts).metrics()[task.error])
+    best = sorted(others, key=lambda other: task.scored_as(said, other.forecasts).metrics()[task.main_metric])
     lines += [line(other.name, other.forecasts, colour) for other, colour in zip(best, (SECOND, THIRD), strict=False)]
     first, last = lines[0].y[0], lines[0].y[-1]
     alternative = f"{metric} by step ahead: the network's from {number(first)} to {number(last)}"
