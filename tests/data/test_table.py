@@ -398,7 +398,11 @@ FAULTS = {
         {},
         "line 1202, column 3: found '9', expected nothing",
     ),
-    "latin-1": ("label,t0\na,1\né,2\n".encode("latin-1"), {}, "line 3: byte 13 (e9) is not utf-8; name the encoding"),
+    "latin-1": (
+        "label,t0\na,1\né,2\n".encode("latin-1"),
+        {},
+        "line 3: byte 13 (e9) is not utf-8; if it is latin-1, convert it",
+    ),
     "long: a time twice": (
         "id,time,x,label\nA,0,1,w\nB,0,1,w\nA,0,3,w\n",
         {},
