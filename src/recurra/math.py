@@ -2,8 +2,8 @@
 
 They are PyTorch's own under the names of the formulas, so a body written with `torch.sigmoid` means the same:
 `sigmoid` (σ, the logistic function), `tanh`, `relu`, `exp`, `log`, `log_sigmoid`, `softplus`, `sqrt`, `maximum`,
-`minimum`, `where`, `clamp`, `sin`, `cos`; `norm`, layer normalisation of a row; `join` and `split`, which put the
-values of several gates side by side and take them apart again.
+`minimum`, `where`, `clamp`, `sin`, `cos`; `cube`, x³; `norm`, layer normalisation of a row; `join` and `split`, which
+put the values of several gates side by side and take them apart again.
 """
 
 import torch
