@@ -302,6 +302,22 @@ def test_a_run_is_gone_on_with_bit_for_bit(tmp_path: Path, monkeypatch: pytest.M
     assert again.summary["sha256"] == whole.summary["sha256"]
 
 
+def test_the_sound_is_changed_in_training_alone_and_otherwise_in_every_epoch(tmp_path: Path) -> None:
+    task, _, data = made(folders(tmp_path, 4), speed=0.2, noise=10.0)
+    few = torch.arange(3)
+
+    def drawn(epoch: int) -> torch.Tensor:
+        task.plan(data, seed=1, epoch=epoch)
+        return task.collate(data, few).x
+
+    first, second, again = drawn(0), drawn(1), drawn(0)
+    assert torch.equal(first, again)
+    assert first.shape != second.shape or not torch.equal(first, second)
+    plain = collate(data, few).x
+    assert first.shape != plain.shape or not torch.equal(first, plain)
+    assert torch.equal(task.few(data, 12)[0].x, collate(data, torch.arange(12)).x)  # what instruments look at
+
+
 def test_another_label_is_learnt_on_top(labels_run: recurra.Run, tmp_path: Path) -> None:
     folder = named(tmp_path / "d", 4)
     for i in range(4):
