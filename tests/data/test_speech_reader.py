@@ -212,6 +212,8 @@ def test_no_recording_is_in_two_parts_and_the_seed_settles_all(tmp_path: Path) -
             assert len(own) == len(set(own))
         assert plan == again.plans[part]
     assert first.plans["train"] != other.plans["train"]
+    gaps = [[n for pieces in plan.plan[:5] for _, n in pieces[:1]] for plan in first.plans.values() if plan is not None]
+    assert gaps[0] != gaps[1] != gaps[2] != gaps[0]  # each part has random numbers of its own
 
 
 def test_too_few_to_join(tmp_path: Path) -> None:
