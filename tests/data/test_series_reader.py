@@ -360,6 +360,30 @@ def test_ends_of_parts_are_dates_or_texts() -> None:
     assert (list(tested.named), tested.sources["test"].partition(": ")[2][:7]) == (["train", "test"], "20 rows")
 
 
+def test_what_recurra_data_says(tmp_path: Path) -> None:
+    path = tmp_path / "a: b.csv"
+    _long(ahead=4).sort_values(["shop", "date"]).to_csv(path, index=False)
+    settings = SeriesSettings(target="sales", static=["kind"], horizon=3, context=5)
+    lines = READER.describe(path, settings, "forecast").replace(f"{tmp_path}/", "").split("\n")
+    (target,) = [line for line in lines if line.startswith("  target ")]
+    assert [line for line in lines if line != target] == [
+        "a: b.csv (table, long)",
+        "  series     3, 36 to 46 rows",
+        "  times      2020-01-01 to 2020-02-15, daily (column 'date')",
+        "  known      price, size",
+        "  static     kind=a, kind=b",
+        "  calendar   weekday",
+        "  season     7 steps",
+        "  window     5 rows read, 3 forecast",
+        "train: 82 rows, 2020-01-01 to 2020-01-31, 61 windows",
+        "validation: 14 rows, 2020-01-25 to 2020-02-05, 8 windows",
+        "test: 27 rows, 2020-01-29 to 2020-02-15, 21 windows",
+        "warning: a: b.csv: rows are told apart by shop (long form); data.id names another column",
+        "warning: a: b.csv: price, size are covariates known ahead, for there are numbers behind the last target; "
+        "data.known = [] leaves them out",
+    ]
+
+
 def test_a_season_is_found() -> None:
     random = np.random.default_rng(4)
     wave = np.sin(2 * np.pi * np.arange(400) / 13) + 0.01 * np.arange(400) + 0.3 * random.normal(size=400)

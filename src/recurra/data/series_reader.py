@@ -178,7 +178,7 @@ class SeriesReader(Reader[SeriesWindows, SeriesSchema]):
         parts = self.parts(source, task, settings)
         schema, series = parts.schema, parts.train.series
         axis, lines = schema.axis, []
-        told = parts.sources["train"].partition(": ")[0]
+        told = parts.sources["train"].rpartition(": ")[0]
         spans = [series.times[series.rows(i)] for i in range(len(series))]
         rows = series.ends
         layout = f", {schema.layout}" if len(series) > 1 or len(schema.targets) > 1 else ""
@@ -207,7 +207,7 @@ class SeriesReader(Reader[SeriesWindows, SeriesSchema]):
         lines.append(f"  season     {schema.season:,} steps")
         lines.append(f"  window     {schema.context:,} rows read, {schema.horizon:,} forecast")
         for name, part in parts.named.items():
-            lines.append(f"{name}: {parts.sources[name].partition(': ')[2]}, {len(part):,} windows")
+            lines.append(f"{name}: {parts.sources[name].rpartition(': ')[2]}, {len(part):,} windows")
         return "\n".join([*lines, *(f"warning: {warning}" for warning in parts.warnings)])
 
 
