@@ -34,14 +34,14 @@ def outcome(done: "Run | Seeds") -> str:
     if metric in summary[part]:
         value = summary[part][metric]
         if "seeds" in summary:
-            lines += [f"{path}: {part} {metric} {run.summary[part][metric]:.4f}" for path, run in _by_seed(done)]
+            lines += [f"{path}: {part} {metric} {figure(run.summary[part][metric])}" for path, run in _by_seed(done)]
             spread = summary[f"{part}_deviation"].get(metric)
-            said = f"{part} {metric} {value:.4f}, mean over {len(summary['seeds'])} seeds"
-            said += f" (standard deviation {spread:.4f})" if spread is not None else ""
+            said = f"{part} {metric} {figure(value)}, mean over {len(summary['seeds'])} seeds"
+            said += f" (standard deviation {figure(spread)})" if spread is not None else ""
         else:
-            said = f"{part} {metric} {value:.4f}" + _interval(summary, metric)
+            said = f"{part} {metric} {figure(value)}" + _interval(summary, metric)
         for name, scores in summary["baselines"].items():
-            said += f"; {name} baseline {scores[metric]:.4f}"
+            said += f"; {name} baseline {figure(scores[metric])}"
         lines.append(said)
         extra = {k: v for k, v in summary["test"].items() if "_first_" in k and k.startswith(metric)}
         lines += [f"test {k.replace('_', ' ')}: {v:.4f}" for k, v in extra.items()]
@@ -59,8 +59,17 @@ def outcome(done: "Run | Seeds") -> str:
 
 def _interval(summary: dict[str, Any], metric: str) -> str:
     found = summary.get("test_intervals" if summary["test"] else "validation_intervals", {}).get(metric)
-    return f" (95 % interval {found[0]:.4f} to {found[1]:.4f})" if found else ""
+    return f" (95 % interval {figure(found[0])} to {figure(found[1])})" if found else ""
 
 
 def _by_seed(done: Any) -> "list[tuple[str, Run]]":
     return [(run.path.name, run) for run in done.runs]
+
+
+def figure(value: float) -> str:
+    """A score with four decimals, or with four digits where these would be zeros.
+
+    >>> figure(0.95), figure(0.0006878)
+    ('0.9500', '0.0006878')
+    """
+    return f"{value:.4g}" if 0 < abs(value) < 0.01 else f"{value:.4f}"
