@@ -837,6 +837,8 @@ TEXTS: dict[str, dict[str, Any]] = {
     "shakespeare-quick": {"train.samples": 6_000},
     "shakespeare": {"train.samples": 6_000},
     "jsb": {"train.samples": 64},
+    "sst-tree": {"train.samples": 100},
+    "sst-tree-2": {"train.samples": 100},
     "ptb": {"train.samples": 3_000, "data.max_vocabulary": 200},
     "multi30k-de": {
         **{"train.samples": 64, "model.encoder_size": 8, "model.beam": 1, "train.decoded": 8, "model.max_output": 5},

@@ -378,7 +378,7 @@ def generate(
     ] = None,
     force: Force = False,
 ) -> None:
-    """Let a run go on with a text, or begin one; a run of another task with what that has.
+    """Let a run go on with a text, a film or a tune, or begin one.
 
     Texts of a language model are drawn symbol by symbol and printed as they come; the same seed gives the same text.
     With --beam the most probable text is looked for instead, and with --tree the symbols that may follow are shown with

@@ -289,7 +289,11 @@ FAULTS = {
         "line 1: found '__label__ A fine film', expected",
     ),
     "fastText without a text": ("__label__a A fine film\n__label__b\n", {}, "line 2: the text is empty"),
-    "latin-1": ("label,text\npos,Très bon film\n".encode("latin-1"), {}, "line 2: byte 17 (e8) is not utf-8; name the"),
+    "latin-1": (
+        "label,text\npos,Très bon film\n".encode("latin-1"),
+        {},
+        "line 2: byte 17 (e8) is not utf-8; if it is latin-1",
+    ),
 }
 
 
