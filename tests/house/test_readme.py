@@ -25,7 +25,7 @@ def test_the_catalogue_is_whole(page: Path) -> None:
 def test_every_command_exists(page: Path) -> None:
     known = {command.callback.__name__ for command in app.registered_commands if command.callback}
     named = set(re.findall(r"recurra (train|predict|data|recipes|evaluate|compare|\w+) ", page.read_text("utf-8")))
-    assert named & known == {"train", "predict", "data", "inspect", "generate"}
+    assert named & known == {"train", "predict", "data", "inspect", "generate", "turing"}
     assert set(re.findall(r"^recurra (\w+)", page.read_text("utf-8"), re.MULTILINE)) <= known
 
 
