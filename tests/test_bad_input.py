@@ -1035,7 +1035,7 @@ TONE = spoken.encoded(spoken.tone("low"))
 
 def sounds(says: str, files: Mapping[str, str | bytes | None], more: str = "") -> Case:
     """Recordings to train on, beside two that are as they should be."""
-    return Case(f"train speech --data d --out new {more}", says, {"d/a/1.wav": TONE, "d/b/1.wav": TONE} | files)
+    return Case(f"train speech --data d --out new {more}", says, {"d/a/1.wav": TONE, "d/b/1.wav": TONE, **files})
 
 
 SOUNDS: dict[str, Case] = {
