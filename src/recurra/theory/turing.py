@@ -225,7 +225,8 @@ def compile_turing_machine(machine: TuringMachine) -> TuringNetwork:
     Example:
         >>> from recurra.theory import read
         >>> network = compile_turing_machine(read("increment"))
-        >>> [now.shown("_") for now in network.run("11")][-1]
+        >>> *_, end = network.run("11")
+        >>> end.shown("_")
         '[1]00'
     """
     return _Compiler(machine).network()
