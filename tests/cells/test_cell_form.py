@@ -193,7 +193,7 @@ def test_the_width_of_what_U_multiplies_is_that_of_the_operand() -> None:  # noq
 # --- options ---------------------------------------------------------------------------------------------------------
 
 
-ACTIVATIONS = "Known: identity, logistic, relu, sigmoid, sin, softplus, tanh"
+ACTIVATIONS = "Known: cube, identity, logistic, relu, sigmoid, sin, softplus, tanh"
 
 
 @cell(state="h:width c", gates="h", start={"b_h": "bias", "U": "how"})
