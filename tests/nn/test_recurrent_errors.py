@@ -80,8 +80,8 @@ WRONG_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
     "output layers": ({"output_layers": [3, 0]}, "output_layers: a whole number above 0 is expected, not 0"),
     "path activation": (
         {"path_activation": "tanhh"},
-        "path_activation: unknown function 'tanhh'; did you mean 'tanh'? Known: cube, identity, logistic, relu, sigmoid, "
-        "sin, softplus, tanh",
+        "path_activation: unknown function 'tanhh'; did you mean 'tanh'? Known: cube, identity, logistic, relu, "
+        "sigmoid, sin, softplus, tanh",
     ),
     "init": ({"init": 3}, "init: a mapping such as {'U': 'identity', 'b_f': 2.0} is expected, not 3"),
     "init of a function": (
