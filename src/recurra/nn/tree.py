@@ -73,6 +73,8 @@ class TreeLayer(nn.Module, ABC):
 
     fields: tuple[str, ...]
     """The fields of a state, what a node puts out first."""
+    slots: int = 0
+    """How many children have matrices of their own; 0 where there can be any number of them."""
 
     def __init__(self, input_size: int, hidden_size: int, device: Any = None, dtype: Any = None) -> None:
         super().__init__()
@@ -88,7 +90,12 @@ class TreeLayer(nn.Module, ABC):
         """The states of some nodes, each field (nodes, width), of their rows of `project` and their children."""
 
     def check(self, forest: Forest) -> None:
-        """Raises TreeError where the layer cannot go through such trees."""
+        """Raises TreeError where a node has more children than the layer has matrices for."""
+        slots = self.slots
+        if slots and forest.widest > slots:
+            _, parents, at = forest.edges
+            node = int(parents[at >= slots][0])
+            raise TreeError(f"node {node}: a child in slot {int(at[at >= slots][0])}; the layer has {slots}, from 0")
 
     def forward(self, x: Tensor, forest: Forest) -> tuple[Tensor, State]:
         """The states of all nodes.
@@ -266,10 +273,6 @@ class NaryLSTM(_Gated):
         super().__init__(input_size, hidden_size, 3 + N, N, forget_bias, device, dtype)
         self.slots = N
 
-    def check(self, forest: Forest) -> None:
-        """Raises TreeError where a node has more children than the layer has matrices for."""
-        _check_slots(self.slots, forest)
-
     def node(self, projected: Tensor, children: Children) -> State:
         """See `TreeLayer.node`."""
         zi, zf, zg, zo = projected.chunk(4, -1)
@@ -284,7 +287,7 @@ class NaryLSTM(_Gated):
         return (zo + uo).sigmoid() * c.tanh(), c
 
 
-class SLSTM(_Gated):
+class SLSTM(NaryLSTM):
     """S-LSTM: up to N children, gates that also see the children's cells (Zhu, Sobhani & Guo 2015), two in the paper.
 
     Formula, for a node j with a child in each slot l:
@@ -320,9 +323,8 @@ class SLSTM(_Gated):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        N = whole("children", children)
-        super().__init__(input_size, hidden_size, 3 + N, N, forget_bias, device, dtype)
-        self.slots, H = N, self.hidden_size
+        super().__init__(input_size, hidden_size, children, forget_bias=forget_bias, device=device, dtype=dtype)
+        N, H = self.slots, self.hidden_size
         self.weight_ch = nn.Parameter(torch.empty((1 + N) * H, N * H, **self._factory))
         self.weight_co = nn.Parameter(torch.empty(H, H, **self._factory))
         self.reset_parameters()
@@ -333,10 +335,6 @@ class SLSTM(_Gated):
         super().reset_parameters()
         for weight in (self.weight_ch, self.weight_co):
             _fill_blocks(weight, self.hidden_size, "xavier")
-
-    def check(self, forest: Forest) -> None:
-        """Raises TreeError where a node has more children than the layer has matrices for."""
-        _check_slots(self.slots, forest)
 
     def node(self, projected: Tensor, children: Children) -> State:
         """See `TreeLayer.node`."""
@@ -391,10 +389,6 @@ class RecursiveNetwork(TreeLayer):
         """W Xavier-uniform, b zero."""
         fill(self.weight_hh, "xavier")
         self.bias.zero_()
-
-    def check(self, forest: Forest) -> None:
-        """Raises TreeError where a node has more children than the layer has matrices for."""
-        _check_slots(self.slots, forest)
 
     def project(self, x: Tensor) -> tuple[None]:
         """Nothing: inner nodes read no input."""
@@ -489,10 +483,3 @@ def _fill_blocks(weight: Tensor, width: int, start: str) -> None:
     for block in weight.split(width):
         for part in block.split(width, 1):
             fill(part, start)
-
-
-def _check_slots(slots: int, forest: Forest) -> None:
-    if forest.widest > slots:
-        _, parents, at = forest.edges
-        node = int(parents[at >= slots][0])
-        raise TreeError(f"node {node}: a child in slot {int(at[at >= slots][0])}; the layer has {slots}, from 0")

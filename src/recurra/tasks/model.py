@@ -2,7 +2,8 @@
 
 import functools
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
@@ -13,6 +14,7 @@ from recurra.cells import CATALOGUE, find
 from recurra.cells.check import FAULTS_OF_CODE, OptionError
 from recurra.cells.form import Cell
 from recurra.data.sequences import PADDING, Schema, Sequences
+from recurra.data.vectors import read_vectors
 from recurra.errors import CellError, RecipeError, unknown
 from recurra.learn.regularise import Hidden
 from recurra.learn.rule import Rule
@@ -338,6 +340,30 @@ def embedding(symbols: int, width: int) -> nn.Embedding:
     with torch.no_grad():  # PyTorch's deviation of 1 drowns what words have in common for the first epochs
         found.weight.mul_(0.1)
     return found
+
+
+def begin_with_vectors(network: Network, settings: Any, vocabulary: Sequence[str]) -> list[str]:
+    """Put the vectors of the file `model.vectors`, where one is named, in the place of those drawn.
+
+    Args:
+        network: The network, with an embedding of the vocabulary.
+        settings: The `model.*` settings: `vectors`, `freeze_vectors`, `embedding_size`.
+        vocabulary: The words.
+
+    Returns:
+        How many words have one, in a sentence; nothing where no file is named.
+
+    Raises:
+        DataError: See `read_vectors`.
+    """
+    if settings.vectors is None:
+        return []
+    vectors, there, said = read_vectors(Path(settings.vectors), vocabulary, settings.embedding_size)
+    assert network.embedding is not None
+    with torch.no_grad():
+        network.embedding.weight[there] = vectors[there]
+    network.embedding.weight.requires_grad_(not settings.freeze_vectors)
+    return [said]
 
 
 def layers_of(settings: LayerSettings, input_size: int, *, forward_only: bool = False) -> Recurrent | TDNN:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,13 +16,12 @@ from recurra.data.batches import by_length
 from recurra.data.schemes import part
 from recurra.data.sentence_reader import SentenceReader
 from recurra.data.sentences import Sentences, SentenceSchema
-from recurra.data.vectors import read_vectors
 from recurra.engine.threads import suited
 from recurra.errors import RecipeError
 from recurra.learn import LearnSettings
 from recurra.learn.optimise import TrainSettings
 from recurra.tasks.base import Intervals, Metrics, Task
-from recurra.tasks.model import RecurrentSettings
+from recurra.tasks.model import RecurrentSettings, begin_with_vectors
 from recurra.tasks.scores import FEWEST, accuracy_interval, bootstrap_interval
 from recurra.tasks.single_words import feed_forward, most_frequent, tag_counts
 from recurra.tasks.tag_scores import entity_counts, entity_scores
@@ -88,13 +86,7 @@ class Tag(Task[Sentences, TagBatch, Tagging]):
     def build(self, model: TagModelSettings, train: Sentences) -> Tagger:
         """See `Task.build`. Vectors are read from their file; how many words have one is noted in `notes`."""
         network = self.network(model)
-        if model.vectors is not None:
-            vectors, there, said = read_vectors(Path(model.vectors), self.schema.vocabulary, model.embedding_size)
-            self.notes.append(said)
-            assert network.embedding is not None
-            with torch.no_grad():
-                network.embedding.weight[there] = vectors[there]
-            network.embedding.weight.requires_grad_(not model.freeze_vectors)
+        self.notes += begin_with_vectors(network, model, self.schema.vocabulary)
         return network
 
     def outputs_named(self, schema: SentenceSchema) -> list[str]:

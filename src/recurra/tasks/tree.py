@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -13,12 +12,12 @@ from torch.nn import functional as F
 
 from recurra.data.tree_reader import TreeReader
 from recurra.data.trees import Trees, TreeSchema
-from recurra.data.vectors import read_vectors
 from recurra.engine.threads import suited
 from recurra.errors import RecipeError
 from recurra.learn import LearnSettings
 from recurra.learn.optimise import TrainSettings
 from recurra.tasks.base import Intervals, Metrics, Task
+from recurra.tasks.model import begin_with_vectors
 from recurra.tasks.scores import FEWEST, bootstrap_interval, classify_intervals, classify_scores
 from recurra.tasks.tree_network import OF_A_NUMBER, TreeBatch, TreeModelSettings, TreeNetwork, batch_of, most_children
 
@@ -115,13 +114,7 @@ class Tree(Task[Trees, TreeBatch, Labelled]):
         if model.kind in OF_A_NUMBER and model.children is None:
             model.children = most_children(train)
         network = self.network(model)
-        if model.vectors is not None:
-            vectors, there, said = read_vectors(Path(model.vectors), self.schema.vocabulary, model.embedding_size)
-            self.notes.append(said)
-            assert network.embedding is not None
-            with torch.no_grad():
-                network.embedding.weight[there] = vectors[there]
-            network.embedding.weight.requires_grad_(not model.freeze_vectors)
+        self.notes += begin_with_vectors(network, model, self.schema.vocabulary)
         return network
 
     def outputs_named(self, schema: TreeSchema) -> list[str]:
