@@ -398,7 +398,7 @@ class TestClassify:
         assert f"test accuracy {100 * right / 300:.2f} %" in headline
         assert f"95 % interval {100 * low:.2f} to {100 * high:.2f} %" in headline
         assert f"{right} of 300 test sequences get the right class." in headline
-        assert "Without learning (always the commonest class): 10.33 %" in headline
+        assert "For comparison (always the commonest class): 10.33 %" in headline
         for fact in ("gru 64", "14,000", "15,744", "3.4 s"):
             assert fact in headline
         # loss, validation accuracy, gradient norm, learning rate; two states
@@ -599,7 +599,7 @@ class TestRegress:
         ids = [a["id"] for a in found.all("section") if "id" in a]
         assert ids == ["scores", "training", "snapshots", "agreement", "examples", "data", "again", "recipe"]
         assert f"test RMSE {content.test['rmse']:.4g}" in found.said("")
-        assert "Without learning (always the training mean): 7" in found.said("")
+        assert "For comparison (always the training mean): 7" in found.said("")
         assert "lower is better" in found.said("training")
         assert "To be predicted: level, 国际新闻." in found.said("data")
 

@@ -326,6 +326,11 @@ def _tsv(
             warnings = [f"{said} the columns' names (data.header=false: as a pair)."]
         elif _looks_like_header(first, lines):
             warnings = [f"{said} a pair, though it looks like the columns' names (data.header=true)."]
+        elif len(first) > 1 and any(wanted) and not options.columns:
+            said = " and ".join(f"{i + 1} as {wanted[i] or side}" for i, side in enumerate(("source", "target")))
+            warnings = [f"{name}: its columns have no names; column {said} (a first line of names says otherwise)."]
+    # A further table may have its columns in the same order and no names: it is then told which is read as which.
+    named = tuple(names[i] if sure is not None and sure[0] > sure[1] else w for i, w in zip(places, wanted, strict=True))
     sides: tuple[list[str], list[str]] = ([], [])
     without_targets = len(first) == 1
     for number, line in enumerate(lines[skipped:], skipped + 1):
@@ -343,7 +348,7 @@ def _tsv(
         None if without_targets else sides[1],
         lambda i: f"{name}, line {i + 1 + skipped}",
         "tsv",
-        settings={"source": wanted[0], "target": wanted[1]},
+        settings={"source": named[0], "target": named[1]},
         warnings=warnings,
     )
 

@@ -286,7 +286,7 @@ class Task(ABC, Generic[DataT, BatchT, SaidT]):
 
     @abstractmethod
     def baselines(self, train: DataT, test: SaidT) -> dict[str, Metrics]:
-        """What a method without learning reaches on the same data."""
+        """What other methods, most of them without a network, reach on the same data."""
 
     def findings(self, train: DataT, test: SaidT) -> list[str]:
         """What else a person should be told of a run's result, a sentence each: on the terminal and in its summary."""
