@@ -5,22 +5,35 @@ parts are not connected, with the graph of each node beside it. Sums, means and 
 are PyTorch Geometric's, `pip install 'recurra[graph]'`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import dropout, linear, pad
 
 from recurra.cells import find
 from recurra.cells.form import Cell
 from recurra.engine.eager import State, is_readable
 from recurra.errors import unknown
-from recurra.nn.arguments import whole
-from recurra.nn.messages import AGGREGATES, DIRECTIONS, Aggregate, Direction, Edges, GraphError, geometric, message_of
+from recurra.nn.arguments import activation as function_of
+from recurra.nn.arguments import check_share, is_autocast, whole, widths_of_path
+from recurra.nn.initialise import fill
+from recurra.nn.messages import (
+    AGGREGATES,
+    DIRECTIONS,
+    Aggregate,
+    Direction,
+    Edges,
+    GraphError,
+    NormalisedMessage,
+    geometric,
+    message_of,
+    told,
+)
 from recurra.nn.recurrent import Recurrent
 
-__all__ = ["GraphError", "MessagePassing", "Readout"]
+__all__ = ["GCN", "MPNN", "GraphError", "MessagePassing", "Readout", "gated_graph_conv"]
 
 
 class MessagePassing(nn.Module):
@@ -89,13 +102,9 @@ class MessagePassing(nn.Module):
         if not isinstance(found, Cell):
             raise ValueError(f"cell: a cell or its name is expected, not {cell!r}")
         found = found(**(options or {}))
-        for name, value, known in (
-            ("begin", begin, ("pad", "project")),
-            ("aggregate", aggregate, AGGREGATES),
-            ("direction", direction, DIRECTIONS),
-        ):
-            if value not in known:
-                raise ValueError(f"{name}: " + unknown("choice", str(value), known))
+        _check_choice("begin", begin, ("pad", "project"))
+        _check_choice("aggregate", aggregate, AGGREGATES)
+        _check_choice("direction", direction, DIRECTIONS)
         if isinstance(edge_size, bool) or not isinstance(edge_size, int) or edge_size < 0:
             raise ValueError(f"edge_size: a whole number, 0 or above, is expected, not {edge_size!r}")
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
@@ -113,6 +122,10 @@ class MessagePassing(nn.Module):
         self.projection = nn.Linear(self.input_size, self.output_size, **factory) if begin == "project" else None
         size = self.output_size if message_size is None else whole("message_size", message_size)
         self.message = message_of(message, self.output_size, edge_size, size, **factory)
+        if message_size is not None and self.message.size != message_size:
+            raise ValueError(
+                f"message_size: messages of this kind are {self.message.size} wide, so None is expected, not {size}"
+            )
         self.update = Recurrent(found, self.message.size, self.hidden_size, init=init, backend=backend, **factory)
 
     def forward(
@@ -145,8 +158,8 @@ class MessagePassing(nn.Module):
         self, x: Tensor, edge_index: Tensor, edge_features: Tensor | None, rounds: int | None
     ) -> Iterator[State]:
         """The state before the first round and after each."""
-        check_nodes(x, self.input_size)
-        edges = Edges.of(edge_index, len(x), edge_features, self.direction)
+        check_nodes(x, self.input_size, like=next(self.update.parameters()))
+        edges = Edges.of(edge_index, x, edge_features, self.direction)
         edges = self.message.prepare(edges, x)
         state = self.first_state(x)
         yield state
@@ -221,11 +234,11 @@ class Readout(nn.Module):
         Raises:
             GraphError: A graph that there is not, or sizes that do not fit.
         """
-        check_nodes(h, self.hidden_size, "h")
+        check_nodes(h, self.hidden_size, name="h")
         if graph is None:
             graph, graphs = h.new_zeros(len(h), dtype=torch.int64), 1 if graphs is None else graphs
-        if graph.shape != h.shape[:1] or graph.dtype != torch.int64:
-            found = f"{str(graph.dtype).removeprefix('torch.')} {tuple(graph.shape)}"
+        if not isinstance(graph, Tensor) or graph.shape != h.shape[:1] or graph.dtype != torch.int64:
+            found = told(graph)
             raise GraphError(f"graph: int64 ({len(h)},) is expected, a graph for each node, not {found}")
         if graphs is None:
             graphs = int(graph.max()) + 1 if len(graph) else 0
@@ -246,8 +259,241 @@ class Readout(nn.Module):
 READOUTS = ("sum", "mean", "max", "set2set")
 
 
-def check_nodes(x: Tensor, width: int, name: str = "x") -> None:
-    """Raises GraphError unless x is a row of so many numbers for each node."""
+def gated_graph_conv(
+    hidden_size: int,
+    rounds: int,
+    *,
+    input_size: int | None = None,
+    edge_types: int = 0,
+    aggregate: Aggregate = "sum",
+    direction: Direction = "in",
+    device: Any = None,
+    dtype: Any = None,
+) -> MessagePassing:
+    """The gated graph network of Li et al. (2016): messages W h_u, a GRU, features padded with zeros.
+
+    It is PyTorch Geometric's `GatedGraphConv` of the same parameters: `message.weight` is its `weight[0].T`, and
+    `update.weight_ih_l0` its `rnn.weight_ih`, and so on. There each round has a matrix; here, as in the paper, all have
+    the same.
+
+    Args:
+        hidden_size: Width H of the state.
+        rounds: T.
+        input_size: Width I of a node's features, up to H.
+        edge_types: How many types of edges, with a matrix each; 0: edges have weights, or nothing.
+        aggregate: As for `MessagePassing`.
+        direction: As for `MessagePassing`.
+        device: Of the parameters.
+        dtype: Of the parameters.
+    """
+    return MessagePassing(
+        "gru_reset_after",
+        hidden_size,
+        rounds=rounds,
+        input_size=input_size,
+        message="edge_types" if edge_types else "linear",
+        edge_size=edge_types,
+        aggregate=aggregate,
+        direction=direction,
+        device=device,
+        dtype=dtype,
+    )
+
+
+class GCN(nn.Module):
+    """Graph convolutional network (Kipf & Welling 2017), their eq. 2: layers, each with weights of its own.
+
+    Formula, of a layer; e is the weight of an edge, or 1, and each node is its own neighbour, with weight 1:
+        d_v = Σ_u e_uv
+        m^(v) = Σ_u e_uv h_u / √(d_v d_u)
+        h^(v) = f(W m^(v) + b)
+
+    Of equations 6.76-6.77 it is the case in which the update forgets its own state: with the same square W in each
+    layer it is `MessagePassing` with messages "gcn", rounds for layers, and an `elman` whose U is zero.
+
+    Args:
+        input_size: Width I of a node's features.
+        sizes: The width of each layer.
+        activation: f of all layers but the last, which is linear; by name or as a function.
+        self_loops: Each node is its own neighbour. Where an edge leads from a node to itself, its weight is taken;
+            where several do, that of one. Otherwise only the edges that are given count.
+        dropout: Share of what each layer reads dropped in training.
+        direction: As for `MessagePassing`.
+        device: Of the parameters.
+        dtype: Of the parameters.
+
+    A layer's parameters are `weights[l]`, (width, width before), and `biases[l]`.
+
+    Raises:
+        ValueError: An argument that cannot be.
+        MissingExtraError: PyTorch Geometric is not installed.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        sizes: Sequence[int],
+        *,
+        activation: Any = "relu",
+        self_loops: bool = True,
+        dropout: float = 0.0,
+        direction: Direction = "in",
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        geometric()
+        _check_choice("direction", direction, DIRECTIONS)
+        check_share("dropout", dropout)
+        self.input_size, self.sizes = whole("input_size", input_size), widths_of_path("sizes", sizes)
+        if not self.sizes:
+            raise ValueError("sizes: the width of at least one layer is expected, not []")
+        self.output_size = self.sizes[-1]
+        self.activation, self.dropout = function_of(activation, "activation"), dropout
+        self.direction: Direction = direction
+        self.message = NormalisedMessage(self.input_size, 0, self.input_size, self_loops)
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        pairs = zip((self.input_size, *self.sizes), self.sizes, strict=False)
+        self.weights = nn.ParameterList(nn.Parameter(torch.empty(out, into, **factory)) for into, out in pairs)
+        self.biases = nn.ParameterList(nn.Parameter(torch.empty(out, **factory)) for out in self.sizes)
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """W Xavier-uniform, b zero."""
+        for W, b in zip(self.weights, self.biases, strict=True):
+            fill(W, "xavier")
+            b.zero_()
+
+    def forward(self, x: Tensor, edge_index: Tensor, edge_weights: Tensor | None = None) -> Tensor:
+        """The states of all nodes after the last layer.
+
+        Args:
+            x: (M, I), the nodes' features.
+            edge_index: (2, E) int64, sources above targets, nodes counted from 0.
+            edge_weights: (E,); 1 each when left out.
+
+        Returns:
+            (M, O).
+
+        Raises:
+            GraphError: An edge of a node that there is not, or sizes that do not fit.
+        """
+        check_nodes(x, self.input_size, like=self.weights[0])
+        edges = self.message.prepare(Edges.of(edge_index, x, edge_weights, self.direction), x)
+        h = x
+        for number, (W, b) in enumerate(zip(self.weights, self.biases, strict=True)):
+            if number:
+                h = self.activation(h)
+            h = linear(dropout(h, self.dropout, self.training), W)  # before the sum: it is the narrower as a rule
+            h = edges.gathered(self.message(h, edges), "sum") + b
+        return h
+
+    def extra_repr(self) -> str:
+        """Sizes."""
+        return f"{self.input_size}, {list(self.sizes)}, direction={self.direction}"
+
+
+class MPNN(nn.Module):
+    """Message passing neural network (Gilmer et al. 2017), their section 5: edge network, GRU and Set2Set.
+
+    Formula, with T rounds, x^(v) the features that h_0^(v) is padded from:
+        m_t^(v) = Σ_u A(e_uv) h_(t-1)^(u)
+        h_t^(v) = GRU(h_(t-1)^(v), m_t^(v))
+        y = W_2 ReLU(W_1 Set2Set({W [h_T^(v); x^(v)] + b}) + b_1) + b_2
+
+    Args:
+        input_size: Width I of a node's features.
+        edge_size: Width F of an edge's, or the number of their types.
+        hidden_size: Width H of the state.
+        output_size: Width O of y.
+        rounds: T.
+        steps: Of Set2Set.
+        cell: The update; any cell, or the name of one.
+        readout: As for `Readout`.
+        direction: As for `MessagePassing`.
+        device: Of the parameters.
+        dtype: Of the parameters.
+
+    Raises:
+        ValueError: An argument that cannot be.
+        MissingExtraError: PyTorch Geometric is not installed.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        edge_size: int,
+        hidden_size: int,
+        output_size: int,
+        *,
+        rounds: int = 3,
+        steps: int = 3,
+        cell: Cell | str = "gru",
+        readout: str = "set2set",
+        direction: Direction = "in",
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.passing = MessagePassing(
+            cell,
+            hidden_size,
+            rounds=rounds,
+            input_size=input_size,
+            begin="pad" if input_size <= hidden_size else "project",
+            message="edge_network",
+            edge_size=edge_size,
+            direction=direction,
+            **factory,
+        )
+        H = self.passing.output_size
+        self.projection = nn.Linear(H + self.passing.input_size, H, **factory)
+        self.readout = Readout(readout, H, steps=steps, **factory)
+        self.output_size = whole("output_size", output_size)
+        self.output = nn.Sequential(
+            nn.Linear(self.readout.output_size, H, **factory), nn.ReLU(), nn.Linear(H, self.output_size, **factory)
+        )
+
+    def forward(
+        self,
+        x: Tensor,
+        edge_index: Tensor,
+        edge_features: Tensor,
+        graph: Tensor | None = None,
+        graphs: int | None = None,
+    ) -> Tensor:
+        """y of each graph.
+
+        Args:
+            x: (M, I), the nodes' features.
+            edge_index: (2, E) int64, sources above targets, nodes counted from 0.
+            edge_features: (E, F), or (E,) int64 types.
+            graph: As for `Readout`.
+            graphs: Likewise.
+
+        Returns:
+            (B, O).
+
+        Raises:
+            GraphError: An edge of a node that there is not, or sizes that do not fit.
+        """
+        h, _ = self.passing(x, edge_index, edge_features)
+        return self.output(self.readout(self.projection(torch.cat([h, x], 1)), graph, graphs))
+
+
+def check_nodes(x: Tensor, width: int, *, name: str = "x", like: Tensor | None = None) -> None:
+    """Raises GraphError unless x is a row of so many numbers for each node, of the type and place of `like`."""
     if not isinstance(x, Tensor) or x.dim() != 2 or x.shape[1] != width:
         found = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
         raise GraphError(f"{name}: (M, {width}) is expected, a row for each node, not {found}")
+    if like is not None and x.device != like.device:
+        raise GraphError(f"{name}: it lies on {x.device}, but the parameters on {like.device}")
+    if like is not None and x.dtype != like.dtype and not is_autocast(x.device.type):
+        raise GraphError(f"{name}: {like.dtype} is expected, as the parameters are, not {x.dtype}")
+
+
+def _check_choice(name: str, value: Any, known: Sequence[str]) -> None:
+    if value not in known:
+        raise ValueError(f"{name}: " + unknown("choice", str(value), known))

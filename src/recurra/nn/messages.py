@@ -58,12 +58,12 @@ class Edges:
     nodes: int
 
     @classmethod
-    def of(cls, edge_index: Any, nodes: int, features: Any = None, direction: Direction = "in") -> "Edges":
+    def of(cls, edge_index: Any, x: Tensor, features: Any = None, direction: Direction = "in") -> "Edges":
         """Edges as they are given.
 
         Args:
             edge_index: (2, E) int64, sources above targets.
-            nodes: M.
+            x: The nodes' features, a row for each.
             features: What stands at each edge, a row for each.
             direction: "in", messages go from source to target; "out", from target to source; "both", both ways, with
                 the same features, and once along an edge that leads from a node to itself.
@@ -76,8 +76,11 @@ class Edges:
             raise GraphError(f"edge_index: a tensor (2, E) is expected, sources above targets, not {found}")
         if edge_index.dtype != torch.int64:
             raise GraphError(f"edge_index: int64 is expected, not {str(edge_index.dtype).removeprefix('torch.')}")
+        for name, v in (("edge_index", edge_index), ("edge_features", features)):
+            if isinstance(v, Tensor) and v.device != x.device:
+                raise GraphError(f"{name}: it lies on {v.device}, but the nodes' features on {x.device}")
         if is_readable(edge_index):
-            _check_ends(edge_index, nodes)
+            _check_ends(edge_index, len(x))
         if features is not None and (not isinstance(features, Tensor) or features.shape[:1] != edge_index.shape[1:]):
             found = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
             raise GraphError(f"edge_features: a row for each of {edge_index.shape[1]:,} edges is expected, not {found}")
@@ -86,7 +89,7 @@ class Edges:
             back = (source != target).nonzero().squeeze(1)
             features = None if features is None else torch.cat([features, features[back]])
             source, target = torch.cat([source, target[back]]), torch.cat([target, source[back]])
-        return cls(source, target, features, nodes)
+        return cls(source, target, features, len(x))
 
     def gathered(self, messages: Tensor, aggregate: Aggregate) -> Tensor:
         """What each node is told, (M, width), from the messages, (E, width); zeros where it has no neighbour."""
@@ -183,7 +186,8 @@ class TypedMessage(Message):
     def forward(self, h: Tensor, edges: Edges) -> Tensor:
         """See `Message.forward`."""
         assert edges.features is not None
-        return linear(h, self.weight.flatten(0, 1)).view(-1, self.size).index_select(0, edges.features)
+        by_type = linear(h, self.weight.flatten(0, 1)).view(len(h) * self.types, self.size)
+        return by_type.index_select(0, edges.features)
 
 
 class NetworkOfEdge(Message):
@@ -196,16 +200,19 @@ class NetworkOfEdge(Message):
 
     def __init__(self, hidden_size: int, edge_size: int, size: int, width: int | None = None, **factory: Any) -> None:
         super().__init__()
-        self.size, self.edge_size = size, whole("edge_size", edge_size)
+        self.size, self.edge_size, self.hidden_size = size, whole("edge_size", edge_size), hidden_size
         width = hidden_size if width is None else width
         self.network = nn.Sequential(
             nn.Linear(self.edge_size, width, **factory), nn.ReLU(), nn.Linear(width, size * hidden_size, **factory)
         )
+        with torch.no_grad():
+            for parameter in self.network[2].parameters():
+                parameter.mul_(hidden_size**-0.5)  # so that A(e) h is about as large as h, whatever the width
 
     def prepare(self, edges: Edges, like: Tensor) -> Edges:
         """A(e) of each edge, (E, size, H)."""
         told = self.network(features_of(edges, self.edge_size, like))
-        return replace(edges, features=told.unflatten(1, (self.size, -1)))
+        return replace(edges, features=told.view(len(told), self.size, self.hidden_size))
 
     def forward(self, h: Tensor, edges: Edges) -> Tensor:
         """See `Message.forward`."""
@@ -261,6 +268,9 @@ class NormalisedMessage(Message):
     def prepare(self, edges: Edges, like: Tensor) -> Edges:
         """The nodes' edges with themselves put in, and the factor of each edge."""
         weights = weights_of(edges, like)
+        if weights is not None and is_readable(weights) and (weights < 0).any():
+            edge = int((weights < 0).nonzero()[0, 0])
+            raise GraphError(f"edge_features: edge {edge} weighs {float(weights[edge]):g}; 0 or above is expected")
         index, factor = geometric().nn.conv.gcn_conv.gcn_norm(
             torch.stack([edges.source, edges.target]),
             None if weights is None else weights.squeeze(1),
@@ -331,7 +341,7 @@ def features_of(edges: Edges, size: int, like: Tensor) -> Tensor:
     if e is not None and e.dtype == torch.int64 and e.dim() == 1:
         return one_hot(types_of(edges, size), size).to(like.dtype)
     if e is None or e.dim() != 2 or e.shape[1] != size or not e.is_floating_point():
-        raise GraphError(f"edge_features: (E, {size}) numbers, or (E,) types, are expected, not {_told(e)}")
+        raise GraphError(f"edge_features: (E, {size}) numbers, or (E,) types, are expected, not {told(e)}")
     return e.to(like.dtype)
 
 
@@ -343,7 +353,7 @@ def types_of(edges: Edges, types: int) -> Tensor:
     """
     e = edges.features
     if e is None or e.dtype != torch.int64 or e.dim() != 1:
-        raise GraphError(f"edge_features: (E,) int64 are expected, a type of each edge, not {_told(e)}")
+        raise GraphError(f"edge_features: (E,) int64 are expected, a type of each edge, not {told(e)}")
     if is_readable(e):
         wrong = ((e < 0) | (e >= types)).nonzero()
         if len(wrong):
@@ -364,16 +374,17 @@ def weights_of(edges: Edges, like: Tensor) -> Tensor | None:
     if e is None:
         return None
     if not e.is_floating_point() or e.numel() != len(e):
-        raise GraphError(f"edge_features: (E,) numbers are expected, a weight of each edge, not {_told(e)}")
+        raise GraphError(f"edge_features: (E,) numbers are expected, a weight of each edge, not {told(e)}")
     return e.to(like.dtype).reshape(-1, 1)
 
 
 def _check_none(edges: Edges, kind: str) -> None:
     if edges.features is not None:
-        raise GraphError(f"edge_features: none are expected, as edge_size is 0, not {_told(edges.features)}")
+        raise GraphError(f"edge_features: none are expected, as edge_size is 0, not {told(edges.features)}")
 
 
-def _told(features: Tensor | None) -> str:
-    if features is None:
-        return "none"
-    return f"{str(features.dtype).removeprefix('torch.')} {tuple(features.shape)}"
+def told(given: Any) -> str:
+    """What was given in the place of a tensor, in words."""
+    if isinstance(given, Tensor):
+        return f"{str(given.dtype).removeprefix('torch.')} {tuple(given.shape)}"
+    return "none" if given is None else type(given).__name__
