@@ -666,6 +666,26 @@ RECIPES = {
     "more seeds than there are": Case(
         "train digits --out new --seed 4294967295 --seeds 2", "seeds: a whole number from 1 to 1 is expected, not 2"
     ),
+    "one fold": Case("train digits --out new --folds 1", "data.folds: a whole number from 2 is expected, not 1"),
+    "a fold that there is not": Case(
+        "train digits --out new --set data.folds=5 --set data.fold=5",
+        "data.fold: 5; one from 0 to 4 is expected, of 5 folds",
+    ),
+    "a fold of nothing": setting(
+        "data.fold=1", "data.fold: says which of data.folds is the test part; folds is not set"
+    ),
+    "folds beside a test part": Case(
+        "train adding --out new --folds 5",
+        "data.folds: the data have a test part, so that none is drawn; leave one of them out.",
+    ),
+    "folds of a text": Case(
+        "train language --data good.csv --out new --folds 5",
+        "data.folds: parts of a text are taken from its end, and are not dealt out; leave it out",
+        {"good.csv": GOOD},
+    ),
+    "folds beside --resume": Case(
+        "train --resume new --folds 5", "--folds beside --resume: a run goes on with the recipe it began with"
+    ),
     "several seeds of a bad recipe": Case(
         "train digits --out new --seeds 2 --set model.cell=lsmt",
         "model.cell: unknown cell 'lsmt'; did you mean 'lstm'? Known: CELLS; one of your own is named as file.py:NAME",

@@ -318,6 +318,40 @@ def test_several_seeds(here: Path, command: Command) -> None:
     assert out.splitlines()[:4] == lines[:4]
 
 
+def test_folds(here: Path, command: Command) -> None:
+    (here / "good.csv").write_text(table())
+    words = ("train", "classify", "--data", "good.csv", "--folds", "3", "--seeds", "2", "--out", "new")
+    out, _ = command(*words, "--set", "data.split_seed=4", **TINY)
+    names = [f"seed-{seed}-fold-{fold}" for seed in (0, 1) for fold in range(3)]
+    runs = [recurra.load(f"new/{name}") for name in names]
+    tested = [pl.read_csv(run.path / "test_predictions.csv").height for run in runs]
+    sizes = [sum(run.summary["data"]["sequences"].values()) for run in runs]
+    assert sum(tested[:3]) == sum(tested[3:]) == sizes[0]  # each sequence once a seed
+    assert runs[1].summary["data"]["sources"]["test"] == "fold 1 of 3 of good.csv, split seed 4"
+    assert len({run.summary["sha256"] for run in runs}) == 6
+    summary = json.loads((here / "new/summary.json").read_text())
+    values = np.array([run.summary["test"]["accuracy"] for run in runs])
+    assert (summary["seeds"], summary["folds"], summary["runs"]) == ([0, 1], 3, names)
+    assert summary["test"]["accuracy"] == pytest.approx(values.mean())
+    assert summary["test_deviation"]["accuracy"] == pytest.approx(values.std(ddof=1))
+    of_means = values.reshape(2, 3).mean(1).std(ddof=1)
+    assert summary["test_deviation_of_seeds"]["accuracy"] == pytest.approx(of_means)
+    lines = out.splitlines()
+    assert lines[:6] == [f"{name}: test accuracy {value:.4f}" for name, value in zip(names, values, strict=True)]
+    assert lines[6].startswith(f"test accuracy {values.mean():.4f}, mean over 3 folds with 2 seeds (standard deviation")
+    report = (here / "new/report.html").read_text()
+    assert "mean over 3 folds with 2 seeds" in report
+    assert "Nadeau" in report
+    assert f'<a href="{names[4]}/report.html">1, fold 1</a>' in report
+
+    shutil.rmtree(here / "new/seed-1-fold-2")
+    (here / "new/summary.json").unlink()
+    out, _ = command("train", "--resume", "new")
+    assert json.loads((here / "new/summary.json").read_text())["test"] == summary["test"]
+    out, _ = command("compare", "new", "new")
+    assert "paired over 6 runs (Student's t, widened for folds: Nadeau & Bengio)" in out
+
+
 def test_a_stopped_run_goes_on(here: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     (here / "good.csv").write_text(table())
     words = ("train", "classify", "--data", "good.csv", "--set", "train.checkpoint_seconds=0")

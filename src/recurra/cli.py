@@ -102,6 +102,14 @@ def train(
     seeds: Annotated[
         int | None, typer.Option(metavar="N", parser=_whole, help="Train with N seeds; mean and standard deviation.")
     ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            parser=_whole,
+            help="Cross-validation: N runs, each with another part of the data for its test.",
+        ),
+    ] = None,
     from_run: Annotated[
         Path | None, typer.Option("--from", metavar="RUN", help="Begin with the weights and vocabulary of that run.")
     ] = None,
@@ -122,7 +130,8 @@ def train(
     prediction made before each target was seen to standard output.
     """
     if stream:
-        other = {"--validation": validation, "--test": test, "--seeds": seeds, "--input-format": input_format}
+        other = {"--validation": validation, "--test": test, "--seeds": seeds, "--folds": folds}
+        other |= {"--input-format": input_format}
         for option, value in other.items():
             if value is not None:
                 raise RecipeError(f"{option} beside --stream: a stream comes once, a line at a time; leave it out")
@@ -137,7 +146,7 @@ def train(
         options: dict[str, Any] = {"validation": validation, "test": test, "listener": listener}
         if resume is not None:
             given = {"NAME": name, "--out": out, "--set": set_, "--seed": seed, "--seeds": seeds, "--from": from_run}
-            given |= {"--input-format": input_format, "--force": force or None}
+            given |= {"--folds": folds, "--input-format": input_format, "--force": force or None}
             for option, value in given.items():
                 if value not in (None, []):
                     raise RecipeError(f"{option} beside --resume: a run goes on with the recipe it began with")
@@ -148,10 +157,10 @@ def train(
             settings = dict(recipe.assignment(text) for text in set_ or [])
             options |= {"out": out, "settings": settings, "seed": seed, "from_run": from_run}
             options |= {"input_format": input_format, "force": force}
-            if seeds is None:
+            if seeds is None and folds is None:
                 done = api.train(name, data, **options)
             else:
-                done = api.train_seeds(seeds, name, data, **options)
+                done = api.train_seeds(1 if seeds is None else seeds, name, data, folds=folds, **options)
     _say(outcome(done))
     return 0
 

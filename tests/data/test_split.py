@@ -46,6 +46,46 @@ def test_the_test_part_depends_on_its_seed_alone():
     assert not np.array_equal(first.test, changed)
 
 
+@given(st.integers(12, 120), st.integers(0, 2**64), st.integers(2, 10), st.integers(1, 4), st.booleans())
+def test_folds_are_dealt_out(count: int, seed: int, folds: int, classes: int, stratified: bool):
+    """Every sequence is in one fold, whose sizes differ by one at most, and so do those of each class."""
+    labels = np.random.default_rng(seed).integers(0, classes, count) if stratified else None
+    parts = [split(count, seed=seed, validation_fraction=0.1, labels=labels, fold=(i, folds)) for i in range(folds)]
+    tests = [part.test for part in parts if part.test is not None]
+    members = [0] if labels is None else np.bincount(labels, minlength=classes).tolist()
+    alone = [] if labels is None or sum(m > 1 for m in members) < 2 else [c for c, m in enumerate(members) if m == 1]
+    in_one = [i for i in range(count) if labels is None or labels[i] not in alone]
+    assert sorted(np.concatenate(tests).tolist()) == in_one
+    assert np.ptp([len(test) for test in tests]) <= 1
+    for k in range(classes if labels is not None else 0):
+        assert k in alone or np.ptp([int((labels[test] == k).sum()) for test in tests if labels is not None]) <= 1
+    for part in parts:
+        given = [each for each in part[:3] if each is not None]
+        assert sorted(np.concatenate(given).tolist()) == list(range(count))
+        assert len(part.train)
+
+
+def test_folds_depend_on_the_seed_alone():
+    labels = np.arange(100) % 3
+    first = split(100, seed=3, labels=labels, fold=(2, 10))
+    again = split(100, seed=3, validation_fraction=0.2, labels=labels, fold=(2, 10))
+    other = split(100, seed=4, labels=labels, fold=(2, 10))
+    assert first.test is not None
+    assert again.test is not None
+    assert other.test is not None
+    np.testing.assert_array_equal(first.test, again.test)
+    assert first.test.tolist() != other.test.tolist()
+    assert again.validation is not None
+    assert len(again.validation) == 20
+
+
+def test_too_few_for_so_many_folds():
+    with pytest.raises(DataError, match=r"data.folds: 8 sequences are too few for 10 folds"):
+        split(8, seed=0, fold=(0, 10))
+    with pytest.raises(DataError, match=r"data.validation_fraction 0.5 and a test part of one in 2 \(data.folds\)"):
+        split(8, seed=0, validation_fraction=0.5, fold=(0, 2))
+
+
 def test_shares_are_of_all_sequences_and_kept_by_class():
     labels = np.repeat(["a", "b", "c"], [500, 300, 200])
     parts = split(1000, seed=0, validation_fraction=0.1, test_fraction=0.2, labels=labels)

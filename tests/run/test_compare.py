@@ -97,6 +97,19 @@ def several(
     return folder
 
 
+def folded(folder: Path, values: list[float]) -> Path:
+    """A folder of runs of one seed, each with another fold for its test part."""
+    several(folder, values)
+    for fold in range(len(values)):
+        path = folder / f"seed-{fold}" / "summary.json"
+        told = json.loads(path.read_text())
+        told |= {"seed": 0, "recipe": {**told["recipe"], "data": {"folds": len(values), "fold": fold}}}
+        path.write_text(json.dumps(told))
+    path = folder / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"seeds": [0], "folds": len(values)}))
+    return folder
+
+
 class TestIntervals:
     @given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 200))
     def test_paired_share_agrees_with_mcnemar(self, gained: int, lost: int, both: int) -> None:
@@ -258,6 +271,23 @@ class TestSeeds:
         [difference] = compare([first, other]).differences
         assert not difference.paired
         assert difference.interval == pytest.approx((expected.low, expected.high))
+
+    def test_folds_are_paired_one_by_one(self, tmp_path: Path) -> None:
+        """The interval by Nadeau & Bengio's eq. 9, with test parts a third the size of what is left to learn from."""
+        paths = [folded(tmp_path / name, v) for name, v in zip("xy", self.values, strict=True)]
+        found = compare(paths)
+        [difference] = found.differences
+        gaps = np.array(self.values[1]) - self.values[0]
+        half = stats.t.ppf(0.975, 3) * math.sqrt((1 / 4 + 1 / 3) * gaps.var(ddof=1))
+        assert difference.paired
+        assert difference.interval == pytest.approx((gaps.mean() - half, gaps.mean() + half))
+        assert "paired over 4 runs" in difference.method
+        assert (found.runs[0].folds, found.runs[0].seeds) == (4, [0])
+        half = stats.t.ppf(0.975, 3) * math.sqrt((1 / 4 + 1 / 3) * np.var(self.values[0], ddof=1))
+        assert found.runs[0].interval == pytest.approx((0.92 - half, 0.92 + half))
+        assert "folds" in found.to_text(200)
+        [difference] = compare([paths[0], several(tmp_path / "z", self.values[1])]).differences
+        assert difference.method == "no interval: not the same folds of the same data"
 
     def test_one_run_against_several(self, tmp_path: Path) -> None:
         first, other = several(tmp_path / "x", self.values[0]), classified(tmp_path / "y", "ab", "ab")

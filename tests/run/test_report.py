@@ -649,6 +649,14 @@ class TestSeeds:
         assert links == [f"seed-{s}/report.html" for s in range(3)]
         assert len(found.all("svg")) == 2
 
+    def test_folds(self, tmp_path: Path) -> None:
+        runs = [replace(run, seed=0, fold=i) for i, run in enumerate(seeds().runs)]
+        found = page(tmp_path, seeds(runs=runs, folds=3))
+        assert "mean over 3 folds 98.00 %" in found.said("")
+        half = 4.302653 * 0.01 * (1 / 3 + 1 / 2) ** 0.5  # each learns from the two others
+        assert f"95 % interval {98 - 100 * half:.2f} to {98 + 100 * half:.2f} %" in found.said("")
+        assert ["0, fold 1", "98.00 %", "0.1 nats", "20.0 s"] in found.rows
+
     def test_a_single_seed(self, tmp_path: Path) -> None:
         found = page(tmp_path, seeds(runs=seeds().runs[:1]))
         assert ["accuracy", "97.00 %", "–", "–"] in found.rows

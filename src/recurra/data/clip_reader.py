@@ -258,6 +258,8 @@ def _split(origins: np.ndarray, shares: Shares) -> Split:
         train, validation, test = of_films
         assert train is not None
         return Split(train, validation, test, drawn.warnings)
+    if shares.fold is not None:
+        raise DataError("data.folds: a single film is parted in time, and is not dealt out; leave it out.")
     count = len(origins)
     drawn = shares.split(count)  # which tells of too few, and how many there are in each
     sizes = [0 if part is None else len(part) for part in (drawn.validation, drawn.test)]

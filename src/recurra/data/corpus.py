@@ -250,6 +250,7 @@ class CorpusReader(Reader[Corpus, CorpusSchema]):
 
     settings = CorpusSettings
     schema = CorpusSchema
+    undealt = "parts of a text are taken from its end"
 
     def parts(
         self,

@@ -18,7 +18,7 @@ SPECIAL = ("<pad>", "<unk>")
 
 _PIECE = 1 << 20
 _PART_SETTINGS = {"name", "path", "validation", "test", "format", "validation_fraction", "test_fraction",
-                  "split_seed", "stratify"}  # fmt: skip
+                  "split_seed", "folds", "fold", "stratify"}  # fmt: skip
 
 
 def check(records: Records, name: str) -> None:

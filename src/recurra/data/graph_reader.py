@@ -20,7 +20,7 @@ from recurra.data.graphs import Graphs, GraphSchema, GraphSettings, Target
 from recurra.data.opening import check_exists, digest, first_lines, open_binary, open_text
 from recurra.data.reader import Parts, Reader
 from recurra.data.sources import PARTS, Source, as_source, find_sources, folder_of, is_known, told
-from recurra.data.split import Shares, Split
+from recurra.data.split import UNSPLIT, Shares, Split
 from recurra.errors import DataError, unknown
 
 FORMATS = ("tu", "jsonl")
@@ -110,8 +110,7 @@ class GraphReader(Reader[Graphs, GraphSchema]):
 
     def describe(self, source: Any, settings: GraphSettings, task: str) -> str:
         """See `Reader.describe`."""
-        nothing = {"validation_fraction": 0.0, "test_fraction": 0.0, "folds": None, "fold": None}
-        whole = settings.model_copy(update=nothing)
+        whole = settings.model_copy(update=UNSPLIT)
         parts = self.parts(source, task, whole)
         lines = [f"classes are those of {'graphs' if parts.schema.target == 'graph' else 'nodes'}"]
         for name, part in parts.named.items():

@@ -441,16 +441,16 @@ def _counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'s' * (count != 1)}"
 
 
+_OF_PARTS = ("name", "path", "validation", "test", "format", "validation_fraction", "test_fraction", "split_seed",
+             "folds", "fold")  # fmt: skip
+"""Settings that say where the parts are, and so are not those of further data."""
+
+
 def _learn(raw: Raw, settings: PairSettings, task: str, name: str) -> PairSchema:
     """The vocabularies of the training part."""
     assert raw.targets is not None
     s, texts = settings, raw.sources if isinstance(raw.sources, list) else []
-    kept = {
-        key: value
-        for key, value in settings.model_dump().items()
-        if key
-        not in ("name", "path", "validation", "test", "format", "validation_fraction", "test_fraction", "split_seed")
-    }
+    kept = {key: value for key, value in settings.model_dump().items() if key not in _OF_PARTS}
     targets: Iterable[str] = raw.targets
     joint = bool(texts) and s.vocabulary == "joint"
     common: dict[str, Any] = {"min_count": s.min_count, "name": name}

@@ -63,6 +63,8 @@ class Reader(ABC, Generic[DataT, SchemaT]):
     """The `data.*` settings of a recipe."""
     schema: ClassVar[type[AnySchema]]
     """What is kept of the training data."""
+    undealt: ClassVar[str] = ""
+    """Why its data cannot be dealt into folds; empty where they can."""
 
     @abstractmethod
     def parts(

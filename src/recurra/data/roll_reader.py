@@ -29,7 +29,7 @@ from recurra.data.rolls import (
 )
 from recurra.data.sequences import Sequences
 from recurra.data.sources import PARTS, Source, as_source, find_sources, folder_of, is_known, told
-from recurra.data.split import Shares
+from recurra.data.split import UNSPLIT, Shares
 from recurra.errors import DataError, unknown
 
 _KEPT = ("file", "step", "outside", "pedal", "trim", "encoding")
@@ -111,7 +111,7 @@ class RollReader(Reader[Sequences, RollSchema]):
 
     def describe(self, source: Any, settings: RollSettings, task: str) -> str:
         """See `Reader.describe`."""
-        whole = settings.model_copy(update={"validation_fraction": 0.0, "test_fraction": 0.0, "max_length": None})
+        whole = settings.model_copy(update={**UNSPLIT, "max_length": None})
         parts = self.parts(source, task, whole)
         lines: list[str] = []
         for name, part in parts.named.items():

@@ -21,7 +21,7 @@ from recurra.data.schemes import Scheme, entities, find_scheme, is_tag, written
 from recurra.data.sentences import Sentences, SentenceSchema, SentenceSettings
 from recurra.data.sequences import UNKNOWN
 from recurra.data.sources import PARTS, Source, as_source, find_sources, folder_of, is_known, told
-from recurra.data.split import Shares
+from recurra.data.split import UNSPLIT, Shares
 from recurra.data.tagged import (
     HEAD,
     Conll,
@@ -140,7 +140,7 @@ class SentenceReader(Reader[Sentences, SentenceSchema]):
 
     def describe(self, source: Any, settings: SentenceSettings, task: str) -> str:
         """See `Reader.describe`."""
-        whole = settings.model_copy(update={"validation_fraction": 0.0, "test_fraction": 0.0})
+        whole = settings.model_copy(update=UNSPLIT)
         parts = self.parts(source, task, whole)
         lines: list[str] = []
         for name, part in parts.named.items():

@@ -35,6 +35,7 @@ class SeriesReader(Reader[SeriesWindows, SeriesSchema]):
 
     settings = SeriesSettings
     schema = SeriesSchema
+    undealt = "parts of a series are taken from its end"
 
     def parts(
         self,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class PlaceSettings(BaseModel):
@@ -30,7 +30,22 @@ class PlaceSettings(BaseModel):
         default=0.2, ge=0, lt=1, description="share split off the training part, where no test part is given"
     )
     split_seed: int | None = Field(default=None, ge=0, description="seed of the split; the run's seed when left out")
+    folds: int | None = Field(
+        default=None,
+        ge=2,
+        description="parts of equal size that the data are dealt into, one of them the test part, instead of "
+        "test_fraction; --folds trains on each in turn",
+    )
+    fold: int | None = Field(default=None, ge=0, description="which of the folds is the test part, from 0; 0")
     encoding: str = Field(default="utf-8", description="how text is encoded")
+
+    @model_validator(mode="after")
+    def _a_fold_of_those_there_are(self) -> "PlaceSettings":
+        if self.fold is not None and self.folds is None:
+            raise ValueError("fold: says which of data.folds is the test part; folds is not set")
+        if self.fold is not None and self.folds is not None and self.fold >= self.folds:
+            raise ValueError(f"fold: {self.fold}; one from 0 to {self.folds - 1} is expected, of {self.folds} folds")
+        return self
 
     def for_streams_alone(self) -> list[str]:
         """The keys that are set and that only a stream has."""

@@ -30,14 +30,14 @@ from recurra.data.recordings import (
 )
 from recurra.data.sequences import Sequences
 from recurra.data.settings import PlaceSettings
-from recurra.data.sources import PARTS, Source, as_source, check_name, folder_of, is_known
+from recurra.data.sources import PARTS, Source, as_source, check_name, folder_of, is_known, told
 from recurra.data.spectral import FeatureSettings, Transform
 from recurra.data.speech import SILENCE, Waves
-from recurra.data.split import split
+from recurra.data.split import Shares
 from recurra.data.units import Units
 from recurra.errors import DataError, unknown
 
-PLACE = ("name", "path", "validation", "test", "format", "validation_fraction", "test_fraction")
+PLACE = ("name", "path", "validation", "test", "format", "validation_fraction", "test_fraction", "folds", "fold")
 """The settings that say where data are, and so are not those of further data."""
 
 Share = Annotated[float, Field(ge=0)]
@@ -270,19 +270,15 @@ def _hold_out(
         heard[part] = train.select(np.flatnonzero(held))
         train = train.select(np.flatnonzero(~held))
         sources[part] = f"{text} of {train.name}"
-    fractions = {part: 0.0 if part in heard else getattr(settings, f"{part}_fraction") for part in PARTS[1:]}
-    drawn = split(
-        len(train),
-        seed=seed,
-        validation_fraction=fractions["validation"],
-        test_fraction=fractions["test"],
-        labels=[r.said or "" for r in train.recordings] if meaning == "label" or settings.join else None,
+    shares = Shares.of(settings, heard, seed)
+    drawn = shares.split(
+        len(train), [r.said or "" for r in train.recordings] if meaning == "label" or settings.join else None
     )
     warnings += drawn.warnings
     for part, rows in (("validation", drawn.validation), ("test", drawn.test)):
         if rows is not None:
             heard[part] = train.select(rows)
-            sources[part] = f"{fractions[part]:.3g} of {drawn_of}, split seed {seed}"
+            sources[part] = told({part}, {}, drawn_of, shares)[part]
     heard["train"] = train.select(drawn.train)
 
 

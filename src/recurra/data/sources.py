@@ -156,8 +156,11 @@ def told(parts: Collection[str], sources: Mapping[str, Source], name: str, share
         name: What the others were split off.
         shares: How.
     """
+    drawn = {part: f"{shares[part]:.3g}" for part in PARTS}
+    if shares.fold is not None:
+        drawn["test"] = "fold {} of {}".format(*shares.fold)
     return {
-        part: f"{shares[part]:.3g} of {name}, split seed {shares.seed}" if shares[part] else sources[part].name
+        part: f"{drawn[part]} of {name}, split seed {shares.seed}" if shares[part] else sources[part].name
         for part in PARTS
         if part in parts
     }

@@ -75,6 +75,7 @@ class SystemReader(Reader[Signals, SystemSchema]):
 
     settings = SystemSettings
     schema = SystemSchema
+    undealt = "parts of a recording are taken from its end"
 
     def parts(
         self,

@@ -21,7 +21,7 @@ from recurra.data.opening import check_exists, digest, first_lines, name_of, ope
 from recurra.data.reader import Parts, Reader
 from recurra.data.sequences import UNKNOWN
 from recurra.data.sources import PARTS, Source, as_source, find_sources, folder_of, is_known, told
-from recurra.data.split import Shares
+from recurra.data.split import UNSPLIT, Shares
 from recurra.data.tokens import Numbering
 from recurra.data.trees import Trees, TreeSchema, TreeSettings
 from recurra.errors import DataError, unknown
@@ -164,7 +164,7 @@ class TreeReader(Reader[Trees, TreeSchema]):
 
     def describe(self, source: Any, settings: TreeSettings, task: str) -> str:
         """See `Reader.describe`."""
-        whole = settings.model_copy(update={"validation_fraction": 0.0, "test_fraction": 0.0})
+        whole = settings.model_copy(update=UNSPLIT)
         parts = self.parts(source, task, whole)
         lines: list[str] = []
         for name, part in parts.named.items():

@@ -273,11 +273,11 @@ class Run:
 
 @dataclass
 class Seeds:
-    """Runs of one recipe that differ in their seed alone.
+    """Runs of one recipe that differ in their seed alone, or in the fold that is their test part.
 
     Attributes:
         path: The folder that holds their folders.
-        runs: The runs, in the order of their seeds.
+        runs: The runs, in the order of their seeds, and of one seed in that of their folds.
         summary: Mean and standard deviation of every metric.
     """
 
@@ -377,6 +377,7 @@ def train_seeds(
     recipe: str | Path = "classify",
     data: Any = None,
     *,
+    folds: int | None = None,
     validation: Any = None,
     test: Any = None,
     out: str | os.PathLike[str] | None = None,
@@ -389,10 +390,15 @@ def train_seeds(
 ) -> Seeds:
     """Train with several seeds, one after another, and give mean and standard deviation.
 
+    With `folds` each seed is a cross-validation: the data are dealt into so many parts, and there is a run for each
+    that is its test part. Which sequences these have is settled by `data.split_seed`, or by the run's seed where that
+    is left out.
+
     Args:
         seeds: How many; they count up from the recipe's seed.
         recipe: This and all further arguments are those of `train`; `out` holds the runs' folders.
         data: See `train`.
+        folds: Into how many parts the data are dealt; None where there is one run a seed.
         validation: See `train`.
         test: See `train`.
         out: See `train`.
@@ -403,14 +409,19 @@ def train_seeds(
         force: See `train`.
         listener: See `train`.
     """
+    if folds is not None:
+        settings = {**(settings or {}), "data.folds": folds, "data.fold": None}
     path, made = _destination(recipe, (data, validation, test), out, settings, seed, from_run, input_format, force)
     most = min(MOST_SEEDS, recipes.SEEDS - made.seed)
     if not 1 <= seeds <= most:
         raise RecipeError(f"seeds: a whole number from 1 to {most:,} is expected, not {seeds}")
     values = list(range(made.seed, made.seed + seeds))
     # Before the folder is made, so that nothing is left behind (or overwritten) by what cannot be trained.
-    first = _prepared(path / f"seed-{made.seed}", made, data, validation, test, listener)
-    kept = folder.create(path, {"recipe.toml": made.to_toml(), "seeds.json": json.dumps({"seeds": values})}, force)
+    first = _prepared(
+        path / _names(values, folds)[made.seed, 0], _one(made, made.seed, 0), data, validation, test, listener
+    )
+    told = {"seeds": values} | ({} if folds is None else {"folds": folds})
+    kept = folder.create(path, {"recipe.toml": made.to_toml(), "seeds.json": json.dumps(told)}, force)
     return _go_through_seeds(kept, data, validation, test, listener, first)
 
 
@@ -538,6 +549,8 @@ def _prepared(
         if type(source.task.reader) is not type(TASKS[recipe.task].reader):
             raise _other_task(source, recipe.task)
         kept = source.schema
+    if recipe.data.folds is not None and (why := TASKS[recipe.task].reader.undealt):
+        raise RecipeError(f"data.folds: {why}, and are not dealt out; leave it out")
     with encoding_settable():
         parts = TASKS[recipe.task].reader.parts(
             data, recipe.task, recipe.data, validation=validation, test=test, seed=recipe.seed, kept=kept
@@ -577,32 +590,48 @@ def _go_through_seeds(
     kept: RunFolder, data: Any, validation: Any, test: Any, listener: Listener | None, first: Training | None = None
 ) -> Seeds:
     """Train, go on with, or take as finished, the run of each seed; then sum them up. `first` is ready to run."""
-    recipe = kept.recipe()
+    recipe, folds = kept.recipe(), kept.folds()
     runs = []
-    for value in kept.seeds():
-        path = kept / f"seed-{value}"
+    for (value, fold), name in _names(kept.seeds(), folds).items():
+        path = kept / name
         if (path / "recipe.toml").is_file():
             runs.append(_resume(RunFolder(path), data, validation, test, listener))
         else:
-            ready = first if first is not None and first.recipe.seed == value else None
-            one = recipe.model_copy(update={"seed": value})
+            ready = first if first is not None and first.folder.path == path else None
+            one = _one(recipe, value, fold)
             runs.append(_begin(ready or _prepared(path, one, data, validation, test, listener)))
             first = None  # its data need not be held any longer
-    summary = summarise(recipe, runs)
+    summary = summarise(recipe, runs, folds)
     write_seeds_report(kept.path, seeds_content(recipe, summary, runs, str(kept.path)))
     write_text(kept / "summary.json", json.dumps(summary, ensure_ascii=False, indent=1))
     return Seeds(kept.path, runs, summary)
 
 
-def summarise(recipe: Recipe, runs: list[Run]) -> dict[str, Any]:
-    """Mean and standard deviation of every metric over several runs."""
+def _names(seeds: Sequence[int], folds: int | None) -> dict[tuple[int, int], str]:
+    """The folder of each run, by its seed and its fold."""
+    if folds is None:
+        return {(seed, 0): f"seed-{seed}" for seed in seeds}
+    wide = len(str(folds - 1))
+    return {(seed, fold): f"seed-{seed}-fold-{fold:0{wide}}" for seed in seeds for fold in range(folds)}
+
+
+def _one(recipe: Recipe, seed: int, fold: int) -> Recipe:
+    """The recipe of one of several runs."""
+    data = recipe.data if recipe.data.folds is None else recipe.data.model_copy(update={"fold": fold})
+    return recipe.model_copy(update={"seed": seed, "data": data})
+
+
+def summarise(recipe: Recipe, runs: list[Run], folds: int | None = None) -> dict[str, Any]:
+    """Mean and standard deviation of every metric over several runs; with folds, the deviation over these, and over
+    seeds that of the mean over folds."""
     found: dict[str, Any] = {
         "format_version": folder.FORMAT,
         "name": recipe.name,
         "task": recipe.task,
         "main_metric": runs[0].main_metric,
         "recipe": recipe.model_dump(),
-        "seeds": [run.summary["seed"] for run in runs],
+        "seeds": list(dict.fromkeys(run.summary["seed"] for run in runs)),
+        "folds": folds,
         "runs": [run.path.name for run in runs],
     }
     for part in ("test", "validation"):
@@ -610,6 +639,9 @@ def summarise(recipe: Recipe, runs: list[Run]) -> dict[str, Any]:
         values = {name: [run.summary[part][name] for run in runs] for name in names}
         found[part] = {name: float(np.mean(v)) for name, v in values.items()}
         found[f"{part}_deviation"] = {name: float(np.std(v, ddof=1)) for name, v in values.items() if len(v) > 1}
+        if folds is not None and len(runs) > folds:
+            means = {name: np.reshape(v, (-1, folds)).mean(1) for name, v in values.items()}
+            found[f"{part}_deviation_of_seeds"] = {name: float(np.std(v, ddof=1)) for name, v in means.items()}
     found["baselines"] = {
         baseline: {m: float(np.mean([run.summary["baselines"][baseline][m] for run in runs])) for m in metrics}
         for baseline, metrics in runs[0].summary["baselines"].items()

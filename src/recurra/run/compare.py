@@ -41,7 +41,7 @@ from recurra.tasks.scores import (
 from recurra.tasks.tag_scores import entity_counts, entity_scores
 from recurra.tasks.translate import bleu_counts, bleu_of
 
-TEXTS = ("classify", "tag", "translate", "speech", "speech-translate")
+TEXTS = ("classify", "tag", "translate", "speech", "speech-translate", "tree", "graph")
 """Tasks whose targets are labels or texts."""
 
 
@@ -56,9 +56,10 @@ class ComparedRun:
         interval: Its 95 % interval; over seeds that of the mean; None along a stream.
         test: Every metric on the test part, or along the stream.
         seeds: The seeds, one for a single run.
-        deviation: Standard deviation over seeds.
+        deviation: Standard deviation over seeds, or over folds.
         parameters: How many the network has.
         train_seconds: Time spent in training; the mean over seeds.
+        folds: How many folds of the data each seed had for its test part in turn; None where it had one part.
     """
 
     name: str
@@ -70,6 +71,7 @@ class ComparedRun:
     deviation: float | None
     parameters: int
     train_seconds: float
+    folds: int | None = None
 
 
 @dataclass
@@ -151,6 +153,8 @@ class Comparison:
         if several:
             deviations = ["" if run.deviation is None else f"{run.deviation:.4f}" for run in self.runs]
             rest = [("seeds", [str(len(run.seeds)) for run in self.runs]), ("deviation", deviations), *rest]
+            if any(run.folds for run in self.runs):
+                rest.insert(1, ("folds", [str(run.folds or "") for run in self.runs]))
         whole = self._table([*scores, *rest])
         wanted = console.measure(whole, options=console.options.update(max_width=1000)).maximum
         return [whole] if wanted <= console.width else [self._table(scores), self._table(rest)]
@@ -273,7 +277,8 @@ class _Source:
                 raise RunError(f"{run}: it has no test {self.metric} to compare; its data had no test part")
         scores = [summary[self.part] if self.stream is None else self.stream.scores for summary in self.summaries]
         self.values = np.array([each[self.metric] for each in scores])
-        self.seeds = [summary["seed"] for summary in self.summaries]
+        self.folds: int | None = self.summary.get("folds") if self.several else None
+        self.seeds = [(summary["seed"], _fold(summary)) for summary in self.summaries]
 
     def described(self, name: str) -> ComparedRun:
         """What the table shows of it."""
@@ -282,13 +287,27 @@ class _Source:
             name=name,
             folder=str(self.path),
             value=float(self.values.mean()),
-            interval=mean_interval(self.values) if self.several else interval and (interval[0], interval[1]),
+            interval=mean_interval(self.values, shared=self.shared)
+            if self.several
+            else interval and (interval[0], interval[1]),
             test=dict(self.summary[self.part] if self.stream is None else self.stream.scores),
-            seeds=self.seeds,
+            seeds=list(dict.fromkeys(seed for seed, _ in self.seeds)),
             deviation=float(self.values.std(ddof=1)) if len(self.values) > 1 else None,
             parameters=self.summaries[0]["parameters"],
             train_seconds=float(np.mean([summary["train_seconds"] for summary in self.summaries])),
+            folds=self.folds,
         )
+
+    @property
+    def shared(self) -> float:
+        """See `mean_interval`."""
+        return 0.0 if self.folds is None else 1 / (self.folds - 1)
+
+
+def _fold(summary: Mapping[str, Any]) -> int | None:
+    """Which fold was a run's test part."""
+    data = summary["recipe"].get("data", {})
+    return data.get("fold") if data.get("folds") else None
 
 
 def _summary(path: Path) -> dict[str, Any]:
@@ -405,7 +424,7 @@ def _tested(run: Path, task: str) -> _Tested:
         raise RunError(f"{path}: is damaged: {str(error).splitlines()[0]}") from error
     if task == "forecast" and {"series", "time", "truth", "mean"} <= set(table.columns):
         table = _of_series(table)
-    names = ("index", "id", "step", "series", "time")
+    names = ("index", "id", "step", "node", "series", "time")
     items = table.select([name for name in names if name in table.columns])
     values = []
     named = {"tag": ("target", "tag"), "language": ("symbols", "loss"), "notes": ("target", "loss")}
@@ -494,6 +513,8 @@ def difference(first: _Source, other: _Source, seed: int) -> Difference:
         return _over_sequences(mine, theirs, value, lambda tested: tested.edits(unit), error_rate, seed)
     if first.metric == "f1":
         return _over_sequences(mine, theirs, value, _Tested.entities, lambda sums: entity_scores(sums)[..., 2], seed)
+    if "node" in mine.items.columns and min(one.items["index"].n_unique() for one in (mine, theirs)) >= FEWEST:
+        return _over_sequences(mine, theirs, value, _Tested.right_steps, _share, seed)  # nor are nodes of a graph
     if "step" in mine.items.columns and "step" in theirs.items.columns:  # steps of a sequence are not independent
         return _over_sequences(mine, theirs, value, _Tested.right_steps, _share, seed)
     return _of_accuracy(mine, theirs, value)
@@ -545,6 +566,9 @@ def _over_seeds(first: _Source, other: _Source) -> Difference:
     paired = first.seeds == other.seeds and all(
         _tested(a, first.task).same_items(_tested(b, other.task)) for a, b in zip(first.runs, other.runs, strict=True)
     )
+    if paired and first.folds is not None:
+        said = f"paired over {len(first.seeds)} runs (Student's t, widened for folds: Nadeau & Bengio)"
+        return Difference(value, mean_interval(other.values - first.values, shared=first.shared), True, said)
     if paired:
         return Difference(
             value,
@@ -552,6 +576,8 @@ def _over_seeds(first: _Source, other: _Source) -> Difference:
             True,
             f"paired over {len(first.seeds)} seeds (Student's t)",
         )
+    if first.folds is not None or other.folds is not None:
+        return Difference(value, None, False, "no interval: not the same folds of the same data")
     said = f"unpaired, {len(other.values)} and {len(first.values)} seeds (Welch's t)"
     return Difference(value, welch_interval(other.values, first.values), False, said)
 

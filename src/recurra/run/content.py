@@ -283,7 +283,7 @@ class ReportContent:
 
 @dataclass
 class SeedRun:
-    """One of several runs that differ in their seed alone.
+    """One of several runs that differ in their seed alone, or in their fold.
 
     Attributes:
         seed: Its seed.
@@ -291,6 +291,7 @@ class SeedRun:
         test: metric -> value on the test part.
         train_seconds: Time spent in training.
         history: The lines of its metrics.jsonl.
+        fold: Which fold was its test part; None where there are none.
     """
 
     seed: int
@@ -298,11 +299,21 @@ class SeedRun:
     test: Mapping[str, float]
     train_seconds: float = 0.0
     history: Sequence[Mapping[str, Any]] = ()
+    fold: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Which run it is, as tables have it."""
+        return str(self.seed) if self.fold is None else f"{self.seed}, fold {self.fold}"
 
 
 @dataclass
 class SeedsContent:
-    """Everything a report over several seeds shows; fields as in `ReportContent`."""
+    """Everything a report over several seeds shows; fields as in `ReportContent`.
+
+    Attributes:
+        folds: How many runs of each seed there are, with another part of the data for the test; None where one.
+    """
 
     title: str
     task: str
@@ -319,6 +330,15 @@ class SeedsContent:
     versions: Mapping[str, str] = field(default_factory=dict)
     warnings: Sequence[str] = ()
     finished: str = ""
+    folds: int | None = None
+
+    @property
+    def over(self) -> str:
+        """What means are over."""
+        seeds = len({run.seed for run in self.runs})
+        if self.folds is None:
+            return f"{seeds} seeds"
+        return f"{self.folds} folds" + (f" with {seeds} seeds" if seeds > 1 else "")
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -539,11 +539,11 @@ def plotted(plot: Callable[[Axes], Any], alternative: str, height: int = 280, ti
 
 @_drawn
 def seed_dots(
-    seeds: Sequence[int], values: np.ndarray, interval: tuple[float, float] | None, label: str
+    seeds: Sequence[int], values: np.ndarray, interval: tuple[float, float] | None, label: str, what: str = "seed"
 ) -> tuple[Figure, str]:
-    """The score of each seed as a dot, their mean as a line, the interval of the mean as a band."""
+    """The score of each seed (or fold) as a dot, their mean as a line, the interval of the mean as a band."""
     figure, axes = _sheet(240)
-    _label(axes, "seed", label)
+    _label(axes, what, label)
     if interval is not None:
         axes.axhspan(*interval, color=FIRST, alpha=0.18, linewidth=0)
     axes.axhline(float(values.mean()), color=FIRST)
@@ -551,4 +551,5 @@ def seed_dots(
     shown = range(0, len(seeds), max(1, len(seeds) // 10))
     axes.set_xticks(list(shown), [str(seeds[i]) for i in shown])
     axes.set_xlim(-0.6, len(seeds) - 0.4)
-    return figure, f"{label} of {len(seeds)} seeds, from {number(values.min())} to {number(values.max())}"
+    runs = "seeds" if what == "seed" else "runs"
+    return figure, f"{label} of {len(seeds)} {runs}, from {number(values.min())} to {number(values.max())}"

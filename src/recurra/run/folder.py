@@ -142,6 +142,13 @@ class RunFolder:
             raise RunError(f"{self / 'seeds.json'}: is damaged: 'seeds' is no list of whole numbers")
         return values
 
+    def folds(self) -> int | None:
+        """How many folds each seed of a folder that holds several runs goes through; None where it does not."""
+        value = self._json("seeds.json").get("folds")
+        if value is not None and not isinstance(value, int):
+            raise RunError(f"{self / 'seeds.json'}: is damaged: 'folds' is no whole number")
+        return value
+
     def _json(self, name: str) -> dict[str, Any]:
         path = self / name
         try:

@@ -119,17 +119,30 @@ def seeds_content(recipe: Recipe, summary: Mapping[str, Any], runs: list[Any], f
         main=runs[0].main_metric,
         higher_is_better=task.is_better_high(runs[0].main_metric),
         runs=[
-            SeedRun(run.summary["seed"], run.path.name, run.summary["test"], run.summary["train_seconds"], run.history)
+            SeedRun(
+                run.summary["seed"],
+                run.path.name,
+                run.summary["test"],
+                run.summary["train_seconds"],
+                run.history,
+                None if summary["folds"] is None else run.recipe.data.fold,
+            )
             for run in runs
         ],
         recipe=recipe.model_dump(),
         defaults=defaults(recipe),
-        command=f"recurra train {folder}/recipe.toml --seeds {len(runs)} --out FOLDER",
+        command=f"recurra train {folder}/recipe.toml {_how_many(summary)} --out FOLDER",
+        folds=summary["folds"],
         baselines=summary["baselines"],
         parameters=summary["parameters"],
         versions=summary["versions"],
         finished=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
+
+
+def _how_many(summary: Mapping[str, Any]) -> str:
+    seeds = f"--seeds {len(summary['seeds'])}"
+    return seeds if summary["folds"] is None else f"{seeds} --folds {summary['folds']}"
 
 
 def defaults(recipe: Recipe) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class Progress:
         done = training.progress.step
         parameters = sum(p.numel() for p in training.network.parameters())
         self._say(
-            f"{training.recipe.name} (seed {training.recipe.seed}): {describe_model(training)}, "
+            f"{training.recipe.name} (seed {training.recipe.seed}{_fold(training)}): {describe_model(training)}, "
             f"{parameters:,} parameters; {parts} {training.task.samples}"
         )
         for warning in training.parts.warnings:
@@ -103,3 +103,9 @@ class Progress:
         shown = Text(text)
         shown.highlight_regex("^warning:", "bold yellow")
         self.console.print(shown, soft_wrap=not self.console.is_terminal)  # on a terminal, lines break between words
+
+
+def _fold(training: Training) -> str:
+    """Which fold is the test part, in words."""
+    data = training.recipe.data
+    return "" if data.folds is None else f", fold {data.fold or 0} of {data.folds}"

@@ -751,15 +751,17 @@ def _seeds(content: SeedsContent) -> dict[str, Any]:
     names = [n for n in dict.fromkeys(n for run in content.runs for n in run.test) if n != "unknown_labels"]
     values = {n: np.array([run.test[n] for run in content.runs if n in run.test]) for n in names}
     main = values.get(content.main, np.empty(0))
-    interval = mean_interval(main)
+    shared = 0.0 if content.folds is None else 1 / (content.folds - 1)
+    interval = mean_interval(main, shared=shared)
     share = 100.0 if _metric(content.main).unit == "share" else 1.0
     drawn = []
     if len(main) == len(content.runs) and len(main):
         picture = figures.seed_dots(
-            [run.seed for run in content.runs],
+            [run.seed if run.fold is None else run.fold for run in content.runs],
             share * main,
             None if interval is None else (share * interval[0], share * interval[1]),
             f"test {_short_label(content.main)}" + (", %" if share == 100 else ""),
+            "seed" if content.folds is None else "fold",
         )
         caption = "Each dot is one run; the line is their mean"
         caption += ", the band its 95 % interval." if interval is not None else "."
@@ -773,10 +775,11 @@ def _seeds(content: SeedsContent) -> dict[str, Any]:
     if lines:
         label = f"validation {_short_label(content.main)}" + (", %" if share == 100 else "")
         better = "higher" if content.higher_is_better else "lower"
+        what = "seeds" if content.folds is None else "runs"
         drawn.append(
             _Figure(
-                figures.curves(lines, label, f"{label} over training, a line for each of {len(lines)} seeds"),
-                f"A line for each seed, on its validation part: {better} is better. How far the lines lie apart "
+                figures.curves(lines, label, f"{label} over training, a line for each of {len(lines)} {what}"),
+                f"A line for each {what[:-1]}, on its validation part: {better} is better. How far the lines lie apart "
                 "shows how much chance there is in a single run.",
             )
         )
@@ -789,7 +792,7 @@ def _seeds(content: SeedsContent) -> dict[str, Any]:
     return {
         "content": content,
         "headline": {
-            "label": f"test {_short_label(content.main)}, mean over {len(content.runs)} seeds",
+            "label": f"test {_short_label(content.main)}, mean over {content.over}",
             "value": _value(content.main, mean) if len(main) else "–",
             "interval": _between(content.main, interval),
             "sentence": _spread(content.main, main),
@@ -809,12 +812,13 @@ def _seeds(content: SeedsContent) -> dict[str, Any]:
         "warnings": list(content.warnings),
         "names": names,
         "means": [
-            (n, _value(n, float(v.mean())), _deviation(n, v), _between(n, mean_interval(v))) for n, v in values.items()
+            (n, _value(n, float(v.mean())), _deviation(n, v), _between(n, mean_interval(v, shared=shared)))
+            for n, v in values.items()
         ],
         "figures": drawn,
         "recipe": _recipe_groups(content.recipe, content.defaults),
         "sections": {
-            "scores": "Scores over the seeds",
+            "scores": "Scores over the seeds" if content.folds is None else "Scores over the folds",
             "runs": "Each run",
             "again": "The same runs again",
             "recipe": "Recipe",

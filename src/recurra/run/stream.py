@@ -45,7 +45,7 @@ DEFAULTS: dict[str, Any] = {
 
 ALIKE: dict[str, Any] = {
     **dict.fromkeys(("data.name", "data.validation", "data.test", "data.format", "data.text", "data.lines")),
-    **dict.fromkeys(("data.max_length", "data.permute", "data.split_seed")),
+    **dict.fromkeys(("data.max_length", "data.permute", "data.split_seed", "data.folds", "data.fold")),
     **{"data.options": {}, "data.pixels": False, "data.trim_blank": False},
     **{"data.merge_labels": None, "data.phrases": "none"},
     **dict.fromkeys(("train.epochs", "train.samples", "train.early_stopping")),

@@ -35,9 +35,7 @@ def outcome(done: "Run | Seeds") -> str:
         value = summary[part][metric]
         if "seeds" in summary:
             lines += [f"{path}: {part} {metric} {figure(run.summary[part][metric])}" for path, run in _by_seed(done)]
-            spread = summary[f"{part}_deviation"].get(metric)
-            said = f"{part} {metric} {figure(value)}, mean over {len(summary['seeds'])} seeds"
-            said += f" (standard deviation {figure(spread)})" if spread is not None else ""
+            said = f"{part} {metric} {figure(value)}, {_mean_over(summary, part, metric)}"
         else:
             said = f"{part} {metric} {figure(value)}" + _interval(summary, metric)
         for name, scores in summary["baselines"].items():
@@ -60,6 +58,20 @@ def outcome(done: "Run | Seeds") -> str:
 def _interval(summary: dict[str, Any], metric: str) -> str:
     found = summary.get("test_intervals" if summary["test"] else "validation_intervals", {}).get(metric)
     return f" (95 % interval {figure(found[0])} to {figure(found[1])})" if found else ""
+
+
+def _mean_over(summary: dict[str, Any], part: str, metric: str) -> str:
+    """What a mean is over, with the standard deviation."""
+    seeds, folds = len(summary["seeds"]), summary.get("folds")
+    spread = summary[f"{part}_deviation"].get(metric)
+    if folds is None:
+        return f"mean over {seeds} seeds" + (f" (standard deviation {figure(spread)})" if spread is not None else "")
+    of_means = summary.get(f"{part}_deviation_of_seeds", {}).get(metric)
+    said = f"mean over {folds} folds" + (f" with {seeds} seeds" if seeds > 1 else "")
+    if spread is not None:
+        of_seeds = f", of the seeds' means {figure(of_means)}" if of_means is not None else ""
+        said += f" (standard deviation over folds {figure(spread)}{of_seeds})"
+    return said
 
 
 def _by_seed(done: Any) -> "list[tuple[str, Run]]":

@@ -97,11 +97,20 @@ def bootstrap_interval(
     return percentile_interval(bootstrap_draws(per_item_values, statistic, seed, resamples), level)
 
 
-def mean_interval(values: np.ndarray, level: float = 0.95) -> Interval | None:
-    """Student's interval of a mean; None for fewer than two values."""
+def mean_interval(values: np.ndarray, level: float = 0.95, shared: float = 0.0) -> Interval | None:
+    """Student's interval of a mean; None for fewer than two values.
+
+    Args:
+        values: (N,).
+        level: Share of such intervals that hold the true value.
+        shared: Of scores on the folds of one data set, the size of a test part over that of a training part: the runs
+            learn from much the same data, and the variance of their mean is (1 / N + shared) σ², not σ² / N (Nadeau &
+            Bengio 2003, eq. 9).
+    """
     if len(values) < 2:
         return None
-    half = float(student.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
+    error = values.std(ddof=1) * (1 / len(values) + shared) ** 0.5
+    half = float(student.ppf((1 + level) / 2, len(values) - 1) * error)
     return float(values.mean()) - half, float(values.mean()) + half
 
 
