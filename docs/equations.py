@@ -39,6 +39,7 @@ SECTIONS = {
     "D": "Learning",
     "E": "Gated cells",
     "F": "Deep and in two directions",
+    "G": "Beyond the chain: trees and graphs",
     "H": "Clocks, grids, shortcuts, linear recurrences and memories",
 }
 
