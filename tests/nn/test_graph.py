@@ -1,5 +1,6 @@
 """Networks over graphs: against a loop over nodes written from the equations, and against PyTorch Geometric."""
 
+import subprocess
 import sys
 from typing import Any, Literal
 
@@ -705,3 +706,9 @@ def test_what_to_install_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     for make in (lambda: MessagePassing("gru", H, rounds=1), lambda: GCN(I, [H]), lambda: Readout("sum", H)):
         with pytest.raises(MissingExtraError, match=r"pip install 'recurra\[graph\]'"):
             make()
+
+
+def test_nothing_is_brought_in_before_it_is_needed() -> None:
+    script = "import sys, recurra.nn.graph; assert 'torch_geometric' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
