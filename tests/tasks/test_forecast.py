@@ -243,7 +243,60 @@ def test_forecasts_are_compared_by_their_errors_at_the_same_times(capsys: pytest
     scores = [run["value"] for run in found["runs"]]
     assert one["value"] == pytest.approx(scores[1] - scores[0])
     assert one["paired"]
-    assert one["interval"][0] < one["interval"][1]
+    assert one["interval"][0] < one["value"] < one["interval"][1]
+
+
+def test_runs_are_compared_over_every_origin_of_their_scores(capsys: pytest.CaptureFixture[str]) -> None:
+    """The interval by a bootstrap written anew: blocks of origins drawn, the same ones for both runs."""
+    made: dict[str, Run] = {}
+    more = {"data.test_stride": 1, "data.horizon": 4}
+    for name, epochs in (("a", 1), ("b", 4)):
+        settings = SMALL | LONG | more | {"train.epochs": epochs}
+        made[name] = recurra.train("forecast", waves(steps=260), settings=settings, out=name)
+    errors = {}
+    for name, run in made.items():
+        said = _said(run, waves(steps=260))
+        table = pl.read_csv(run.path / "test_shares.csv")
+        said = said.select(np.arange(len(said) - len(table), len(said)))
+        squared = np.square(said.mean - said.targets)[:, :, 0].sum(1)
+        np.testing.assert_allclose(table["rmse"], squared, rtol=1e-5)
+        mean = float(table["rmse"].to_numpy().sum() / table["rmse_count"].to_numpy().sum())
+        assert mean == pytest.approx(run.summary["test"]["rmse"] ** 2)
+        errors[name] = squared
+    n = len(errors["a"])
+    block = np.arange(n) // max(4, round(n ** (1 / 3)))
+    sums = {name: np.bincount(block, squared) for name, squared in errors.items()}
+    sizes = np.bincount(block) * 4
+    drawn = np.random.default_rng(1).integers(0, len(sizes), (4000, len(sizes)))
+    count = sizes[drawn].sum(1)
+    found = np.sqrt(sums["b"][drawn].sum(1) / count) - np.sqrt(sums["a"][drawn].sum(1) / count)
+
+    assert main(["compare", "a", "b", "--json"]) == 0, capsys.readouterr().err
+    (one,) = json.loads(capsys.readouterr().out)["differences"]
+    assert one["method"] == f"paired, the same {n} origins in {len(sizes)} blocks (bootstrap)"
+    low, high = np.quantile(found, [0.025, 0.975])
+    assert one["interval"] == pytest.approx([low, high], abs=0.1 * (high - low))
+    assert one["interval"][0] < one["value"] < one["interval"][1]
+
+    (made["b"].path / "test_shares.csv").write_text("index,series,time,truth,rmse,rmse_count\n0,,a,1,x,2\n")
+    assert main(["compare", "a", "b"]) == 2
+    assert "test_shares.csv: is damaged" in capsys.readouterr().err
+    (made["b"].path / "test_shares.csv").unlink()
+    assert main(["compare", "a", "b", "--json"]) == 0
+    (one,) = json.loads(capsys.readouterr().out)["differences"]
+    assert one["interval"] is None
+    assert "b has no test_shares.csv" in one["method"]
+
+
+def test_runs_judged_by_mase_have_an_interval_too(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, seed in (("a", 0), ("b", 1)):
+        recurra.train("forecast", waves(steps=200, series=2), settings=SMALL | LONG, out=name, seed=seed)
+    assert main(["compare", "a", "b", "--json"]) == 0, capsys.readouterr().err
+    found = json.loads(capsys.readouterr().out)
+    (one,) = found["differences"]
+    assert found["metric"] == "mase"
+    assert one["paired"]
+    assert one["interval"][0] < one["value"] < one["interval"][1]
 
 
 # No leak

@@ -28,6 +28,7 @@ from recurra.run.content import flatten
 from recurra.run.folder import RunFolder
 from recurra.tasks import TASKS
 from recurra.tasks.edits import RATES, Unit, counts, error_rate
+from recurra.tasks.forecast_scores import statistic
 from recurra.tasks.scores import (
     FEWEST,
     REGRESS_STATISTICS,
@@ -422,9 +423,7 @@ def _tested(run: Path, task: str) -> _Tested:
         raise RunError(f"{path}: is missing") from error
     except pl.exceptions.PolarsError as error:
         raise RunError(f"{path}: is damaged: {str(error).splitlines()[0]}") from error
-    if task == "forecast" and {"series", "time", "truth", "mean"} <= set(table.columns):
-        table = _of_series(table)
-    names = ("index", "id", "step", "node", "series", "time")
+    names = ("index", "id", "step", "node")
     items = table.select([name for name in names if name in table.columns])
     values = []
     named = {"tag": ("target", "tag"), "language": ("symbols", "loss"), "notes": ("target", "loss")}
@@ -452,16 +451,26 @@ def _tested(run: Path, task: str) -> _Tested:
     return _Tested(items, *values)
 
 
-def _of_series(table: pl.DataFrame) -> pl.DataFrame:
-    """Forecasts as rows with an index: runs of times, which count as one, for neighbouring forecasts err together."""
-    table = table.filter(pl.col("truth") != "")
-    names = [name for name in ("series", "target") if name in table.columns]
-    table = table.with_columns(series=pl.concat_str(names, separator=", "))
-    each = max(1, round(table["time"].n_unique() ** (1 / 3)))
-    index = table["time"].rank("dense").cast(pl.Int64) // each
-    return table.select("series", "time", index=index, target="truth", prediction="mean").sort(
-        "index", maintain_order=True
-    )
+def _forecast(run: Path, metric: str) -> _Tested | None:
+    """What each origin of the test part adds to a metric, and how often; None in runs that kept it not.
+
+    Raises:
+        RunError: The file is damaged.
+    """
+    path = run / "test_shares.csv"
+    if not path.is_file():
+        return None
+    names = ["truth", metric, f"{metric}_count"]
+    try:
+        table = pl.read_csv(path, infer_schema=False, glob=False)
+        items = table.select("index", "series", "time").fill_null("")
+        numbers = table.select(names).cast(pl.Float64).to_numpy()
+        items = items.with_columns(pl.col("index").cast(pl.Int64))
+    except pl.exceptions.PolarsError as error:
+        raise RunError(f"{path}: is damaged: {str(error).splitlines()[0]}") from error
+    if not len(numbers) or not np.isfinite(numbers).all() or items["index"].null_count():
+        raise RunError(f"{path}: is damaged: it has no row, or a cell of {', '.join(names)} holds no number")
+    return _Tested(items, numbers[:, 0], numbers[:, 1:])
 
 
 def _differing(recipes: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -495,8 +504,8 @@ def difference(first: _Source, other: _Source, seed: int) -> Difference:
     if first.several:
         return _over_seeds(first, other)
     value = float(other.values[0] - first.values[0])
-    if first.task == "forecast" and first.metric not in REGRESS_STATISTICS:
-        return Difference(value, None, False, f"no interval: of {first.metric} no share of each forecast is kept")
+    if first.task == "forecast":
+        return _of_forecasts(first, other, value, seed)
     mine, theirs = _tested(first.runs[0], first.task), _tested(other.runs[0], other.task)
     if first.task == "frames" and first.metric == "mse":
         return _over_sequences(mine, theirs, value, _Tested.nats, _share, seed)
@@ -518,6 +527,40 @@ def difference(first: _Source, other: _Source, seed: int) -> Difference:
     if "step" in mine.items.columns and "step" in theirs.items.columns:  # steps of a sequence are not independent
         return _over_sequences(mine, theirs, value, _Tested.right_steps, _share, seed)
     return _of_accuracy(mine, theirs, value)
+
+
+def _of_forecasts(first: _Source, other: _Source, value: float, seed: int) -> Difference:
+    """Over all origins that the scores are made of, in the blocks of these scores' own intervals."""
+    tested = [_forecast(source.runs[0], source.metric) for source in (first, other)]
+    for source, one in zip((first, other), tested, strict=True):
+        if one is None:
+            said = f"no interval: {source.path} has no test_shares.csv, which newer runs have; train it again for one"
+            return Difference(value, None, False, said)
+    mine, theirs = tested
+    assert mine is not None
+    assert theirs is not None
+    paired = mine.same_items(theirs)
+    blocks = [_by_block(one) for one in (mine, theirs)]
+    fewest = min(map(len, blocks))
+    if fewest < FEWEST:
+        said = f"no interval: its origins are too near each other, and make only {fewest} block{'s' * (fewest != 1)}"
+        return Difference(value, None, paired, said)
+    of = statistic(first.metric)
+    draws = bootstrap_draws(blocks[1], of, seed) - bootstrap_draws(blocks[0], of, seed if paired else seed + 1)
+    said = (
+        f"paired, the same {len(mine.targets):,} origins in {len(blocks[0]):,} blocks (bootstrap)"
+        if paired
+        else "unpaired, not the same origins (bootstrap over blocks)"
+    )
+    return Difference(value, percentile_interval(draws), paired, said)
+
+
+def _by_block(tested: _Tested) -> np.ndarray:
+    """The shares of a metric added up by block, (N, 2)."""
+    names, block = np.unique(tested.items["index"].to_numpy(), return_inverse=True)
+    sums = np.zeros((len(names), tested.predictions.shape[1]))
+    np.add.at(sums, block, tested.predictions)
+    return sums
 
 
 def _of_accuracy(first: _Tested, other: _Tested, value: float) -> Difference:
@@ -559,12 +602,20 @@ def _share(sums: np.ndarray) -> np.ndarray:
     return sums[:, 0] / sums[:, 1]
 
 
+def _same_items(run: Path, other: Path, source: _Source) -> bool:
+    """Whether two runs of the task and metric of `source` were tested on the same things."""
+    if source.task == "forecast":
+        mine, theirs = (_forecast(path, source.metric) for path in (run, other))
+        return mine is not None and theirs is not None and mine.same_items(theirs)
+    return _tested(run, source.task).same_items(_tested(other, source.task))
+
+
 def _over_seeds(first: _Source, other: _Source) -> Difference:
     value = float(other.values.mean() - first.values.mean())
     if min(len(first.values), len(other.values)) < 2:
         return Difference(value, None, False, "no interval: a single seed")
     paired = first.seeds == other.seeds and all(
-        _tested(a, first.task).same_items(_tested(b, other.task)) for a, b in zip(first.runs, other.runs, strict=True)
+        _same_items(a, b, first) for a, b in zip(first.runs, other.runs, strict=True)
     )
     if paired and first.folds is not None:
         said = f"paired over {len(first.seeds)} runs (Student's t, widened for folds: Nadeau & Bengio)"

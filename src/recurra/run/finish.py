@@ -29,6 +29,8 @@ def finish(training: Training) -> dict[str, Any]:
     scored = validation if test is None else test  # what the run is told by
     if test is not None:
         write_text(folder / "test_predictions.csv", to_csv(task.rows(test, targets=True)))
+        if shares := to_csv(task.shares(test)):
+            write_text(folder / "test_shares.csv", shares)
     summary: dict[str, Any] = {
         "format_version": FORMAT,
         "name": training.recipe.name,

@@ -7,6 +7,7 @@ checkpoints/        the last state of an unfinished run, and one that has shown 
 model.safetensors   the weights
 summary.json        scores, sizes, versions, and the weights' SHA-256
 test_predictions.csv, report.html
+test_shares.csv     forecast: what each origin adds to every metric
 """
 
 import fcntl

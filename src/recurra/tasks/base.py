@@ -296,6 +296,11 @@ class Task(ABC, Generic[DataT, BatchT, SaidT]):
     def rows(self, predictions: SaidT, targets: bool = False) -> Iterator[dict[str, object]]:
         """The predictions as rows of a table; with `targets`, what is true beside them."""
 
+    def shares(self, predictions: SaidT) -> Iterator[dict[str, object]]:
+        """What each item of the test part adds to the metrics, a row each, with an `index` of those that are drawn
+        together in an interval; none where `rows` tell it."""
+        return iter(())
+
     def objects(self, predictions: SaidT) -> Iterator[dict[str, object]]:
         """The predictions as JSON objects, a line each."""
         return self.rows(predictions)

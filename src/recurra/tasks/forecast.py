@@ -659,6 +659,21 @@ class Forecast(Task[SeriesWindows, ForecastBatch, Forecasts]):
                     row["lower"], row["upper"] = (float(quantiles[w, h, k, at]) for at in p.bounds)
                     yield row | {f"q{p.levels[at]:g}": float(quantiles[w, h, k, at]) for at in named}
 
+    def shares(self, predictions: Forecasts) -> Iterator[dict[str, object]]:
+        """`index` (the block of neighbours that it is drawn with), `series, time` of the first step, the mean truth,
+        and for each metric what is added up and how often, of every origin."""
+        found, p = self.scored(predictions), predictions
+        times = self.schema.axis.written(p.data.times[:, 0]) if len(p) else []
+        shares, known = found.shares, np.isfinite(found.truth)
+        truth = np.where(known, found.truth, 0.0).sum((1, 2)) / np.maximum(known.sum((1, 2)), 1)
+        for w in range(len(p)):
+            name = p.data.series.ids[p.data.places[w, 0]]
+            row: dict[str, object] = {"index": int(found.blocks[w]), "series": name, "time": str(times[w])}
+            row["truth"] = float(truth[w])
+            for metric, sums in shares.items():
+                row |= {metric: float(sums[w, 0]), f"{metric}_count": int(sums[w, 1])}
+            yield row
+
 
 def _other_columns(what: str, theirs: Sequence[str], ours: Sequence[str]) -> str:
     return f"that run reads {what} {', '.join(theirs) or 'none'}, the new data have {', '.join(ours) or 'none'}"

@@ -61,14 +61,14 @@ class Scored:
             for name, statistic in self._statistics(columns).items()
         }
 
+    @property
+    def shares(self) -> dict[str, np.ndarray]:
+        """For each metric what every window adds to it, and the count of it, (W, 2); see `statistic`."""
+        return self._columns(slice(None))
+
     def _statistics(self, columns: dict[str, np.ndarray]) -> dict[str, Statistic]:
         """Each metric as a function of sums; those left out of which nothing is known."""
-        root = {"rmse"}
-        return {
-            name: (lambda sums: np.sqrt(_share(sums))) if name in root else _share
-            for name, values in columns.items()
-            if values[:, 1].sum() > 0
-        }
+        return {name: statistic(name) for name, values in columns.items() if values[:, 1].sum() > 0}
 
     def _columns(self, steps: slice) -> dict[str, np.ndarray]:
         """For each metric and window what is added up, and the count of it: (W, 2)."""
@@ -114,6 +114,11 @@ class Scored:
         known = np.isfinite(self.truth)
         below = [(known & (self.truth <= self.quantiles[..., at])).sum() for at in range(len(self.levels))]
         return np.array(below) / max(1, known.sum())
+
+
+def statistic(metric: str) -> Statistic:
+    """A metric as a function of the sums of `Scored.shares` over windows, (R, 2) -> (R,)."""
+    return (lambda sums: np.sqrt(_share(sums))) if metric == "rmse" else _share
 
 
 def _share(sums: np.ndarray) -> np.ndarray:
