@@ -5,6 +5,7 @@ from recurra.nn.convolutional import ConvRecurrent
 from recurra.nn.delay import AR, NARX, TDNN
 from recurra.nn.dropin import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from recurra.nn.explanation import Explanation, explain
+from recurra.nn.external_memory import NTM
 from recurra.nn.grid import DepthGrid, Grid
 from recurra.nn.hopfield import Hopfield, ModernHopfield
 from recurra.nn.recurrent import Recurrent
@@ -15,6 +16,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "NARX",
+    "NTM",
     "RNN",
     "TDNN",
     "Attention",
