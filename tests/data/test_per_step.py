@@ -79,6 +79,14 @@ def test_several_labels_at_every_step(tmp_path: Path):
     assert data.train.asked is None  # with a separator, an empty cell is a set without labels
 
 
+def test_the_separator_alone_is_a_set_without_labels_where_others_are_gaps(tmp_path: Path):
+    text = "id,time,x,label\nA,1,2,b\nA,0,1,;\nA,2,3,\nB,0,3,\nB,1,4,a;b\n"
+    data = table(tmp_path, text, label_separator=";")
+    assert targets(data.train) == [[[False] * 2, [False, True], None], [None, [True, True]]]
+    (tmp_path / "more.csv").write_text("id,time,x,label\nA,0,1,\nA,1,2,b\n")
+    assert targets(load_part(tmp_path / "more.csv", data.schema)[0]) == [[None, [False, True]]]
+
+
 def test_a_single_sequence_with_a_label_at_every_step(tmp_path: Path):
     text = "time,x,label\n0,1,a\n1,2,b\n2,3,a\n"
     assert targets(table(tmp_path, text, per_step=True, time="time").train) == [[0, 1, 0]]

@@ -26,6 +26,7 @@ SMALL = {"training": 30, "validation": 12, "test": 15}
 SIZES: dict[str, dict[str, Any]] = {
     "adding": {"length": 11},
     "copy": {"delay": 4, "symbols": 3},
+    "copy_vectors": {"width": 3, "length": 6},
     "temporal_order": {"length": 20},
     "embedded_reber": {},
     "parity": {"length": 9, "shortest": 2},
@@ -96,6 +97,24 @@ def test_copy_asks_for_the_symbols_again(delay: int, count: int, alphabet: int, 
         assert rest == ["blank"] * (delay - 1) + ["begin"] + ["blank"] * count
         before = [("blank",) if blanks else None] * (delay + count)
         assert answers == [*before, *((symbol,) for symbol in shown)]
+
+
+@pytest.mark.parametrize(("shortest", "length", "width"), [(1, 1, 1), (2, 5, 3), (1, 20, 8), (9, 4, 2)])
+def test_copy_vectors_asks_for_the_vectors_again(shortest: int, length: int, width: int):
+    train = parts("copy_vectors", training=300, shortest=shortest, length=length, width=width)["train"]
+    assert train.features == [*(f"b{i}" for i in range(1, width + 1)), "end"]
+    counts: Counter[int] = Counter()
+    for rows, answers in zip(sequences(train), asked(train), strict=True):
+        (end,) = np.flatnonzero(rows[:, -1])
+        counts[int(end)] += 1
+        assert len(rows) == 2 * end + 1
+        assert not rows[end:, :-1].any()
+        assert answers[: end + 1] == [None] * (end + 1)
+        for row, answer in zip(rows[:end], answers[end + 1 :], strict=True):
+            assert answer == tuple(f"b{i}" for i, bit in enumerate(row[:-1], 1) if bit)
+    assert set(counts) == set(range(min(shortest, length), length + 1))
+    shown = train.values[:, :-1].sum() / (sum(n * count for n, count in counts.items()) * width)
+    assert shown == pytest.approx(0.5, abs=4 * 0.5 / (300 * min(shortest, length) * width) ** 0.5)
 
 
 def test_temporal_order_asks_for_the_order_of_two_symbols():
@@ -246,7 +265,9 @@ def test_sizes(name: str):
     assert set(parts(name, validation=0)) == {"train", "test"}
 
 
-@pytest.mark.parametrize("name", [name for name in PROBLEMS if name not in ("temporal_order", "parity")])
+@pytest.mark.parametrize(
+    "name", [name for name in PROBLEMS if name not in ("temporal_order", "parity", "copy_vectors")]
+)
 def test_a_larger_part_begins_alike(name: str):
     few, more = (parts(name, training=count)["train"] for count in (10, 30))
     for one, other in zip(sequences(few), sequences(more), strict=False):

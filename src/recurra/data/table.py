@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -946,6 +946,8 @@ def _read_long(table: Table, task: str, settings: DataSettings, schema: Schema |
         if rows is not None:
             hint = f"{_OR_SOME}; {_OR_WIDE}" if guessed else _OR_SOME
             _set_labels(records, steps, rows, column, per_step, settings.label_separator, hint)
+            if records.step_labels is not None and records.multi_label:
+                _leave_gaps(records, steps, labels, schema)
     elif roles.target:
         records.targets = schema.targets if schema else [table.names[i] for i in roles.target]
         matrix = _settled_numbers(table, numbers, roles.target, steps.lines, schema)
@@ -998,6 +1000,21 @@ def _set_labels(
     gap = kinds.get(()) if separator is None else None  # with a separator, an empty cell is a set without labels
     codes = kind if gap is None else np.where(kind == gap, -1, kind)
     records.per_step, records.step_labels = True, StepLabels(list(kinds), codes)
+
+
+def _leave_gaps(records: Records, steps: _Steps, labels: _Labels, schema: Schema | None) -> None:
+    """Ask for nothing at the steps whose cell is empty, where a cell with the separator alone is a set without labels:
+    where there is such a cell, or was one in the training data."""
+    assert records.step_labels is not None
+    told = (
+        schema.settings.get("gaps")
+        if schema
+        else any(cell and not text.split_labels(cell, labels.separator) for cell in labels.pool)
+    )
+    if told:
+        empty = np.array([not cell for cell in labels.cells])[steps.order]
+        records.step_labels = replace(records.step_labels, codes=np.where(empty, -1, records.step_labels.codes))
+        records.settings["gaps"] = True
 
 
 def _empty(table: Table, line: int, column: int, expected: str) -> DataError:

@@ -3,6 +3,7 @@
 from recurra.data.made.adding import Adding
 from recurra.data.made.bouncing_balls import BouncingBalls
 from recurra.data.made.copy import Copy
+from recurra.data.made.copy_vectors import CopyVectors
 from recurra.data.made.digits import Digits
 from recurra.data.made.drifting import Drifting
 from recurra.data.made.moving_shapes import MovingShapes
@@ -19,7 +20,20 @@ from recurra.data.made.temporal_order import TemporalOrder
 MADE: dict[str, type[Made]] = {
     made.name: made
     for made in (
-        *(Digits, Sine, Adding, Copy, TemporalOrder, EmbeddedReber, Parity, Drifting, Numerals, Prices, Stdlib),
+        *(
+            Digits,
+            Sine,
+            Adding,
+            Copy,
+            CopyVectors,
+            TemporalOrder,
+            EmbeddedReber,
+            Parity,
+            Drifting,
+            Numerals,
+            Prices,
+            Stdlib,
+        ),
         *(BouncingBalls, MovingShapes, Swinging),
     )
 }

@@ -89,7 +89,7 @@ class Problem(Drawn):
 
 def rows(records: Records, first: int = 0) -> Iterator[list[dict[str, object]]]:
     """Each sequence as rows of a long table: `id, step`, what goes in, and what is asked for (None at steps where
-    nothing is). Several labels at once are joined by ';'.
+    nothing is). Several labels at once are joined by ';', which alone is a set without labels.
 
     Args:
         records: The sequences; numbers go in.
@@ -115,7 +115,7 @@ def _asked(records: Records, sequence: int, step: int) -> dict[str, object]:
     """The columns of what is asked for at a step."""
     if records.step_labels is not None:
         labels = records.step_labels[step]
-        return {"label": None if labels is None else ";".join(labels)}
+        return {"label": None if labels is None else ";".join(labels) or ";"}
     if records.labels is not None:
         return {"label": ";".join(records.labels[sequence])}
     if records.numbers is not None:
