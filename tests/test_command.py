@@ -855,6 +855,7 @@ NEEDS_DATA = {"imdb", "sst-text", "sst-text-2", *MNIST}
 SMALL: dict[str, dict[str, Any]] = {
     "adding": {"data.options.length": 12},
     "copy": {"data.options.delay": 5, "data.options.symbols": 3, "train.epochs": None},
+    "ntm-copy": {"data.options.length": 3, "model.memory": [8, 4], "train.epochs": None},
     "temporal-order": {"data.options.length": 20},
     "reber": {},
     "parity": {"data.options.length": 6},

@@ -242,17 +242,24 @@ def _listener() -> "Iterator[Progress]":
 def evaluate(
     run: RunPath,
     data: Data = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Another data.options.* of the run's own made source."),
+    ] = None,
     input_format: InputFormat = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Score a run on data whose targets are known.
 
-    Without --data, on the run's own test part.
+    Without --data, on the run's own test part; with --set, on that of the same source with other options, such as
+    longer sequences.
     """
+    from recurra.run import recipe
     from recurra.run.api import load
 
     loaded = load(run)
-    found = loaded.evaluate(data, input_format=input_format)
+    settings = dict(recipe.assignment(text) for text in set_ or [])
+    found = loaded.evaluate(data, input_format=input_format, settings=settings)
     _warn(found["warnings"])
     if as_json:
         typer.echo(json.dumps(found, ensure_ascii=False))

@@ -53,7 +53,15 @@ def by_hand(
 
 
 @pytest.mark.parametrize(
-    "model", [{}, {"keys": "nade"}, {"num_layers": 2, "cell": "gru", "head": [5]}, {"kind": "tdnn"}], ids=str
+    "model",
+    [
+        {},
+        {"keys": "nade"},
+        {"num_layers": 2, "cell": "gru", "head": [5]},
+        {"kind": "tdnn"},
+        {"kind": "ntm", "memory": (6, 3)},
+    ],
+    ids=str,
 )
 @torch.no_grad()
 def test_a_piece_is_that_of_a_loop(model: dict[str, Any]) -> None:

@@ -168,6 +168,8 @@ def test_scores_by_hand(several: bool, gaps: bool) -> None:
     assert scores["f1"] == pytest.approx((2 * hits / np.maximum(marks, 1)).sum() / (marks > 0).sum())
     if several:
         assert scores["f1_micro"] == pytest.approx(2 * hits.sum() / marks.sum())
+        wrong = (np.array([p[i] >= 0.5 for i in range(len(asked)) if asked[i]]) != targets[asked]).mean()
+        assert scores["hamming_loss"] == pytest.approx(wrong)
 
 
 @CASES

@@ -352,6 +352,7 @@ def test_networks_that_cannot_be(settings: dict[str, Any], said: str) -> None:
         ({"kernel_size": 4}, "kernel_size: an odd number is expected"),
         ({"products": "dense", "patch": 2}, "patch: it is for convolutions"),
         ({"kind": "tdnn"}, "kind: 'tdnn' reads rows of numbers; products is to be 'dense'"),
+        ({"kind": "ntm"}, "kind: 'ntm' reads rows of numbers; products is to be 'dense'"),
         ({"output": "sigmoid"}, "output: a sigmoid is never below 0, as a change may be; told is to be 'frame'"),
     ],
 )

@@ -261,6 +261,7 @@ SMALL = {"model.hidden_size": 8, "train.epochs": 2, "train.batch_size": 4, "data
         {"model.keys": "nade", "model.nade_size": 4, "data.transpose": 3},
         {"learn.rule": "tbptt", "learn.k1": 3, "learn.k2": 3, "model.num_layers": 2, "model.output_dropout": 0.2},
         {"model.kind": "tdnn", "model.delays": [4]},
+        {"model.kind": "ntm", "model.memory": [6, 3]},
         {"train.precision": "64-true", "model.keys": "nade"},
         {"model.head": [5], "train.temporal_l2": 0.1, "train.average": 0.9, "model.cell": "gru"},
     ],

@@ -161,6 +161,7 @@ class TestSeveralLabels:
             "accuracy": pytest.approx(metrics.accuracy_score(targets, given)),
             "f1": pytest.approx(metrics.f1_score(targets, given, average="macro")),
             "f1_micro": pytest.approx(metrics.f1_score(targets, given, average="micro")),
+            "hamming_loss": pytest.approx(metrics.hamming_loss(targets, given)),
             "loss": pytest.approx(loss),
         }
         intervals = scores.multilabel_intervals(targets, probabilities)

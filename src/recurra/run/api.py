@@ -15,6 +15,7 @@ from recurra.analysis.prediction_tree import PredictionTree
 from recurra.data import is_known
 from recurra.data.clips import ClipSettings
 from recurra.data.film import is_table
+from recurra.data.made import MADE
 from recurra.data.opening import encoding_settable
 from recurra.data.pairs import PairSettings
 from recurra.data.sequences import AnySchema
@@ -175,16 +176,27 @@ class Run:
         """
         return self._predict(data, False, input_format)
 
-    def evaluate(self, data: Any = None, *, input_format: str | None = None) -> dict[str, Any]:
+    def evaluate(
+        self, data: Any = None, *, input_format: str | None = None, settings: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Score the network on data whose targets are known; without data, on the run's own test part.
 
         Args:
             data: As for `predict`, with its targets.
             input_format: How the data are laid out, where that is another way than the training data's.
+            settings: `data.options.*` of the source that the run learnt from, where that is one that needs no file: the
+                test part is drawn anew with them, such as sequences longer than any that were learnt from.
 
         Returns:
             {"metrics": {...}, "intervals": {...}, "sequences": N, "warnings": [...]}.
         """
+        if settings:
+            if data is not None:
+                raise RecipeError(
+                    f"{next(iter(settings))} beside data: it is of the source that the run learnt from; one of the two "
+                    "is expected"
+                )
+            return self._scored(self._drawn_with(settings))
         if data is None:
             own = self.summary
             if not own["test"]:
@@ -196,7 +208,9 @@ class Run:
                 "sequences": count,
                 "warnings": own["warnings"],
             }
-        said = self._predict(data, True, input_format)
+        return self._scored(self._predict(data, True, input_format))
+
+    def _scored(self, said: Any) -> dict[str, Any]:
         return {
             "metrics": self.task.scores(said),
             "intervals": self.task.intervals(said),
@@ -260,8 +274,23 @@ class Run:
         return text_model(self)[0].tree(prompt, depth=depth, width=width, min_probability=min_probability)
 
     def _predict(self, data: Any, targets: bool, input_format: str | None) -> Any:
+        return self._said(*self.task.reader.part(data, self.schema, targets=targets, format=input_format))
+
+    def _drawn_with(self, settings: Mapping[str, Any]) -> Any:
+        """What the network says of the test part of its source, drawn with other options."""
+        for key in settings:
+            if not key.startswith("data.options"):
+                raise RecipeError(f"{key}: a run is scored with other options of its source, data.options.*, alone")
+        name, known = self.recipe.data.name, getattr(self.schema, "settings", {})
+        if name not in MADE or self.recipe.data.path is not None or "options" not in known:
+            raise RecipeError(f"{next(iter(settings))}: {self.path} did not learn from a source that has options")
+        changed = recipes.load(self.folder / "recipe.toml", settings).data
+        own = {**known, "options": changed.options}
+        schema = self.schema.model_copy(update={"settings": own})
+        return self._said(*self.task.reader.part(name, schema, targets=True))
+
+    def _said(self, part: Any, warnings: list[str]) -> Any:
         network = self.network
-        part, warnings = self.task.reader.part(data, self.schema, targets=targets, format=input_format)
         with memory_told(self.recipe):
             said = self.task.predict(network, part, carry_state=self.recipe.learn.carry_state)
         said.warnings = warnings

@@ -423,6 +423,29 @@ def state(states: np.ndarray, inputs: np.ndarray | None, limit: float, name: str
     return figure, f"State of {states.shape[1]} units over {steps} steps of {name}"
 
 
+@_drawn
+def over_time(panels: Sequence[tuple[str, np.ndarray]], name: str) -> tuple[Figure, str]:
+    """Values over the same steps as heat maps, one below another.
+
+    Args:
+        panels: What each is called, and (T, K) numbers, the stronger the larger; each has a scale of its own.
+        name: What it is, for those who do not see it.
+    """
+    tall = [min(max(values.shape[1], 8), 32) for _, values in panels]
+    figure = Figure(figsize=(WIDTH / 72, (60 + 4.5 * sum(tall) + 14 * len(panels)) / 72), layout="constrained")
+    drawn = np.atleast_1d(figure.subplots(len(panels), sharex=True, height_ratios=tall)).tolist()
+    for axes, (label, values) in zip(drawn, panels, strict=True):
+        extent = (0.5, len(values) + 0.5, -0.5, values.shape[1] - 0.5)
+        picture = signed_rgba(shortened(values).T, float(np.abs(values).max()))
+        axes.imshow(picture, interpolation="none", origin="lower", aspect="auto", extent=extent)
+        axes.set_title(label)
+        axes.grid(False)
+        axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    _label(drawn[-1], "time step")
+    return figure, name
+
+
 def shortened(values: np.ndarray, most: int = 300) -> np.ndarray:
     """(T, K) with T at most `most`: the mean of each stretch of steps."""
     if len(values) <= most:

@@ -19,7 +19,7 @@ from recurra.analysis import inspect as inspected
 from recurra.engine.threads import suited
 from recurra.errors import DataError, RecipeError, RunError
 from recurra.files import write_text
-from recurra.nn import NARX, TDNN
+from recurra.nn import NARX, NTM, TDNN
 from recurra.run.api import Run
 from recurra.run.figures import number, plotted
 from recurra.run.finish import versions
@@ -132,6 +132,11 @@ def inspect(
         raise RecipeError(f"sequences: a whole number from 1 is expected, not {sequences!r}")
     run = Run(path)
     network, task = run.network, run.task
+    if isinstance(network.get_submodule(task.inspected), NTM):
+        raise RunError(
+            f"{run.path}: its network is a neural Turing machine, and the instruments follow states, not the memory "
+            "beside them; its report shows where it reads and writes"
+        )
     if isinstance(layers := network.get_submodule(task.inspected), (*NO_RECURRENCE, NoLayers)):
         what = network.words or f"a {type(layers).__name__}"
         raise RunError(f"{run.path}: its network is {what}, and has no recurrence to look into")

@@ -25,7 +25,7 @@ from recurra.learn import Rule, TruncatedBPTT
 from recurra.learn.followed import Followed
 from recurra.learn.optimise import REMEMBERED, clip, make_optimizer
 from recurra.learn.regularise import add_decay, factors
-from recurra.nn import TDNN
+from recurra.nn import NTM, TDNN
 from recurra.run import api, checkpoint
 from recurra.run.diverged import is_good
 from recurra.run.recipe import Recipe
@@ -185,6 +185,11 @@ class Online:
         return said
 
     def _check_rule(self) -> None:
+        if isinstance(self.network.recurrent, NTM):
+            raise RecipeError(
+                "model.kind: ntm has a memory beside its state, and a stream is learnt by rules that follow states "
+                "alone; recurrent is expected"
+            )
         if isinstance(self.network.recurrent, TDNN):
             raise RecipeError(
                 "model.kind: tdnn has no recurrence, and a stream is learnt by rules that follow one; recurrent is "

@@ -9,7 +9,7 @@ import torch
 
 from recurra.data import Sequences
 from recurra.data.sequences import UNKNOWN, Schema
-from recurra.nn import TDNN
+from recurra.nn import NTM, TDNN
 from recurra.run import recipe as recipes
 from recurra.run.content import (
     Classified,
@@ -281,7 +281,7 @@ def _traces(training: Training, name: str, part: Sequences) -> list[StateTrace]:
         batch = training.task.collate(part, torch.tensor([i]))
         batch = batch.to(training.fabric.device, next(network.parameters()).dtype)
         x = network.inputs(batch.x[:LONGEST_TRACE])
-        if isinstance(network.recurrent, TDNN):
+        if isinstance(network.recurrent, (NTM, TDNN)):
             states = network.recurrent(x)[0]
         else:
             last = -2 if network.recurrent.bidirectional else -1

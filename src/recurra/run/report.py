@@ -88,6 +88,7 @@ METRICS = {
     "sequence_accuracy": _Metric("accuracy of whole sequences, every step right", "share"),
     "f1": _Metric("F1, mean over classes", "share"),
     "f1_micro": _Metric("F1, over all decisions", "share"),
+    "hamming_loss": _Metric("Hamming loss, labels wrongly said or left out", "share"),
     "precision": _Metric("precision", "share"),
     "recall": _Metric("recall", "share"),
     "intent_accuracy": _Metric("intent accuracy", "share"),

@@ -25,7 +25,7 @@ from recurra.learn.backward import detached
 from recurra.learn.error_norm import error_norm
 from recurra.learn.optimise import clip, learning_rate, make_optimizer
 from recurra.learn.regularise import activation_penalty, add_decay, factors
-from recurra.nn import Recurrent
+from recurra.nn import NTM, Recurrent
 from recurra.run import checkpoint, diverged
 from recurra.run.folder import RunFolder, remove_partial
 from recurra.run.lines import to_lines
@@ -156,10 +156,7 @@ class Training:
         rule = learn.make(self.recipe.seed)
         if not isinstance(layers, Recurrent):
             if learn.rule != "bptt":
-                raise RecipeError(
-                    f"learn.rule: {learn.rule!r} follows a recurrence along time, which model.kind = "
-                    f"{self.recipe.model.kind} has none of; bptt is expected"
-                )
+                raise RecipeError(f"learn.rule: {learn.rule!r} {self._not_followed('follows')}; bptt is expected")
         else:
             try:
                 rule.check(layers, learns_below=self.network.embedding is not None)
@@ -176,6 +173,13 @@ class Training:
             raise RecipeError("train.accumulate: learn.k1 makes several updates of one batch; accumulate is to be 1")
         return rule
 
+    def _not_followed(self, follows: str) -> str:
+        """Why what follows the states of recurrent layers has nothing to follow here."""
+        kind = self.recipe.model.kind
+        if isinstance(self.network.recurrent, NTM):
+            return f"{follows} states alone, and model.kind = {kind} has a memory beside them"
+        return f"{follows} a recurrence along time, which model.kind = {kind} has none of"
+
     def _check_penalties(self) -> None:
         """Raises RecipeError where a penalty cannot be had with this network or rule."""
         settings, layers = self.settings, self.network.recurrent
@@ -188,8 +192,7 @@ class Training:
             return
         if not isinstance(layers, Recurrent):
             raise RecipeError(
-                f"train.error_norm: errors are followed through a recurrence along time, which model.kind = "
-                f"{self.recipe.model.kind} has none of; it is to be left out"
+                f"train.error_norm: errors {self._not_followed('are followed through')}; it is to be left out"
             )
         if layers.bidirectional:
             raise RecipeError(

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from recurra.nn import NTM
 from recurra.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -19,10 +20,15 @@ def describe_model(training: "Training | Online") -> str:
         sizes = model.hidden_size if isinstance(model.hidden_size, list) else [model.hidden_size] * model.num_layers
         layers = ", ".join(f"{size} over {p} steps" for size, p in zip(sizes, model.delays, strict=True))
         return f"time-delay network, {layers}"
+    machine = ""
+    if isinstance(layer := training.network.recurrent, NTM):
+        heads = layer.read_heads + layer.write_heads
+        machine = f"neural Turing machine, memory of {layer.places} × {layer.width}, {heads} heads, "
     layers = f"{model.num_layers} layers of " if model.num_layers > 1 else ""
     ways = ", both directions" if training.network.recurrent.bidirectional else ""
     kernels = getattr(model, "products", "dense") == "convolution"
-    return f"{layers}{model.cell} {model.hidden_size}{f', kernels of {model.kernel_size}' if kernels else ''}{ways}"
+    layers += f"{model.cell} {model.hidden_size}{f', kernels of {model.kernel_size}' if kernels else ''}{ways}"
+    return machine + layers
 
 
 def outcome(done: "Run | Seeds") -> str:

@@ -75,7 +75,7 @@ class FilmSettings(LayerSettings):
             for key in ("patch", "front", "peepholes", "pool"):
                 if getattr(self, key) != type(self).model_fields[key].get_default(call_default_factory=True):
                     raise ValueError(f"{key}: it is for convolutions; products is to be 'convolution'")
-        elif self.has_delays:
+        elif self.has_delays or self.has_memory:
             raise ValueError(f"kind: {self.kind!r} reads rows of numbers; products is to be 'dense'")
         if self.told == "change" and self.output == "sigmoid":
             raise ValueError("output: a sigmoid is never below 0, as a change may be; told is to be 'frame'")

@@ -2,9 +2,9 @@
 
 import functools
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -19,11 +19,13 @@ from recurra.errors import CellError, RecipeError, unknown
 from recurra.learn.regularise import Hidden
 from recurra.learn.rule import Rule
 from recurra.math import ACTIVATIONS
-from recurra.nn import TDNN, Recurrent
+from recurra.nn import NTM, TDNN, Recurrent
 from recurra.nn.attention import AttentionPool
+from recurra.nn.external_memory import DRAWN_ONCE
 from recurra.nn.initialise import checked
 
 Width = Annotated[int, Field(ge=1)]
+LayersT = TypeVar("LayersT", Recurrent, NTM)
 Normalise = Literal["auto", "none", "feature", "global", "unit"]
 
 
@@ -92,24 +94,58 @@ OF_A_RECURRENCE = ("input_dropout", "recurrent_dropout", "weight_drop", "zoneout
                    "input_layers", "init", "options")  # fmt: skip
 """Settings that a time-delay network has no place for."""
 
+OF_A_MEMORY = ("memory", "read_heads", "write_heads", "shift")
+"""Settings of a neural Turing machine alone."""
+
 
 class LayerSettings(RecurrentSettings):
-    """The `model.*` settings where a time-delay network may stand in place of recurrent layers."""
+    """The `model.*` settings where a time-delay network or a neural Turing machine may stand in place of recurrent
+    layers."""
 
-    kind: Literal["recurrent", "tdnn"] = Field(
+    kind: Literal["recurrent", "tdnn", "ntm"] = Field(
         default="recurrent",
-        description="what runs along the sequence: recurrent layers of model.cell, or a time-delay network, whose "
-        "layers read the last few steps alone",
+        description="what runs along the sequence: recurrent layers of model.cell; tdnn: a time-delay network, whose "
+        "layers read the last few steps alone; ntm: a neural Turing machine, such layers with a memory beside them",
     )
     delays: list[Width] | None = Field(
         default=None, description=f"tdnn: steps that each layer reads, such as [5, 5]; {DELAY} each when left out"
     )
     activation: str = Field(default="tanh", description=f"tdnn: of its layers, {', '.join(ACTIVATIONS)}")
+    memory: tuple[Width, Width] | None = Field(
+        default=None, description="ntm: places of the memory and the width of each; [128, 20] when left out"
+    )
+    read_heads: Width | None = Field(default=None, description="ntm: heads that read; 1 when left out")
+    write_heads: Width | None = Field(default=None, description="ntm: heads that write; 1 when left out")
+    shift: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="ntm: places that a head can move by in a step, either way; 1 when left out"
+    )
 
     @property
     def has_delays(self) -> bool:
         """Whether a time-delay network is described."""
         return self.kind == "tdnn"
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether a neural Turing machine is described."""
+        return self.kind == "ntm"
+
+    @model_validator(mode="after")
+    def _what_a_memory_needs(self) -> "LayerSettings":
+        if not self.has_memory:
+            for key in OF_A_MEMORY:
+                if getattr(self, key) is not None:
+                    raise ValueError(f'{key}: is of kind = "ntm"; kind is {self.kind!r}')
+            return self
+        if self.bidirectional:
+            raise ValueError(f"bidirectional: kind = {self.kind!r} goes forward alone; false is expected")
+        for key in DRAWN_ONCE:
+            if getattr(self, key):
+                raise ValueError(
+                    f"{key}: is drawn once a sequence, and kind = {self.kind!r} takes one step at a time; it is to be "
+                    "left out"
+                )
+        return self
 
     @model_validator(mode="after")
     def _what_a_tdnn_can_have(self) -> "LayerSettings":
@@ -152,13 +188,14 @@ class Network(nn.Module):
     """What training needs of a network, whatever the task.
 
     Attributes:
-        recurrent: The recurrent layers that a learning rule goes through, or the time-delay network in their place.
+        recurrent: The recurrent layers that a learning rule goes through, or the time-delay network or neural Turing
+            machine in their place.
         embedding: The vectors of symbols that these layers read; None for numbers.
         keep_hidden: Whether a call leaves in `hidden` what the last recurrent layer put out, for a loss to read.
         hidden: That of the last call, where it is kept.
     """
 
-    recurrent: Recurrent | TDNN
+    recurrent: Recurrent | TDNN | NTM
     embedding: nn.Embedding | None
 
     def __init__(self) -> None:
@@ -366,8 +403,11 @@ def begin_with_vectors(network: Network, settings: Any, vocabulary: Sequence[str
     return [said]
 
 
-def layers_of(settings: LayerSettings, input_size: int, *, forward_only: bool = False) -> Recurrent | TDNN:
+def layers_of(settings: LayerSettings, input_size: int, *, forward_only: bool = False) -> Recurrent | TDNN | NTM:
     """What runs along the sequence, of the kind that the settings name; arguments as of `recurrent_layers`."""
+    if settings.has_memory:
+        own = {key: getattr(settings, key) for key in OF_A_MEMORY if getattr(settings, key) is not None}
+        return recurrent_layers(settings, input_size, forward_only=True, of=NTM, **own)
     if not settings.has_delays:
         return recurrent_layers(settings, input_size, forward_only=forward_only)
     assert settings.delays is not None
@@ -375,7 +415,7 @@ def layers_of(settings: LayerSettings, input_size: int, *, forward_only: bool = 
     return TDNN(input_size, sizes, settings.delays, activation=settings.activation, dropout=dropout)
 
 
-def last_output(layers: Recurrent | TDNN, output: Tensor, final: Any, lengths: Tensor | None) -> Tensor:
+def last_output(layers: Recurrent | TDNN | NTM, output: Tensor, final: Any, lengths: Tensor | None) -> Tensor:
     """The last layer's state at each sequence's end, that of both directions side by side, (B, width).
 
     Args:
@@ -394,15 +434,21 @@ def last_output(layers: Recurrent | TDNN, output: Tensor, final: Any, lengths: T
 
 
 def recurrent_layers(
-    settings: RecurrentSettings, input_size: int, *, forward_only: bool = False, **others: Any
-) -> Recurrent:
+    settings: RecurrentSettings,
+    input_size: int,
+    *,
+    forward_only: bool = False,
+    of: Callable[..., LayersT] = Recurrent,
+    **others: Any,
+) -> LayersT:
     """The recurrent layers that the settings describe.
 
     Args:
         settings: The `model.*` settings.
         input_size: Width of what the first layer reads.
         forward_only: Where the settings leave `bidirectional` open: False, instead of both directions.
-        others: Arguments of `Recurrent` that go before what the settings say of them.
+        of: What is made, called as `Recurrent` is.
+        others: Its arguments that go before what the settings say of them.
 
     Raises:
         RecipeError: A setting cannot be had; which, and why.
@@ -437,7 +483,7 @@ def recurrent_layers(
             "input_layers": settings.input_layers,
             "init": settings.init or None,
         }
-        layers = Recurrent(cell, input_size, settings.hidden_size, **(arguments | others))
+        layers = of(cell, input_size, settings.hidden_size, **(arguments | others))
     except OptionError as error:
         raise RecipeError(f"model.options: {error}") from error
     except CellError as error:
@@ -450,7 +496,7 @@ def recurrent_layers(
 
 
 @torch.no_grad()
-def _try(layers: Recurrent) -> None:
+def _try(layers: Recurrent | NTM) -> None:
     """Run a person's own function once, so that a mistake in it is told of before any training.
 
     Raises:

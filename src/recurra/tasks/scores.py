@@ -265,8 +265,8 @@ def multilabel_scores(targets: ArrayLike, probabilities: ArrayLike) -> dict[str,
 
     Returns:
         `accuracy`, the share of sequences whose whole set is right; `f1`, the mean over the labels met among
-        targets or predictions; `f1_micro`, over all decisions together; `loss` in nats per sequence, summed over
-        its labels.
+        targets or predictions; `f1_micro`, over all decisions together; `hamming_loss`, the share of these that
+        are wrong, which of binary vectors is the bit error; `loss` in nats per sequence, summed over its labels.
 
     Raises:
         RunError: A probability is NaN or infinite.
@@ -278,6 +278,7 @@ def multilabel_scores(targets: ArrayLike, probabilities: ArrayLike) -> dict[str,
         "accuracy": float(np.mean(np.all(given == targets, axis=1))),
         "f1": float(_macro_f1(sums)),
         "f1_micro": float(_micro_f1(sums)),
+        "hamming_loss": float(np.mean(given != targets)),
         "loss": float(_several_surprise(targets, probabilities).mean()),
     }
 
@@ -291,6 +292,7 @@ def multilabel_intervals(targets: ArrayLike, probabilities: ArrayLike, seed: int
         columns = np.hstack([targets & given, targets.astype(np.float64) + given])
         intervals["f1"] = bootstrap_interval(columns, _macro_f1, seed)
         intervals["f1_micro"] = bootstrap_interval(columns, _micro_f1, seed)
+        intervals["hamming_loss"] = _mean_interval(np.mean(given != targets, axis=1), seed)
         intervals["loss"] = _mean_interval(_several_surprise(targets, probabilities), seed)
     return intervals
 
@@ -343,6 +345,8 @@ def step_intervals(
         columns = gather @ np.hstack([targets & given, targets.astype(np.float64) + given])
         found["f1"] = bootstrap_interval(columns, _macro_f1, seed)
         found["f1_micro"] = bootstrap_interval(columns, _micro_f1, seed)
+        wrong = np.stack([gather @ np.mean(given != targets, axis=1), counts], 1)
+        found["hamming_loss"] = bootstrap_interval(wrong, _ratio, seed)
         losses = np.stack([gather @ _several_surprise(targets, probabilities), counts], 1)
         return found | {"loss": bootstrap_interval(losses, _ratio, seed)}
     columns = csr_array(gather @ _hits_and_marks(targets, probabilities.argmax(1), probabilities.shape[1]))
