@@ -145,6 +145,73 @@ def test_what_is_transparent_lies_before_black_and_sixteen_bits_keep_their_upper
     np.testing.assert_array_equal(frames[1], deep >> 8)
 
 
+def test_depth_is_told_by_the_file_and_not_by_what_a_frame_shows(tmp_path: Path) -> None:
+    deep = np.stack([np.full((4, 4), value, np.uint16) for value in (250, 260, 65535)])
+    save_pictures(tmp_path / "a", deep)
+    assert whole(tmp_path / "a").frames[:, 0, 0, 0].tolist() == [0, 1, 255]
+    save_pictures(tmp_path / "b", deep, "{}.tif")
+    assert whole(tmp_path / "b").frames[:, 0, 0, 0].tolist() == [0, 1, 255]
+
+
+def test_pictures_of_wide_numbers_are_read_as_these(tmp_path: Path) -> None:
+    shares = np.random.default_rng(0).random((4, 5, 6)).astype(np.float32)
+    save_pictures(tmp_path / "a", shares, "{}.tif")
+    found = whole(tmp_path / "a")
+    np.testing.assert_array_equal(found.frames[:, 0].numpy(), shares)
+    assert (found.low, found.high) == (0.0, 1.0)
+    save_pictures(tmp_path / "b", (shares * 1e6).astype(np.int32), "{}.tif")
+    np.testing.assert_array_equal(whole(tmp_path / "b").frames[:, 0].numpy(), (shares * 1e6).astype(np.int32))
+    shares[2, 1, 3] = np.nan
+    save_pictures(tmp_path / "a", shares, "{}.tif")
+    refused(
+        f"{tmp_path / 'a' / '2.tif'}: the value at (1, 3) is nan, where finite numbers are expected.", tmp_path / "a"
+    )
+    Image.fromarray(film(5, 6)).save(tmp_path / "b" / "2.tif")
+    said = f"holds bytes, where {tmp_path / 'b' / '0.tif'} holds other numbers; one kind in all is expected."
+    refused(f"{tmp_path / 'b' / '2.tif'}: {said}", tmp_path / "b")
+    name = "the training data given, clip"
+    said = f"{name} 1: holds other numbers, where {name} 0 holds bytes; one kind in all is expected."
+    refused(said, [film(3, 4, 4), film(3, 4, 4) / 255.0])
+
+
+def test_what_is_left_beside_is_told(tmp_path: Path) -> None:
+    frames = film(3, 8, 8) // 128 * 255
+    for i in range(2):
+        save_gif(tmp_path / "mixed" / f"{i}.gif" if i else save_pictures(tmp_path / "mixed", frames) / "0.gif", frames)
+    save_pictures(tmp_path / "mixed" / "more", frames)
+    (tmp_path / "mixed" / "notes").mkdir()
+    (tmp_path / "mixed" / "readme.txt").write_text("nothing")
+    found = parts(tmp_path / "mixed", validation_fraction=0, test_fraction=0)
+    said = "its 2 GIFs are read; beside them left out: f0.png, f1.png, f2.png, more (4)."
+    assert found.warnings == [f"{tmp_path / 'mixed'}: {said}"]
+    save_pictures(tmp_path / "root", frames)
+    save_pictures(tmp_path / "root" / "sub", frames)
+    found = parts(tmp_path / "root", validation_fraction=0, test_fraction=0)
+    said = "its 3 pictures are read; beside them left out: sub (1)."
+    assert found.warnings == [f"{tmp_path / 'root'}: {said}"]
+
+
+@pytest.mark.parametrize("kind", ["png", "tif"])
+def test_of_pictures_with_several_frames_the_first_is_read_and_told(kind: str, tmp_path: Path) -> None:
+    frames = film(3, 4, 4)
+    for i in range(2):
+        save_gif(tmp_path / f"{i}.{kind}", frames + i)
+    Image.fromarray(frames[0]).save(tmp_path / f"2.{kind}")
+    found = parts(tmp_path, validation_fraction=0, test_fraction=0)
+    assert len(found.train.frames) == 3
+    assert len(found.warnings) == 1
+    said = f"{tmp_path}: 2 pictures hold several frames, of which the first is read; the first such: {tmp_path}"
+    assert found.warnings[0].startswith(f"{said}/0.{kind} (3).")
+
+
+def test_one_clip_in_colours_is_asked_after(tmp_path: Path) -> None:
+    np.save(tmp_path / "film.npy", film(20, 6, 9, 3))
+    (said,) = parts(tmp_path / "film.npy").warnings
+    assert said.endswith("is read as 20 clips of 6 frames, 9 × 3 pixels high and wide; if it is one clip with 3 "
+                         "channels: --set data.axes=THWC (else NTHW).")  # fmt: skip
+    assert not parts(tmp_path / "film.npy", axes="NTHW").warnings
+
+
 def test_frames_are_brought_to_one_size(tmp_path: Path) -> None:
     smooth = (np.add.outer(np.arange(24), np.arange(16)) * 5).astype(np.uint8)
     save_pictures(tmp_path / "big", np.stack([smooth, smooth]))
@@ -183,6 +250,50 @@ def test_bytes_and_shares_of_one_stand_for_each_other() -> None:
         for array in (frames, frames / 255.0, frames.astype(np.float64)):
             clips, _ = READER.part(array, schema)
             np.testing.assert_allclose(np.stack(scaled(clips))[:, :, 0], frames / 255, atol=1e-6)
+
+
+def test_a_hair_over_one_is_no_byte() -> None:
+    """Floating-point numbers beside shares of 1 keep their scale, whatever a single clip holds; and it is told."""
+    shares = np.random.default_rng(0).random((20, 4, 5, 5))
+    for clip in range(20):
+        over = shares.copy()
+        over[clip, 2, 1, 1] = 1.5
+        found = parts(over)
+        assert (found.schema.high == 1.5) == (found.train.frames.max() == 1.5)
+        assert {part.high for part in found.named.values()} == {found.schema.high}
+        assert len(found.warnings) == 1  # of the training part's values, or of those that lie beyond
+    schema = parts(shares).schema
+    clips, warnings = READER.part(shares[:3] * 1.02, schema)
+    assert (clips.low, clips.high) == (0.0, 1.0)
+    said = f"values go from {shares[:3].min() * 1.02:g} to {shares[:3].max() * 1.02:g}, where those of the training"
+    assert warnings[0].startswith(f"the data given: {said} part lie between 0 and 1; ")
+    clips, warnings = READER.part(shares[:3] * 1.02, parts(film(20, 4, 5, 5)).schema)  # a run of bytes
+    assert clips.high == 255
+    assert "where 255 stands for 1 as in the training part" in warnings[0]
+    masks = film(3, 4, 5, 5) % 2
+    assert "values go from -1 to 0, where" in READER.part(masks - 1.0, schema)[1][0]
+
+
+def test_a_going_on_run_keeps_its_scale() -> None:
+    shares = np.random.default_rng(0).random((20, 4, 5, 5))
+    kept = parts(shares).schema
+    new = READER.parts(shares * 1.5, "frames", ClipSettings(), kept=kept).schema
+    assert (new.low, new.high) == (0.0, 1.0)
+
+
+def test_masks_in_bytes_are_zero_and_one() -> None:
+    masks = film(20, 4, 5, 5) % 2
+    found = parts(masks)
+    assert (found.train.low, found.train.high) == (0.0, 1.0)
+    assert found.warnings == [
+        "the training data given: the largest byte of the training part is 1, which stands for 1; data.range = [0, "
+        "255] has them as dark as they are written."
+    ]
+    assert READER.part(masks, found.schema)[0].high == 1
+    assert READER.part(masks * 255, found.schema)[0].high == 255
+    assert READER.part(masks, parts(masks * 255).schema)[0].high == 255  # dark, where 255 was white
+    told = parts(masks, range=[0, 255])
+    assert (told.train.high, told.warnings) == (255, [])
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
@@ -270,6 +381,18 @@ def test_labels_of_a_table(tmp_path: Path) -> None:
     assert clips.labels.tolist() == [1, -1]
     told = "1 frame has a label that the training part does not have (sideways); counted as wrong."
     assert warnings == [f"{new}: {told}"]
+
+
+@pytest.mark.parametrize("between", [";", "\t"])
+def test_labels_of_a_table_with_other_separators(between: str, tmp_path: Path) -> None:
+    for clip in "ab":
+        save_pictures(tmp_path / clip, film(3, 4, 4))
+    rows = ["clip,frame,label", *(f"{clip},{i},{'x,y'[i]}" for clip in "ab" for i in (0, 2))]
+    (tmp_path / "labels.csv").write_text("\n".join(rows).replace("x,y", "xy").replace(",", between) + "\n")
+    found = whole(tmp_path)
+    assert found.labels is not None
+    assert found.asked is not None
+    assert found.asked.tolist() == [True, False, True] * 2
 
 
 def test_labels_from_python() -> None:
@@ -363,6 +486,25 @@ def test_frames_of_different_sizes(tmp_path: Path) -> None:
         READER.part(film(1, 3, 5, 6), schema)
 
 
+def test_a_folder_that_is_no_clip_is_named(tmp_path: Path) -> None:
+    for clip in "abc":
+        save_pictures(tmp_path / clip, film(3, 4, 4))
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "x.txt").write_text("nothing")
+    said = f"holds no picture, as folders beside it do; every folder in {tmp_path} is a clip."
+    refused(f"{tmp_path / 'notes'}: {said}", tmp_path)
+
+
+def test_a_single_clip_is_to_be_cut() -> None:
+    refused(
+        "the training data given: is a single clip, of which no part can be split off. With data.length = 20, say, it "
+        "is cut into clips of 20 frames, which are parted in time, the last for the test; or give parts apart (--test "
+        "PATH).",
+        film(1, 50, 4, 4),
+    )
+    assert len(whole(film(1, 50, 4, 4))) == 1
+
+
 def test_arrays_that_are_no_film(tmp_path: Path) -> None:
     name = "the training data given"
     kinds = "(N, T, H, W), (N, T, H, W, C) or (T, H, W)"
@@ -438,6 +580,10 @@ def test_labels_that_do_not_fit(tmp_path: Path) -> None:
         ),
         ("clip,frame,label\na,0,x\nc,0,x\n", f"{path}, line 3: unknown clip 'c'. Known: a, b"),
         ("clip,frame,label\na,3,x\n", f"{path}, line 2: frame '3': clip a has frames 0 to 2."),
+        (
+            "clip,frame,label\na,0,x\na,1,y\na,0,x\na,1,x\n",
+            f"{path}, line 5: frame 1 of clip a is 'x', but 'y' in line 3; one label is expected.",
+        ),
         ("clip,frame,label\na,0\n", f"{path}, line 2: has 2 cells, where the first line has 3."),
     ):
         path.write_text(text)

@@ -53,6 +53,26 @@ def films(count: int = 2, length: int = 6) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (count, length, 16, 16), np.uint8)
 
 
+def test_an_ending_that_is_no_film_is_refused(balls: recurra.Run, command: Command, tmp_path: Path) -> None:
+    status, _, said = command("generate", balls.path, "--length", 3, "--out", tmp_path / "on.mp4")
+    assert status == 2
+    assert f"--out: {tmp_path / 'on.mp4'}: unknown ending of films 'mp4'" in said
+    assert not (tmp_path / "on.mp4").exists()
+    assert command("generate", balls.path, "--length", 3, "--out", tmp_path / "on")[0] == 0
+    assert (tmp_path / "on").read_bytes().startswith(b"GIF8")
+
+
+def test_settings_that_no_clip_is_long_enough_for_are_told(tmp_path: Path) -> None:
+    settings = SMALL | {"train.given": 8, "train.free": 7, "train.free_from": 0.0}
+    run = recurra.train("frames-2x2", out=tmp_path / "run", settings=settings)
+    assert "free_mse" not in run.summary["test"]
+    given, free = run.summary["warnings"]
+    assert given.startswith("train.given = 8: no clip of the training part is longer (8 frames at most)")
+    assert free.startswith("train.free = 7: of 8 frames, which the longest clip has, at most 6 are told from told ones")
+    enough = settings | {"train.given": 7, "train.free": 6}
+    assert not recurra.train("frames-2x2", out=tmp_path / "enough", settings=enough).summary["warnings"]
+
+
 # --- what is learnt ---------------------------------------------------------------------------------------------------
 
 

@@ -61,13 +61,13 @@ class ClipReader(Reader[Clips, ClipSchema]):
         films = {part: _ready(film, target, sources[part].name, settings, warnings) for part, film in films.items()}
         origins = _origins(whole, films["train"], settings)
         shares = Shares.of(settings, films, seed)
-        drawn = _split(origins, shares)
+        drawn = _split(origins, shares, name)
         rows = np.concatenate([np.arange(*films["train"].offsets[i : i + 2]) for i in drawn.train])
         schema = _learn(films["train"], rows, target, settings, task, name)
-        if kept is not None:
-            schema = _going_on(schema, kept, name)
         if (low_high := _told_range(schema, films["train"], settings, name)) is not None:
             warnings.append(low_high)
+        if kept is not None:
+            schema = _going_on(schema, kept, name)
         parts: dict[str, Clips] = {}
         encoded = _encode(films["train"], schema, name, warnings)
         for part, indices in (("validation", drawn.validation), ("test", drawn.test)):
@@ -247,9 +247,14 @@ def _origins(whole: Film, ready: Film, settings: ClipSettings) -> np.ndarray:
     return np.array(ready.origins if ready.origins is not None else np.arange(len(ready)))
 
 
-def _split(origins: np.ndarray, shares: Shares) -> Split:
+def _split(origins: np.ndarray, shares: Shares, name: str) -> Split:
     """Pieces of a film stay in one part; those of a single film are parted in time, the last for the test."""
     films = np.unique(origins)
+    if len(origins) == 1 and (shares.validation or shares.test):
+        raise DataError(
+            f"{name}: is a single clip, of which no part can be split off. With data.length = 20, say, it is cut into "
+            "clips of 20 frames, which are parted in time, the last for the test; or give parts apart (--test PATH)."
+        )
     if len(films) == len(origins):
         return shares.split(len(origins))
     if len(films) > 1:
@@ -286,7 +291,7 @@ def _learn(film: Film, rows: np.ndarray, target: Target, settings: ClipSettings,
     if settings.range is not None:
         low, high = settings.range
     elif film.frames.dtype == np.uint8:
-        low, high = 0.0, 255.0
+        low, high = USUAL[int(film.frames[rows].max()) != 1]
     else:
         low, high = float(film.frames[rows].min()), float(film.frames[rows].max())
         if low >= 0 and high <= 1:
@@ -313,7 +318,16 @@ def _learn(film: Film, rows: np.ndarray, target: Target, settings: ClipSettings,
 
 def _told_range(schema: ClipSchema, film: Film, settings: ClipSettings, name: str) -> str | None:
     """What a person should know of values that lie elsewhere than they may expect."""
-    if settings.range is not None or film.frames.dtype == np.uint8 or (schema.low, schema.high) == (0.0, 1.0):
+    if settings.range is not None:
+        return None
+    if film.frames.dtype == np.uint8:
+        if schema.high == 255:
+            return None
+        return (
+            f"{name}: the largest byte of the training part is 1, which stands for 1; data.range = [0, 255] has them "
+            "as dark as they are written."
+        )
+    if (schema.low, schema.high) == (0.0, 1.0):
         return None
     return (
         f"{name}: values of the training part go from {schema.low:g} to {schema.high:g}, which stand for 0 and 1; "
@@ -326,15 +340,40 @@ def _going_on(schema: ClipSchema, kept: ClipSchema, name: str) -> ClipSchema:
     new = (schema.height, schema.width, schema.channels)
     if new != (kept.height, kept.width, kept.channels):
         raise DataError(f"{name}: its frames are {schema.size}; that run learnt from {kept.size}.")
-    return schema if (kept.low, kept.high) in USUAL else schema.model_copy(update={"low": kept.low, "high": kept.high})
+    usual = (kept.low, kept.high) in USUAL and (schema.low, schema.high) in USUAL
+    return schema if usual else schema.model_copy(update={"low": kept.low, "high": kept.high})
+
+
+def _in_bytes(frames: np.ndarray, trained: bool, name: str, warnings: list[str]) -> bool:
+    """Whether 255 stands for 1 in frames: bytes and shares of 1 stand for each other. What is not plain is told.
+
+    Args:
+        frames: They.
+        trained: Whether it does in the training part.
+        name: What messages call them.
+        warnings: Where it is told.
+    """
+    least, largest = float(frames.min()), float(frames.max())
+    if frames.dtype == np.uint8:
+        return trained or largest > 1  # a mask of 0 and 1 beside shares of 1
+    whole = largest > 1 and bool((frames == np.floor(frames)).all())
+    found = largest > 1 and (trained or whole)
+    if least < 0 or (largest > 1 and not found):
+        warnings.append(
+            f"{name}: values go from {least:g} to {largest:g}, where those of the training part lie between 0 and "
+            f"{USUAL[found][1]:g}; frames that are told are cut to these."
+        )
+    elif found and not whole and largest < 16:
+        warnings.append(f"{name}: the largest value is {largest:g}, where 255 stands for 1 as in the training part.")
+    return found
 
 
 def _encode(film: Film, schema: ClipSchema, name: str, warnings: list[str]) -> Clips:
     """The clips in tensors."""
     frames = torch.from_numpy(np.ascontiguousarray(film.frames.transpose(0, 3, 1, 2)))
     low, high = schema.low, schema.high
-    if (low, high) in USUAL and "range" not in schema.settings:  # bytes and shares of 1 stand for each other
-        low, high = USUAL[film.frames.dtype == np.uint8 or float(film.frames.max()) > 1]
+    if (low, high) in USUAL and "range" not in schema.settings:
+        low, high = USUAL[_in_bytes(film.frames, high == 255, name, warnings)]
     labels = asked = None
     if film.labels is not None and schema.target == "label":
         index = {label: i for i, label in enumerate(schema.classes)}

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import re
 import struct
 import warnings as python_warnings
@@ -34,6 +35,9 @@ FORMATS = {
     "such folders",
 }
 """Every format, as given to `--input-format`, and what it reads."""
+
+_OTHER_FILMS = (".npz", ".npy", ".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg")
+"""Endings of further files that hold films, most of which are not read."""
 
 _FRAMES = ("frames", "clips", "videos", "video", "x", "X", "arr_0")
 _LABELS = ("labels", "label", "y", "targets")
@@ -140,7 +144,7 @@ def recognised(path: Path, settings: ClipSettings) -> str | None:
         if _of(inside, (".gif",)):
             return "gif"
         folders = [entry for entry in inside if entry.is_dir()]
-        is_film = _of(inside, PICTURES) or (folders and all(_of(entries(folder), PICTURES) for folder in folders))
+        is_film = _of(inside, PICTURES) or any(_of(entries(folder), PICTURES) for folder in folders)
     except DataError:
         return None
     return "pictures" if is_film else None
@@ -191,7 +195,7 @@ def _unfitting(path: Path) -> str:
 def _bytes(data: bytes, name: str, settings: ClipSettings) -> Film:
     """An npz, an npy or a GIF."""
     if data.startswith(b"GIF8"):
-        frames = _decoded(io.BytesIO(data), name, settings)
+        frames, _ = _decoded(io.BytesIO(data), name, settings)
         return _joined([frames], [name], "gif", None, settings)
     if not data.startswith((b"PK\x03\x04", b"PK\x05\x06", b"\x93NUMPY")):
         raise DataError(f"{name}: is neither npz, npy nor GIF; it starts with the bytes {data[:4].hex(' ')}.")
@@ -270,6 +274,13 @@ def in_arrays(
     if named is not None and len(named) != len(clips):
         raise DataError(f"{name}: ids: a name for each of {len(clips)} clips is expected, not {len(named)}.")
     film = _joined(clips, [f"{name}, clip {i}" for i in range(len(clips))], format, named, settings)
+    shape = np.shape(frames) if not isinstance(frames, (list, tuple)) else ()
+    if settings.axes is None and len(shape) == 4 and shape[-1] in (3, 4) and shape[2] > 2 * shape[3]:
+        film.warnings.append(
+            f"{name}: an array of shape {tuple(shape)} is read as {shape[0]:,} clips of {shape[1]:,} frames, "
+            f"{shape[2]} × {shape[3]} pixels high and wide; if it is one clip with {shape[3]} channels: --set "
+            "data.axes=THWC (else NTHW)."
+        )
     if labels is not None:
         film.labels = _array_labels(labels, [len(clip) for clip in clips], name)
     return film
@@ -373,8 +384,11 @@ def _gifs(source: Path, settings: ClipSettings) -> Film:
     clips = []
     for file in files:
         with open_binary(file) as opened:
-            clips.append(_decoded(io.BytesIO(opened.read()), str(file), settings))
-    return _joined(clips, [str(file) for file in files], "gif", [file.stem for file in files], settings)
+            clips.append(_decoded(io.BytesIO(opened.read()), str(file), settings)[0])
+    film = _joined(clips, [str(file) for file in files], "gif", [file.stem for file in files], settings)
+    if source.is_dir():
+        film.warnings += _left(source, files, "GIFs")
+    return film
 
 
 def _pictures(source: Path, settings: ClipSettings) -> Film:
@@ -382,33 +396,61 @@ def _pictures(source: Path, settings: ClipSettings) -> Film:
         raise DataError(f"{source}: is one picture; a folder of them, in the order of their numbers, is a clip.")
     inside = entries(source)
     folders = [source] if _of(inside, PICTURES) else [entry for entry in inside if entry.is_dir()]
-    clips, names = [], []
+    clips, names, several = [], [], []
     for folder in folders:
         files = _of(entries(folder), PICTURES)
         if not files:
-            raise DataError(f"{folder}: holds no picture; a folder of them is a clip.")
+            beside = f", as folders beside it do; every folder in {source} is a clip" if folder != source else ""
+            raise DataError(f"{folder}: holds no picture{beside or '; a folder of them is a clip'}.")
         frames = []
         for file in files:
             with open_binary(file) as opened:
-                frame = _decoded(io.BytesIO(opened.read()), str(file), settings, only_first=True)
+                frame, count = _decoded(io.BytesIO(opened.read()), str(file), settings, only_first=True)
+            if count > 1:
+                several.append(f"{file} ({count:,})")
             if frames and frame.shape[1:3] != frames[0].shape[1:3]:
                 raise DataError(_other_size(str(file), frame, str(files[0]), frames[0]))
             frames.append(frame)
+            _check_alike(frame, str(file), frames[0], str(files[0]))
         clips.append(np.concatenate([to_channels(frame, max(f.shape[-1] for f in frames)) for frame in frames]))
         names.append(str(folder))
-    return _joined(clips, names, "pictures", [folder.name for folder in folders], settings)
+    film = _joined(clips, names, "pictures", [folder.name for folder in folders], settings)
+    if several:
+        count = f"{len(several):,} pictures hold" if len(several) > 1 else "a picture holds"
+        film.warnings.append(
+            f"{source}: {count} several frames, of which the first is read; the first such: {several[0]}. A clip is a "
+            "folder with a picture for each frame."
+        )
+    if folders == [source]:
+        film.warnings += _left(source, _of(inside, PICTURES), "pictures")
+    return film
 
 
-def _decoded(file: io.BytesIO, name: str, settings: ClipSettings, only_first: bool = False) -> np.ndarray:
-    """The frames of a picture or an animation, (T, H, W, C) uint8, grey where it has no colours."""
-    frames = []
+def _left(source: Path, read: Sequence[Path], kind: str) -> list[str]:
+    """A warning of what else a folder holds that shows frames, or may."""
+    known = (*PICTURES, ".gif", *_OTHER_FILMS)
+    others = [
+        entry
+        for entry in entries(source)
+        if entry not in read and (any(_of(entries(entry), known)) if entry.is_dir() else _of([entry], known))
+    ]
+    if not others:
+        return []
+    return [f"{source}: its {len(read):,} {kind} are read; beside them left out: {listed(others)} ({len(others):,})."]
+
+
+def _decoded(file: io.BytesIO, name: str, settings: ClipSettings, only_first: bool = False) -> tuple[np.ndarray, int]:
+    """The frames of a picture or an animation, (T, H, W, C) uint8, or float32 where it holds such numbers, grey where
+    it has no colours; and how many there are in the file."""
+    frames, count = [], 1
     try:
         with python_warnings.catch_warnings():
             python_warnings.simplefilter("ignore")  # of what is strange in a file, and is read all the same
             python_warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file) as image:
+                count = int(getattr(image, "n_frames", 1)) if only_first else 0
                 for frame in ImageSequence.Iterator(image):
-                    frames.append(_pixels(frame))
+                    frames.append(_pixels(frame, name))
                     if only_first:
                         break
     except _DAMAGED as error:
@@ -416,16 +458,17 @@ def _decoded(file: io.BytesIO, name: str, settings: ClipSettings, only_first: bo
         raise DataError(f"{name}: {what} ({error}).") from error
     stacked = np.stack(frames)
     is_grey = (stacked == stacked[..., :1]).all()
-    return _sized(stacked[..., :1] if is_grey else stacked, settings)
+    return _sized(stacked[..., :1] if is_grey else stacked, settings), count or len(frames)
 
 
-def _pixels(image: Image.Image) -> np.ndarray:
-    """(H, W, 3) uint8; of 16 bits the upper eight, and what is transparent before black."""
-    if image.mode.startswith("I"):
+def _pixels(image: Image.Image, name: str) -> np.ndarray:
+    """(H, W, 3) uint8; of 16 bits the upper eight, and what is transparent before black. Numbers of 32 bits as they
+    are, (H, W, 1) float32."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):  # PNG has no more than 16 bits
         deep = np.asarray(image).astype(np.int64)
-        return np.repeat(
-            (deep >> 8 if deep.max(initial=0) > 255 else deep).clip(0, 255).astype(np.uint8)[..., None], 3, -1
-        )
+        return np.repeat((deep >> 8).clip(0, 255).astype(np.uint8)[..., None], 3, -1)
+    if image.mode in ("I", "F"):
+        return _numbers(np.asarray(image), name)[..., None]
     if "A" in image.mode or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
@@ -465,6 +508,7 @@ def _joined(
     """Clips of one size, end to end."""
     clips = [_sized(clip, settings) for clip in clips]
     for clip, name in zip(clips, names, strict=True):
+        _check_alike(clip, name, clips[0], names[0])
         if clip.shape[1:3] != clips[0].shape[1:3]:
             raise DataError(_other_size(name, clip, names[0], clips[0]))
     channels = {"grey": 1, "rgb": 3}.get(settings.colour) or (3 if max(clip.shape[-1] for clip in clips) > 1 else 1)
@@ -476,6 +520,13 @@ def _joined(
         format=format,
         ids=ids,
     )
+
+
+def _check_alike(clip: np.ndarray, name: str, other: np.ndarray, first: str) -> None:
+    """Raises DataError where one of two holds bytes and the other numbers: 255 of one may be the other's 1."""
+    if clip.dtype != other.dtype:
+        kinds = ["bytes" if frames.dtype == np.uint8 else "other numbers" for frames in (clip, other)]
+        raise DataError(f"{name}: holds {kinds[0]}, where {first} holds {kinds[1]}; one kind in all is expected.")
 
 
 def _other_size(name: str, clip: np.ndarray, first: str, other: np.ndarray) -> str:
@@ -520,10 +571,13 @@ def _add_labels(film: Film, source: Path, settings: ClipSettings) -> None:
 
 def _table_labels(path: Path, names: list[str], offsets: np.ndarray, encoding: str) -> StepLabels:
     """Labels of a table with columns clip (where there are several), frame and label."""
-    every = [""] * int(offsets[-1])
+    every: list[str | None] = [None] * int(offsets[-1])
+    lines: dict[int, int] = {}
     clips = {name: i for i, name in enumerate(names)}
     with open_text(path, encoding, newline="") as file:
-        reader = csv.reader(file)
+        first = file.readline()
+        between = max(",;\t", key=first.count)  # the comma, where none is there
+        reader = csv.reader(itertools.chain([first], file), delimiter=between)
         head = [name.strip().lower() for name in next(reader, [])]
         wanted = ["frame", "label"] if len(names) == 1 and "clip" not in head else ["clip", "frame", "label"]
         for column in wanted:
@@ -544,5 +598,11 @@ def _table_labels(path: Path, names: list[str], offsets: np.ndarray, encoding: s
             number = row[at["frame"]].strip()
             if not number.isdecimal() or int(number) >= count:
                 raise DataError(f"{place}: frame {number!r}: clip {name} has frames 0 to {count - 1}.")
-            every[int(offsets[clip]) + int(number)] = row[at["label"]].strip()
-    return _labels(every)
+            at_frame, label = int(offsets[clip]) + int(number), row[at["label"]].strip()
+            if every[at_frame] not in (None, label):
+                raise DataError(
+                    f"{place}: frame {number} of clip {name} is {label!r}, but {every[at_frame]!r} in line "
+                    f"{lines[at_frame]}; one label is expected."
+                )
+            every[at_frame], lines[at_frame] = label, reader.line_num
+    return _labels([label or "" for label in every])

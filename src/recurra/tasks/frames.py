@@ -175,6 +175,21 @@ class Frames(Task[Clips, ClipBatch, Filmed]):
         """See `Task.network`."""
         return FilmModel(model, self.schema)
 
+    def build(self, model: FilmSettings, train: Clips) -> FilmModel:
+        """See `Task.build`. Settings that no clip of the training part is long enough for are noted in `notes`."""
+        longest, s = int(train.lengths.max()), self.settings
+        if self.tells_frames and s.given is not None and s.given >= longest:
+            self.notes.append(
+                f"train.given = {s.given}: no clip of the training part is longer ({longest} frames at most), so that "
+                "behind it none is left to be told freely; what is measured of these is left out."
+            )
+        if self.tells_frames and s.free > longest - 2:
+            self.notes.append(
+                f"train.free = {s.free}: of {longest} frames, which the longest clip has, at most {longest - 2} are "
+                "told from told ones; more make no difference."
+            )
+        return self.network(model)
+
     def outputs_named(self, schema: ClipSchema) -> list[str]:
         """See `Task.outputs_named`."""
         return schema.classes

@@ -54,7 +54,9 @@ class Films(Generator):
     def write(self, run: Any, given: Options, out: Path | None, tell: Tell) -> None:
         """See `Generator.write`. A GIF or a strip (PNG) shows one film, an npz holds those of all clips."""
         ending = "" if out is None else out.suffix.lower().removeprefix(".")
-        kind = given.get("output_format") or (ending if ending in KINDS else "gif")
+        kind = given.get("output_format") or ending or "gif"
+        if given.get("output_format") is None and kind not in KINDS:
+            raise RunError(f"--out: {out}: {unknown('ending of films', kind, KINDS)}; or --output-format names one")
         if kind not in KINDS:
             raise RunError(f"--output-format: {unknown('format of films', kind, KINDS)}")
         if out is None and sys.stdout.isatty():
