@@ -265,7 +265,13 @@ def test_plain_texts_are_read_under_the_schema(tmp_path: Path) -> None:
         ("(2 c) d\n", "line 1, column 7: found 'd'; expected a tree, which begins with '('."),
         ("(2 c)\n(3 (2) (2 b))\n", "line 2, column 4: the tree (2) is empty, expected a word or trees."),
         ("(2 c)\n(3 () (2 b))\n", "line 2, column 4: the tree is empty, expected a label and a word: (2 word)."),
-        ("(2 c)\n((2 b))\n", "line 2, column 2: found '(', expected the label of the bracket before it."),
+        ("(2 c)\n(3 ((2 b)))\n", "line 2, column 5: found '(', expected the label of the bracket before it."),
+        ("(((2 b)))\n", "line 1, column 3: found '(', expected the label of the bracket before it."),
+        (
+            "( (2 b) (2 c))\n",
+            "line 1, column 9: found a second tree within a bracket without a label, expected ')'.",
+        ),
+        ("( (2 b)\n(2 c)\n", "line 1, column 1: the tree that begins here does not end: one ')' is missing."),
         (
             "(3 (2 New York))\n",
             "line 1, column 11: found 'York' after 'New'; a bracket holds one word, or trees: (3 (2 New) (2 York)).",
@@ -306,6 +312,15 @@ def test_faults_of_settings(tmp_path: Path) -> None:
     (tmp_path / "t.tsv").write_text(" \n")
     with pytest.raises(DataError, match=r"t.tsv: holds no trees"):
         read_trees(tmp_path / "t.tsv")
+
+
+def test_a_bracket_around_a_tree_is_none(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("( (S (NP (DT the)\n (NN dog)) (VBD ran)) )\n((S a))\n(S b)\n")
+    trees = read_trees(tmp_path / "x.txt")
+    assert [trees.symbols[k] for k in trees.labels] == ["DT", "NN", "NP", "VBD", "S", "S", "S"]
+    assert trees.words == ["the", "dog", "ran", "a", "b"]
+    assert trees.roots.tolist() == [4, 5, 6]
+    assert choose_format(tmp_path / "x.txt", "classify", ALL).name == "brackets"
 
 
 @pytest.mark.parametrize("text", ["(3 (2 a) (2 b))", "(2 word)", "\n\n  (NP (DT the) (NN dog))", "(3 (2 a)\n  (2 b))"])

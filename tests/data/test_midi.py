@@ -226,6 +226,9 @@ def test_what_is_no_midi_file(tmp_path: Path) -> None:
         DataError, match=r"no\.mid: is no MIDI file; it begins with the bytes 52 49 46 46, not with MThd"
     ):
         read_midi(path, 1.0)
+    path.write_bytes(b"RIFF\x10\0\0\0RMIDdata")
+    with pytest.raises(DataError, match=r"no\.mid: is MIDI within RIFF \(RMID\); save it as plain MIDI"):
+        read_midi(path, 1.0)
     path.write_bytes(b"")
     with pytest.raises(DataError, match=r"no\.mid: is empty"):
         read_midi(path, 1.0)
@@ -238,8 +241,18 @@ def test_times_that_are_not_in_beats_and_patterns_that_are_separate() -> None:
     data[12:14] = b"\xe7\x28"  # 25 frames a second, 40 ticks a frame
     with pytest.raises(DataError, match="counted in frames of film"):
         read_midi(io.BytesIO(bytes(data)), 1.0)
+    data[12:14] = b"\0\0"
+    with pytest.raises(DataError, match="its header says 0 ticks a beat"):
+        read_midi(io.BytesIO(bytes(data)), 1.0)
     with pytest.raises(DataError, match="separate patterns"):
         read_midi(saved([[on(60), off(60, 100)]], type=2), 1.0)
+
+
+def test_more_tracks_are_promised_than_are_there() -> None:
+    data = bytearray(saved([[on(60), off(60, 100)]]).getvalue())
+    data[10:12] = b"\xff\xff"
+    with pytest.raises(DataError, match=r"is cut short: its \d+ bytes end within the 65,535 tracks it promises"):
+        read_midi(io.BytesIO(bytes(data)), 1.0)
 
 
 def test_a_key_signature_that_is_none_is_told() -> None:

@@ -55,6 +55,15 @@ def test_json_lines_and_python(tmp_path: Path) -> None:
     assert from_file.train.written(0, ["a", "b", "c"]) == "(b sees (a She) (c stars))"
 
 
+def test_what_is_written_in_brackets_is_read_back(tmp_path: Path) -> None:
+    words = ["(", ")", "f(x)", "New York", "a/b", None]
+    given = [{"tokens": words, "parents": [5, 5, 5, 5, 5, -1], "labels": [1, 2, 1, 2, 1, 2]}] * 3
+    text = read(given).train.written(0, ["1", "2", "1", "2", "1", "2"])
+    assert text == "(2 (1 -LRB-) (2 -RRB-) (1 f-LRB-x-RRB-) (2 New\u00a0York) (1 a/b))"
+    again = read(written(tmp_path, f"{text}\n" * 3)).train
+    assert [again.word(i) for i in range(5)] == ["(", ")", "f-LRB-x-RRB-", "New\u00a0York", "a/b"]
+
+
 def test_classes_made_of_labels(tmp_path: Path) -> None:
     parts = read(written(tmp_path, BRACKETS + "(2 (2 meh) (1 no))\n"), merge_labels={"bad": [1], "good": [3, 4]})
     assert parts.schema.classes == ["bad", "good"]
@@ -113,6 +122,19 @@ def test_further_trees_with_and_without_labels(tmp_path: Path) -> None:
         ),
         ('{"tokens": ["a"], "parents": [-1]\n', r"line 1, column \d+: no JSON"),
         ('{"tokens": [3], "parents": [-1], "label": 1}\n', r"line 1: tokens: found 3; a word, or null, is expected"),
+        (
+            '{"tokens": [" "], "parents": [-1], "label": 1}\n',
+            r"line 1: tokens: found ' '; a word, or null, is expected",
+        ),
+        ('{"tokens": ["a"], "parents": [-1], "label": NaN}\n', r"line 1: labels: found nan; a name or a whole number"),
+        ('{"tokens": ["a"], "parents": [-1], "labels": [true]}\n', r"line 1: labels: found True; a name or a whole"),
+        (
+            '{"tokens": ["a", "b"], "parents": [1, -1], "labels": ["x", "y"], "label": "x"}\n',
+            r"line 1: label is 'x', but labels has 'y' for the root; give one of them",
+        ),
+        ('{"tokens": ["a"], "parents": [-1], "label": 1}\n' * 9, r"trees.txt: all labels are '1'; two classes or more"),
+        ('[{"tokens": ["a"], "parents": [-1], "label": 1}]\n', r"trees.txt: is a JSON array; JSON lines are expected"),
+        ('{"tokens": ' + "[" * 100_000 + "\n", r"trees.txt, line 1: lists within lists without end"),
         ('{"tokens": ["a"], "parents": [-1]}\n', r"trees.txt: no node has a label, which training needs"),
     ],
 )

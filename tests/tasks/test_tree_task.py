@@ -77,6 +77,16 @@ def test_predictions(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
             assert lines[1].startswith("0,0,0.9")
 
 
+def test_a_node_of_more_children_than_in_training(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "new.txt").write_text("(0 one)\n(0 (0 one) (0 nil) (0 one))\n", "utf-8")
+    assert main(["predict", str(run), "--data", str(tmp_path / "new.txt")]) == 2
+    said = capsys.readouterr().err
+    assert "tree 2 (line 2): a node has 3 children, but the network is a N-ary Tree-LSTM of 2 children" in said
+    assert "model.kind=child_sum_lstm takes any number" in said
+
+
 def test_evaluating_and_going_through_python(run: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(run), "--data", str(folder / "test.txt"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -104,7 +114,12 @@ def test_every_kind_learns(kind: str, folder: Path, tmp_path: Path) -> None:
         (["train.temporal_l2=0.1"], "train.temporal_l2: looks at states along time"),
         (["model.kind=child_sum", "model.cell=clockwork"], "model.cell: field 't' of 'clockwork' counts steps"),
         (["model.kind=child_sum", "model.children=2"], "children: child_sum takes any number of them"),
-        (["model.children=1"], "a child in slot 1; the layer has 1"),
+        (
+            ["model.children=1"],
+            "tree 1 (line 1): a node has 2 children, but the network is a N-ary Tree-LSTM of 1 child, 150 units. In "
+            "training, model.children=2 makes room",
+        ),
+        (["model.kind=recursive", "model.cell=lstm"], "cell: recursive has a step of its own; kind child_sum takes"),
         (["model.hiden_size=3"], "did you mean model.hidden_size?"),
     ],
 )

@@ -61,6 +61,8 @@ def test_an_empty_table() -> None:
 def test_a_file_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match=r"^incremnt: no such file; unknown machine .* mean 'increment'\?"):
         machine.read("incremnt")
+    with pytest.raises(MachineError, match=r"is a folder; a file with a machine's table is expected"):
+        machine.read(tmp_path)
     (tmp_path / "a.tm").write_bytes(b"A \xff 1 R H")
     with pytest.raises(MachineError, match=r"a.tm: byte 2 is not UTF-8"):
         machine.read(tmp_path / "a.tm")

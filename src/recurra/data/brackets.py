@@ -21,8 +21,8 @@ from recurra.errors import DataError
 _PIECES = re.compile(r"[()]|[^() \t\r\n\v\f]+")
 """Brackets, and what stands between them and ASCII blanks; words of the treebank hold other blanks (`2\u00a01\\/2`)."""
 
-_BEGINS = re.compile(r"[ \t]*\([ \t]*[^() \t\r\n\v\f]+([ \t]*\(|[ \t]+[^() \t\r\n\v\f]+[ \t]*\))")
-"""How a line begins that begins a tree: `(3 (2 …` or `(2 word)`."""
+_BEGINS = re.compile(r"[ \t]*\([ \t]*(\([ \t]*)?[^() \t\r\n\v\f]+([ \t]*\(|[ \t]+[^() \t\r\n\v\f]+[ \t]*\))")
+"""How a line begins that begins a tree: `(3 (2 …`, `(2 word)` or, with a bracket around it, `( (S …`."""
 
 
 @dataclass(frozen=True)
@@ -89,17 +89,18 @@ class _Parser:
         self.offsets, self.lines = array("q", [0]), array("q")
         self.open: list[_Open] = []
         self._wanted: tuple[int, int] | None = None  # an opening bracket whose label comes next
+        self._around: tuple[int, int] | None = None  # one without a label around a whole tree, as the Penn Treebank has
 
     def add(self, line: int, text: str) -> None:
         """Take in a line; a tree may go on over several, of which the further ones are indented."""
-        if self.open and text.startswith("("):
+        if (self.open or self._around) and text.startswith("("):
             raise self._unclosed()
         for piece in _PIECES.finditer(text):
             self._take(piece[0], line, piece.start() + 1)
 
     def end(self) -> Trees:
         """All that was read."""
-        if self.open or self._wanted:
+        if self.open or self._wanted or self._around:
             raise self._unclosed()
         if not self.lines:
             raise DataError(f"{self.name}: holds no trees; expected such as (3 (2 It) (4 works)), a label first.")
@@ -118,12 +119,19 @@ class _Parser:
             if piece == ")":
                 raise self._fault(*self._wanted, "the tree is empty, expected a label and a word: (2 word).")
             if piece == "(":
-                raise self._fault(line, column, "found '(', expected the label of the bracket before it.")
+                if self.open or self._around:
+                    raise self._fault(line, column, "found '(', expected the label of the bracket before it.")
+                self._around, self._wanted = self._wanted, (line, column)
+                return
             self._begin(piece)
         elif piece == "(":
+            if self._around and not self.open:
+                raise self._fault(line, column, "found a second tree within a bracket without a label, expected ')'.")
             if self.open and not self.open[-1].children and len(self.words) > self.open[-1].first:
                 raise self._second(line, column, "'('")
             self._wanted = line, column
+        elif not self.open and self._around and piece == ")":
+            self._around = None
         elif not self.open:
             what = "')', which closes nothing" if piece == ")" else repr(short(piece))
             raise self._fault(line, column, f"found {what}; expected a tree, which begins with '('.")
@@ -168,8 +176,8 @@ class _Parser:
         )
 
     def _unclosed(self) -> DataError:
-        missing = len(self.open) + (self._wanted is not None)
-        line, column = self.open[0][:2] if self.open else self._wanted or (0, 0)
+        missing = len(self.open) + (self._wanted is not None) + (self._around is not None)
+        line, column = self._around or (self.open[0][:2] if self.open else self._wanted or (0, 0))
         what = "one ')' is" if missing == 1 else f"{missing} ')' are"
         return self._fault(line, column, f"the tree that begins here does not end: {what} missing.")
 
@@ -178,7 +186,8 @@ class _Parser:
 
 
 def read_trees(source: Path | BinaryIO, encoding: str = "utf-8") -> Trees:
-    """The trees of a file: `(label word)`, or `(label tree tree …)`. A tree goes on over lines that are indented.
+    """The trees of a file: `(label word)`, or `(label tree tree …)`. A tree goes on over lines that are indented,
+    and may stand within a bracket without a label, as those of the Penn Treebank do: `( (S …))`.
 
     Raises:
         DataError: No trees; brackets that do not match; a bracket that is empty, or holds several words or words
@@ -313,6 +322,16 @@ def plain(word: str) -> str:
     ('(', 'and/or', '"')
     """
     return _ESCAPED.get(word) or word.replace(r"\/", "/").replace(r"\*", "*")
+
+
+def bracketed(word: str) -> str:
+    """A word as it may stand within brackets: its own are written out, and no ASCII blank parts it.
+
+    >>> bracketed("("), bracketed("f(x)"), bracketed("New York")
+    ('-LRB-', 'f-LRB-x-RRB-', 'New\\xa0York')
+    """
+    word = word.replace("(", "-LRB-").replace(")", "-RRB-")
+    return re.sub(r"[ \t\r\n\v\f]", "\u00a0", word)
 
 
 BRACKETS = register(Brackets())

@@ -121,7 +121,9 @@ def read_midi(source: Path | BinaryIO, step: float, *, pedal: bool = True) -> Pl
     with open_binary(source) as file:
         data = file.read()
     midi = _parsed(data, name)
-    if midi.ticks_per_beat <= 0:
+    if midi.ticks_per_beat == 0:
+        raise DataError(f"{name}: its header says 0 ticks a beat; expected 1 or more. Is it damaged?")
+    if midi.ticks_per_beat < 0:
         raise DataError(f"{name}: its times are counted in frames of film (SMPTE), not in beats; save it in beats.")
     if midi.type == 2:
         raise DataError(f"{name}: holds separate patterns (MIDI format 2); save it as format 0 or 1.")
@@ -147,19 +149,24 @@ def _parsed(data: bytes, name: str) -> "MidiFile":
         from mido.midifiles.meta import KeySignatureError
     except ImportError as error:
         raise MissingExtraError("MIDI files need another package: pip install 'recurra[music]'") from error
+    if data[:4] == b"RIFF" and data[8:12] == b"RMID":
+        raise DataError(f"{name}: is MIDI within RIFF (RMID); save it as plain MIDI.")
     if data[:4] != b"MThd":
         raise DataError(f"{name}: is no MIDI file; it begins with the bytes {data[:4].hex(' ')}, not with MThd.")
-    file = io.BytesIO(data)
+    file, promised = io.BytesIO(data), int.from_bytes(data[10:12])
+    short = DataError(
+        f"{name}: is cut short: its {len(data):,} bytes end within the {promised:,} track{'s' * (promised != 1)} it "
+        "promises."
+    )
     try:
-        return MidiFile(file=file)
+        midi = MidiFile(file=file)
     except EOFError as error:
-        promised = int.from_bytes(data[10:12])
-        tracks = f"{promised} track{'s' * (promised != 1)}"
-        raise DataError(
-            f"{name}: is cut short: its {len(data):,} bytes end within the {tracks} it promises."
-        ) from error
+        raise short from error
     except (*FAULTS, KeySignatureError) as error:
         raise DataError(f"{name}: is damaged at about byte {file.tell():,}: {error}.") from error
+    if len(midi.tracks) < promised:  # mido takes a number of 32,768 and above for a negative one
+        raise short
+    return midi
 
 
 def _gathered(midi: "MidiFile", pedal: bool) -> tuple[Played, list[tuple[int, int, int]], int]:

@@ -330,7 +330,9 @@ def _tsv(
             said = " and ".join(f"{i + 1} as {wanted[i] or side}" for i, side in enumerate(("source", "target")))
             warnings = [f"{name}: its columns have no names; column {said} (a first line of names says otherwise)."]
     # A further table may have its columns in the same order and no names: it is then told which is read as which.
-    named = tuple(names[i] if sure is not None and sure[0] > sure[1] else w for i, w in zip(places, wanted, strict=True))
+    named = tuple(
+        names[i] if sure is not None and sure[0] > sure[1] else w for i, w in zip(places, wanted, strict=True)
+    )
     sides: tuple[list[str], list[str]] = ([], [])
     without_targets = len(first) == 1
     for number, line in enumerate(lines[skipped:], skipped + 1):

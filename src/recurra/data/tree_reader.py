@@ -8,6 +8,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -119,6 +120,8 @@ class TreeReader(Reader[Trees, TreeSchema]):
         labels = [read["train"].kinds[k] if k >= 0 else "" for k in read["train"].labels[read["train"].roots].tolist()]
         drawn = shares.split(len(read["train"]), labels)
         schema = _learnt(read["train"].select(drawn.train), settings, kept)
+        if len(schema.classes) < 2:
+            raise DataError(f"{whole.name}: all labels are {schema.classes[0]!r}; two classes or more are expected.")
         found: dict[str, Grown] = {"train": read["train"].select(drawn.train)}
         for part, indices in (("validation", drawn.validation), ("test", drawn.test)):
             if indices is not None:
@@ -227,6 +230,8 @@ def _read(source: Source, settings: TreeSettings, format: str | None, sum: Any) 
         head = data.getvalue().lstrip()[:1].decode("utf-8", "replace")
     else:
         raise DataError(f"{source.name}: a list of trees is expected, such as {{'tokens': …, 'parents': …}}.")
+    if head.startswith("[") and format != "brackets":
+        raise DataError(f"{source.name}: is a JSON array; JSON lines are expected, an object (a tree) on each line.")
     format = format or ("jsonl" if head.startswith("{") else "brackets")
     if format == "jsonl":
         with open_text(data, settings.encoding) as stream:
@@ -255,6 +260,8 @@ def _objects(lines: Iterable[tuple[int, str]], name: str) -> Iterator[tuple[int,
             yield number, json.loads(line)
         except json.JSONDecodeError as error:
             raise DataError(f"{name}, line {number}, column {error.colno}: no JSON: {error.msg}.") from None
+        except RecursionError:
+            raise DataError(f"{name}, line {number}: lists within lists without end; a tree is expected.") from None
 
 
 def _from_objects(objects: Iterable[tuple[int, Any]], name: str, what: str) -> Grown:
@@ -270,19 +277,29 @@ def _from_objects(objects: Iterable[tuple[int, Any]], name: str, what: str) -> G
             if key not in KEYS:
                 raise DataError(f"{place}: {unknown('key', str(key), KEYS)}")
         over, words = _list(given, "parents", place), _list(given, "tokens", place)
-        said = given.get("labels")
+        said, of_root = given.get("labels"), given.get("label")
         if said is None:
-            said = [given.get("label") if parent == -1 else None for parent in over]
+            said = [of_root if parent == -1 else None for parent in over]
         for key, values in (("tokens", words), ("labels", said)):
             if not isinstance(values, list | tuple) or len(values) != len(over):
                 found = len(values) if isinstance(values, list | tuple) else repr(values)
                 raise DataError(f"{place}: {key}: {found} for {len(over)} parents; one for each node is expected.")
         _check_tree(over, place)
         for word in words:
-            if word is not None and not isinstance(word, str):
+            if word is not None and (not isinstance(word, str) or not word.strip()):
                 raise DataError(f"{place}: tokens: found {short(repr(word))}; a word, or null, is expected.")
             surface.append(-1 if word is None else forms[word])
         parents.extend(over)
+        for label in (*said, of_root):
+            if isinstance(label, bool) or not isinstance(label, str | Integral | None):
+                raise DataError(
+                    f"{place}: labels: found {short(repr(label))}; a name or a whole number, or null, is expected."
+                )
+        if of_root is not None and str(said[over.index(-1)]) != str(of_root):
+            raise DataError(
+                f"{place}: label is {short(repr(of_root))}, but labels has {short(repr(said[over.index(-1)]))} for the "
+                "root; give one of them."
+            )
         labels.extend(-1 if label is None else kinds[str(label)] for label in said)
         offsets.append(len(parents))
         places.append(number)

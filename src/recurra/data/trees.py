@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from recurra.data.brackets import bracketed
 from recurra.data.sequences import AnySchema, steps_of
 from recurra.data.settings import PlaceSettings
 
@@ -106,7 +107,10 @@ class Trees:
         return found
 
     def written(self, index: int, labels: Sequence[str]) -> str:
-        """A tree in brackets, with these labels, one for each of its nodes; a word at an inner node stands first."""
+        """A tree in brackets, with these labels, one for each of its nodes; a word at an inner node stands first.
+
+        Where words stand at all leaves and nowhere else, `recurra.data.brackets` reads it back.
+        """
         first, children = int(self.offsets[index]), self.children(index)
         parts: list[str] = []
         open_: list[int | str] = [int(self.roots[index])]
@@ -116,6 +120,6 @@ class Trees:
                 parts.append(node)
                 continue
             word = self.word(node)
-            parts.append(f" ({labels[node - first]}" + ("" if word is None else f" {word}"))
+            parts.append(f" ({labels[node - first]}" + ("" if word is None else f" {bracketed(word)}"))
             open_ += [")", *reversed(children.get(node, []))]
         return "".join(parts).strip()

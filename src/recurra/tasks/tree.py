@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from recurra.data.tree_reader import TreeReader
 from recurra.data.trees import Trees, TreeSchema
 from recurra.engine.threads import suited
-from recurra.errors import RecipeError
+from recurra.errors import DataError, RecipeError
 from recurra.learn import LearnSettings
 from recurra.learn.optimise import TrainSettings
 from recurra.tasks.base import Intervals, Metrics, Task
@@ -114,6 +114,7 @@ class Tree(Task[Trees, TreeBatch, Labelled]):
         if model.kind in OF_A_NUMBER and model.children is None:
             model.children = most_children(train)
         network = self.network(model)
+        self._check_children(network, train)
         self.notes += begin_with_vectors(network, model, self.schema.vocabulary)
         return network
 
@@ -146,6 +147,7 @@ class Tree(Task[Trees, TreeBatch, Labelled]):
         carry_state: bool = False,
     ) -> Labelled:
         """See `Task.predict`."""
+        self._check_children(network, data)
         device = device or torch.device("cpu")
         was_training = network.training
         network.eval()
@@ -157,6 +159,20 @@ class Tree(Task[Trees, TreeBatch, Labelled]):
                 found.append(outputs.double().softmax(-1).cpu().numpy())
         network.train(was_training)
         return Labelled(data, self.schema, np.concatenate(found))
+
+    @staticmethod
+    def _check_children(network: TreeNetwork, data: Trees) -> None:
+        """Raises DataError where a node has more children than the network has matrices for."""
+        slots, over = network.recurrent.slots, data.over
+        counts = np.bincount(over[over >= 0], minlength=len(over))
+        if slots and counts.max(initial=0) > slots:
+            node = int((counts > slots).argmax())
+            tree = int(np.searchsorted(data.offsets.numpy(), node, side="right")) - 1
+            raise DataError(
+                f"tree {tree + 1} (line {int(data.lines[tree])}): a node has {counts[node]} children, but the network "
+                f"is a {network.words}. In training, model.children={counts[node]} makes room; "
+                "model.kind=child_sum_lstm takes any number."
+            )
 
     def scores(self, predictions: Labelled) -> Metrics:
         """accuracy, f1 (macro) and loss (nats a tree) of the roots; node_accuracy of all nodes that have a label."""

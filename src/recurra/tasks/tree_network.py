@@ -57,6 +57,10 @@ class TreeModelSettings(BaseModel):
     def _what_a_kind_can_have(self) -> "TreeModelSettings":
         if self.children is not None and self.kind not in OF_A_NUMBER:
             raise ValueError(f"children: {self.kind} takes any number of them; it is to be left out")
+        if self.kind != "child_sum":
+            for key in ("cell", "options"):
+                if getattr(self, key) != type(self).model_fields[key].get_default(call_default_factory=True):
+                    raise ValueError(f"{key}: {self.kind} has a step of its own; kind child_sum takes a cell")
         if self.kind == "recursive" and "embedding_size" in self.model_fields_set:
             if self.embedding_size != self.hidden_size:
                 raise ValueError(
@@ -163,7 +167,7 @@ class TreeNetwork(Network):
         """See `Network.words`."""
         s = self.settings
         names = {
-            "nary_lstm": f"N-ary Tree-LSTM of {s.children} children",
+            "nary_lstm": f"N-ary Tree-LSTM of {s.children} {'child' if s.children == 1 else 'children'}",
             "child_sum_lstm": "child-sum Tree-LSTM",
             "s_lstm": f"S-LSTM of {s.children} children",
             "recursive": f"recursive network over {s.children} children",

@@ -226,13 +226,15 @@ def read(source: str | Path) -> TuringMachine:
     path = Path(source)
     if path.is_file():
         try:
-            text = path.read_text("utf-8")
+            text = path.read_text("utf-8-sig")
         except UnicodeDecodeError as error:
             raise MachineError(f"{path}: byte {error.start} is not UTF-8; a table of text is expected") from error
         return from_text(text, str(path))
     own = shipped()
     if str(source) in own:
         return own[str(source)]
+    if path.is_dir():
+        raise MachineError(f"{source}: is a folder; a file with a machine's table is expected")
     raise MachineError(f"{source}: no such file; " + unknown("machine", str(source), own))
 
 

@@ -183,8 +183,8 @@ class Music(Generator):
     def _drawn(
         self, run: Any, prompts: Sequence[Any], tempo: float | None, options: dict[str, Any], tell: Tell
     ) -> list[Tune]:
-        if tempo is not None and not 1 <= tempo <= 2000:
-            raise RecipeError(f"tempo: beats a minute from 1 to 2000 are expected, not {tempo:g}")
+        if tempo is not None and not 4 <= tempo <= 2000:  # MIDI cannot say less than 3.6
+            raise RecipeError(f"tempo: beats a minute from 4 to 2000 are expected, not {tempo:g}")
         schema: RollSchema = run.schema
         network, said = run.so_far
         if said:
