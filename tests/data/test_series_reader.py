@@ -231,6 +231,11 @@ def test_rows_as_steps() -> None:
     assert not any("no row" in warning for warning in rows.warnings)
     windows, _ = READER.part(frame, rows.schema)
     assert rows.schema.axis.written(windows.times[0]) == ["2020-06-17", "2020-06-18"]
+    uneven = pd.DataFrame({"time": np.arange(60) ** 1.1, "load": np.arange(60.0)}).sample(frac=1, random_state=0)
+    rows = _parts(uneven, frequency="rows", horizon=2)
+    assert rows.train.series.targets[:, 0].tolist() == list(range(60))
+    windows, _ = READER.part(uneven, rows.schema)
+    assert rows.schema.axis.written(windows.times[0]) == ["60", "61"]
 
 
 def test_missing_values_are_counted_and_told(tmp_path: Path) -> None:
@@ -292,6 +297,22 @@ TOLD: dict[str, tuple[Callable[[], list[str]], str, dict[str, Any], str]] = {
         "series.csv: 7 of 60 values of 'rain' (past) are missing; read as the last one before them, where there is one",
     ),
 }
+
+
+def test_dates_of_pandas_in_seconds_and_of_a_zone_with_summer_time() -> None:
+    days = pd.date_range("2023-01-01", periods=200)
+    for index in (days.as_unit("s"), days.tz_localize("Europe/Berlin")):
+        for data in (pd.Series(np.arange(200.0), index), pd.DataFrame({"date": index, "v": np.arange(200.0)})):
+            parts = _parts(data)
+            assert parts.schema.frequency == "1d"
+            assert parts.train.series.times.tolist() == days.as_unit("ns").asi8.tolist()
+
+
+def test_years_of_two_digits_are_told(tmp_path: Path) -> None:
+    rows = [f"{day:%m/%d/%y},{i % 7}" for i, day in enumerate(pd.date_range("2023-01-01", periods=60))]
+    parts = _parts(_file(tmp_path, _text(*rows)), context=8, horizon=2)
+    assert parts.schema.axis.written(parts.train.series.times[:2]) == ["2023-01-01", "2023-01-02"]
+    assert any("years of two digits in column 'date' are read as 1950 to 2049" in one for one in parts.warnings)
 
 
 @pytest.mark.parametrize("name", TOLD)
@@ -416,6 +437,11 @@ FAULTS: dict[str, tuple[Make, str]] = {
     "no number": (
         lambda folder: (_days(folder, _replaced(5, "four")), {}),
         "series.csv, line 7, column 'load': found 'four', expected a number.",
+    ),
+    "dates that cannot be told": (
+        lambda folder: (_file(folder, _text("1600-01-01,3", "1600-01-02,4")), {}),
+        "series.csv, line 2, column 'date': found '1600-01-01'; dates that can be told are from 1678 to 2261. --set "
+        """data.ignore='["date"]' counts rows as steps.""",
     ),
     "an infinite number": (
         lambda folder: (_days(folder, _replaced(5, "inf")), {}),

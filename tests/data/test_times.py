@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from recurra.data.times import (
     CALENDAR,
+    Beyond,
     Frequency,
     Times,
     calendar,
@@ -61,6 +62,16 @@ def _read(cells: list[str], format: str | None = None) -> Times:
         (["1577836800", "1577840400"], ["2020-01-01 00:00", "2020-01-01 01:00"]),
         (["1577836800000", "1577836800250"], ["2020-01-01 00:00", "2020-01-01 00:00:00.25"]),
         (["5 Mar 2020", "17 Mar 2020"], ["2020-03-05", "2020-03-17"]),
+        (["01/30/23", "01/31/23"], ["2023-01-30", "2023-01-31"]),
+        (["31.12.49 23:00", "01.01.50 00:00"], ["2049-12-31 23:00", "1950-01-01 00:00"]),
+        (["29-Feb-52", "01-Mar-52"], ["1952-02-29", "1952-03-01"]),
+        (["99-12-31", "00-01-01", "00-01-02"], ["1999-12-31", "2000-01-01", "2000-01-02"]),
+        (["Dec-69", "Jan-70"], ["1969-12-01", "1970-01-01"]),
+        (["Q1 1990", "q4-1990"], ["1990-01-01", "1990-10-01"]),
+        (["2015-W01", "2015W53"], ["2014-12-29", "2015-12-28"]),
+        (["1677-09-22", "2262-04-10"], ["1677-09-22", "2262-04-10"]),
+        (["2023-03-26T00:00+01:00", "2023-03-27T00:00+02:00"], ["2023-03-26", "2023-03-27"]),
+        (["2023-03-26T01:00+01:00", "2023-03-26T03:00+02:00"], ["2023-03-26 00:00", "2023-03-26 01:00"]),
     ],
 )
 def test_ways_to_write_a_date(cells: list[str], same: list[str]) -> None:
@@ -94,6 +105,42 @@ def test_typed_columns(typed: str) -> None:
     found = read_times(pl.Series(moments))
     assert isinstance(found, Times)
     assert found.values.tolist() == moments.astype("datetime64[ns]").astype(np.int64).tolist()
+
+
+@pytest.mark.parametrize("cells", [["2000-01-01", "1677-09-21"], ["2000-01", "2262-05"], ["1.1.2000", "1.1.9999"]])
+def test_dates_that_nanoseconds_cannot_tell(cells: list[str]) -> None:
+    found = read_times(pl.Series(cells))
+    assert isinstance(found, Beyond)
+    assert found == 1
+
+
+def test_typed_dates_that_nanoseconds_cannot_tell() -> None:
+    for unit in (pl.Date, pl.Datetime("us"), pl.Datetime("ms")):
+        found = read_times(pl.Series([datetime(2000, 1, 1), datetime(1500, 1, 1)]).cast(unit))
+        assert isinstance(found, Beyond)
+        assert found == 1
+    for text in ("1mo", "1d", "business", "rows:1y"):
+        frequency = parsed_frequency(text)
+        assert frequency.ahead(np.array([80_000 * DAY]), 3)[0] > 80_000 * DAY
+        with pytest.raises(DataError, match="go on beyond the year 2261"):
+            frequency.ahead(np.array([106_740 * DAY]), np.arange(30))
+
+
+def test_a_year_has_the_digits_that_its_format_says() -> None:
+    assert read_times(pl.Series(["01/31/23"]), "%m/%d/%Y") == 0
+    assert read_times(pl.Series(["01/31/2023"]), "%m/%d/%y") == 0
+
+
+@pytest.mark.parametrize("hour", [0, 9])
+def test_days_of_a_zone_with_summer_time_stand_at_equal_steps(hour: int) -> None:
+    days = pd.date_range(f"2023-03-01 {hour}:00", periods=60, tz="Europe/Berlin")
+    found = read_times(pl.Series(days.to_pydatetime().tolist(), dtype=pl.Datetime("us", "Europe/Berlin")))
+    assert isinstance(found, Times)
+    assert found.values.tolist() == _ns(days.tz_localize(None)).tolist()
+    hours = pd.date_range("2023-03-25", periods=60, freq="h", tz="Europe/Berlin")
+    found = read_times(pl.Series(hours.to_pydatetime().tolist(), dtype=pl.Datetime("us", "Europe/Berlin")))
+    assert isinstance(found, Times)
+    assert found.values.tolist() == _ns(hours.tz_convert("UTC").tz_localize(None)).tolist()
 
 
 STEPS = {

@@ -9,7 +9,7 @@ from recurra.data.series import Preparation, Series, SeriesWindows
 from recurra.data.series_grid import Axis, Laid
 from recurra.data.series_settings import SeriesSchema, SeriesSettings
 from recurra.data.sources import PARTS, Source
-from recurra.data.times import CALENDAR, read_times, usual_calendar
+from recurra.data.times import CALENDAR, QUARTERS, WEEKS, read_times, usual_calendar
 from recurra.errors import DataError
 
 
@@ -79,9 +79,13 @@ def _cut(series: Series, axis: Axis, end: str | int, key: str, name: str) -> np.
             raise DataError(f"data.{key}: {end!r} is no date; expected such as 2017-06-30 or 2017-06-30 23:00.")
         last = int(found.values[0])
         if found.format is not None and "%H" not in found.format:  # the whole day, or month
-            unit = "M" if "%d" not in found.format else "D"
+            unit, count = "D", 1
+            if found.format == WEEKS:
+                count = 7
+            elif "%d" not in found.format:
+                unit, count = "M", 3 if found.format == QUARTERS else 1
             moment = np.datetime64(last, "ns").astype(f"datetime64[{unit}]")
-            last = int((moment + 1).astype("datetime64[ns]").astype(np.int64)) - 1
+            last = int((moment + count).astype("datetime64[ns]").astype(np.int64)) - 1
     else:
         try:
             last = int(np.floor((float(end) - axis.first) / axis.step + 1e-6))

@@ -41,7 +41,9 @@ def axis_of(rows: Rows, wanted: Frequency | None) -> Axis:
     Raises:
         DataError: Numbers that are to stand at steps of the calendar.
     """
-    if rows.times is None or (wanted is not None and wanted.unit == "rows" and not rows.dated):
+    if rows.times is not None and not rows.dated and wanted is not None and wanted.unit == "rows":
+        return Axis(Frequency("rows", 1), False)
+    if rows.times is None:
         if wanted is not None and wanted.unit not in ("rows", "step"):
             raise DataError(
                 f"data.frequency: {rows.name} has no dates, so its steps cannot be {wanted.text}; data.time names the "

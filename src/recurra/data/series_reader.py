@@ -218,7 +218,7 @@ def _with_calendar(series: Series, features: Sequence[str]) -> Series:
 
 
 def _frequency_words(schema: SeriesSchema) -> str:
-    if schema.dated:
+    if schema.dated or (schema.time and schema.axis.frequency.unit == "rows"):
         return schema.axis.frequency.words
     return f"{schema.step:g} apart" if schema.time else "row by row"
 

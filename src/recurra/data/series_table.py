@@ -24,8 +24,8 @@ from recurra.data.delimited import (
     short,
 )
 from recurra.data.settings import DataSettings
-from recurra.data.table import is_series_name, is_time_name
-from recurra.data.times import looks_like_times, read_times
+from recurra.data.table import is_series_name, is_time_name, moments
+from recurra.data.times import SPAN_WORDS, Beyond, looks_like_times, of_zone, read_times
 from recurra.errors import DataError
 
 Layout = Literal["long", "wide", "variables"]
@@ -451,11 +451,18 @@ def _times(
             found = other
     if isinstance(found, int):
         cell = whole.strings(column)[found]
+        if isinstance(found, Beyond):
+            raise DataError(
+                f"{table.place(int(whole.lines[found]))}, column {column!r}: found {short(cell)!r}; dates that can be "
+                f"told are {SPAN_WORDS}. --set data.ignore='[\"{column}\"]' counts rows as steps."
+            )
         shown = f"found {short(cell)!r}" if cell else "is empty"
         raise DataError(
             f"{table.place(int(whole.lines[found]))}, column {column!r}: {shown}, expected a time as in other rows: a "
             "number, or a date such as 2024-12-31 or 2024-12-31 23:59; data.time_format says how dates are written."
         )
+    if found.format is not None and "%y" in found.format:
+        notes.append(f"{table.name}: years of two digits in column {column!r} are read as 1950 to 2049")
     if found.other:
         notes.append(
             f"{table.name}: dates in column {column!r} are read as {found.format}; where they are {found.other}: "
@@ -483,13 +490,15 @@ def as_frame(data: Any) -> pl.DataFrame | None:
     frame = data.to_frame(data.name or "value") if data.ndim == 1 else data
     columns: list[pl.Series] = []
     if type(index).__name__ == "DatetimeIndex":
+        name = "time" if index.name is None else str(index.name)
         if index.tz is not None:
-            index = index.tz_convert("UTC").tz_localize(None)
-        columns.append(pl.Series("time" if index.name is None else str(index.name), index.to_numpy()))
+            columns.append(of_zone(*(moments(name, one.tz_localize(None)) for one in (index, index.tz_convert("UTC")))))
+        else:
+            columns.append(moments(name, index))
     for place, name in enumerate(frame.columns):
         cells = frame.iloc[:, place]
         if isinstance(cells.dtype, np.dtype) and cells.dtype.kind in "biufM":
-            columns.append(pl.Series(str(name), cells.to_numpy()))
+            columns.append(moments(str(name), cells))
         else:
             columns.append(
                 pl.Series(str(name), [None if gone else cell for cell, gone in zip(cells, cells.isna(), strict=True)])

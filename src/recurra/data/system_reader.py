@@ -18,7 +18,7 @@ from recurra.data.series_table import Whole, as_frame, open_whole
 from recurra.data.settings import DataSettings
 from recurra.data.sources import PARTS, Source, as_source, find_sources, folder_of, is_known
 from recurra.data.systems import Signals, Span, SystemSchema, SystemSettings
-from recurra.data.times import read_times
+from recurra.data.times import SPAN_WORDS, Beyond, read_times
 from recurra.errors import DataError, unknown
 
 FORMATS = ("table", "npz")
@@ -480,7 +480,8 @@ def _period(record: _Record, whole: Whole, column: str, at: np.ndarray) -> float
     cells = [whole.strings(column)[i] for i in at.tolist()]
     read = read_times(whole.frame.to_series(table.names.index(column)).gather(at.tolist()))
     if isinstance(read, int):
-        raise DataError(f"{record.place(read)}: column {column!r}: {cells[read]!r} is no time.")
+        why = f"lies beyond the dates that can be told, {SPAN_WORDS}" if isinstance(read, Beyond) else "is no time"
+        raise DataError(f"{record.place(read)}: column {column!r}: {cells[read]!r} {why}.")
     times = read.values.astype(np.float64) / (1e9 if read.dated else 1.0)
     steps = np.diff(times)
     if not len(steps):

@@ -200,7 +200,7 @@ def _polars(frame: Any) -> pl.DataFrame:
     for position, name in enumerate(frame.columns):
         column = frame.iloc[:, position]
         if column.dtype.kind in "biufM" and isinstance(column.dtype, np.dtype):
-            series.append(pl.Series(str(name), column.to_numpy()))
+            series.append(moments(str(name), column))
         else:
             cells = [None if missing else cell for cell, missing in zip(column, column.isna(), strict=True)]
             series.append(pl.Series(str(name), cells, strict=False))
@@ -209,6 +209,14 @@ def _polars(frame: Any) -> pl.DataFrame:
         twice = next(name for name in names if names.count(name) > 1)
         raise DataError(f"the dataframe: two columns are named {twice!r}; every column needs a name of its own.")
     return pl.DataFrame(series)
+
+
+def moments(name: str, column: Any) -> pl.Series:
+    """A column or an index of pandas' as polars has it, which knows no dates in days or seconds."""
+    values = column.to_numpy()
+    if values.dtype.kind == "M" and np.datetime_data(values.dtype)[0] not in ("ns", "us", "ms"):
+        values = values.astype("datetime64[ms]")
+    return pl.Series(name, values)
 
 
 def _own(

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import time
 from typing import Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ WEEK = 7 * NS["d"]
 
 Unit = Literal["fixed", "month", "business", "step", "rows"]
 
+_SHORT_DAYS = ("%d.%m.%y", "%d/%m/%y", "%m/%d/%y", "%d-%m-%y", "%m-%d-%y", "%y-%m-%d", "%y/%m/%d")
 FORMATS = (
     *("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d", "%Y-%m-%d %H:%M:%S%.f"),
     *("%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M", "%Y/%m/%d", "%Y.%m.%d %H:%M:%S", "%Y.%m.%d %H:%M", "%Y.%m.%d"),
@@ -24,15 +26,26 @@ FORMATS = (
     *("%d.%m.%Y %I:%M:%S %p", "%d/%m/%Y %I:%M:%S %p", "%m/%d/%Y %I:%M:%S %p", "%Y-%m-%d %I:%M:%S %p"),
     *("%d.%m.%Y %I:%M %p", "%d/%m/%Y %I:%M %p", "%m/%d/%Y %I:%M %p", "%Y-%m-%d %I:%M %p"),
     *("%d-%b-%Y", "%d %b %Y", "%b %d, %Y", "%B %d, %Y", "%d %B %Y"),
+    *(f"{day}{time}" for day in _SHORT_DAYS for time in (" %H:%M:%S", " %H:%M", "")),
+    *("%d-%b-%y", "%d %b %y"),
 )
 """How dates are written, in the order in which they are tried; with a day or a month first where only that fits."""
-MONTHS = ("%Y-%m", "%Y/%m", "%Y%m", "%Ym%m", "%b %Y", "%B %Y", "%b-%Y", "%m/%Y")
+MONTHS = ("%Y-%m", "%Y/%m", "%Y%m", "%Ym%m", "%b %Y", "%B %Y", "%b-%Y", "%m/%Y", "%b-%y", "%b %y")
 """Likewise dates without a day: the first of the month."""
+WEEKS = "%G-W%V"
+"""Likewise weeks of ISO 8601: their Monday."""
 EPOCHS = {"unix": ("s", 5e8, 4.2e9), "unix_ms": ("ms", 5e11, 4.2e12)}
 """Seconds and milliseconds since 1970, and the numbers that are taken for such: those from 1985 to 2103."""
 QUARTERS = "%Yq%q"
 
+SPAN = (np.datetime64("1677-09-22", "us"), np.datetime64("2262-04-11", "us"))
+"""The times that 64 bits of nanoseconds can tell: from the first, up to the second."""
+SPAN_WORDS = "from 1678 to 2261"
+CENTURY = 50
+"""Years of two digits are those of 1900 from here on, and of 2000 below (as in RFC 5280, section 4.1.2.5.1)."""
+
 _QUARTER = r"^(\d{4})[- ]?[qQ]([1-4])$"
+_QUARTER_FIRST = r"^[qQ]([1-4])[-/ ]?(\d{4})$"
 _ZONE = r"\s*(?:Z|[+-]\d\d:?\d\d)$"
 
 
@@ -92,10 +105,15 @@ class Frequency:
         return None
 
     def ahead(self, times: np.ndarray, steps: np.ndarray | int) -> np.ndarray:
-        """Times so many steps behind these."""
+        """Times so many steps behind these.
+
+        Raises:
+            DataError: A time is beyond `SPAN`.
+        """
         if self.base is not None:
             return self.base.ahead(times, steps)
         times, steps = np.broadcast_arrays(np.asarray(times, np.int64), np.asarray(steps, np.int64))
+        self._check_span(times, steps)
         if self.unit == "month":
             return _months_ahead(times, steps * self.count, self.month_end)
         if self.unit == "business":
@@ -103,6 +121,14 @@ class Frequency:
             later = np.busday_offset(days.astype("datetime64[D]"), steps, roll="forward")
             return later.astype(np.int64) * NS["d"] + rest
         return times + steps * self.count
+
+    def _check_span(self, times: np.ndarray, steps: np.ndarray) -> None:
+        if self.unit in ("step", "rows") or not times.size:
+            return
+        days = {"month": 31 * self.count, "business": 7 / 5}.get(self.unit, self.count / NS["d"])
+        latest = float((times / NS["d"] + steps * days).max()) + (3 if self.unit == "business" else 0)
+        if latest >= SPAN[1].astype("datetime64[D]").astype(np.int64):
+            raise DataError(f"times go on beyond the year 2261; dates that can be told are {SPAN_WORDS}.")
 
     def places(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which step from the first each time is, and whether it stands on one. `times` rise."""
@@ -215,6 +241,10 @@ class Times:
     other: str | None = None
 
 
+class Beyond(int):
+    """The position of a time that is beyond `SPAN`."""
+
+
 def looks_like_times(cells: Sequence[str]) -> bool:
     """Whether the cells are dates, those that are empty passed over."""
     filled = [cell for cell in cells if cell]
@@ -222,7 +252,7 @@ def looks_like_times(cells: Sequence[str]) -> bool:
 
 
 def read_times(column: pl.Series, format: str | None = None) -> Times | int:
-    """The times of a column; the position of the first cell that is none, where one is not.
+    """The times of a column; the position of the first cell that is none, or a `Beyond` one, where there is one.
 
     Args:
         column: Typed, or as written.
@@ -232,11 +262,7 @@ def read_times(column: pl.Series, format: str | None = None) -> Times | int:
         DataError: `format` is none that dates are written in.
     """
     if column.dtype.is_temporal():
-        if isinstance(column.dtype, pl.Datetime) and column.dtype.time_zone:
-            column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-        if column.null_count():
-            return int(column.is_null().arg_max() or 0)
-        return Times(column.cast(pl.Datetime("ns")).cast(pl.Int64).to_numpy().copy(), True)
+        return _typed(column)
     if column.dtype.is_numeric():
         values = column.cast(pl.Float64).fill_null(float("nan")).to_numpy()
         wrong = np.flatnonzero(~np.isfinite(values))
@@ -253,70 +279,129 @@ def read_times(column: pl.Series, format: str | None = None) -> Times | int:
             return int(wrong[0])
         for name, (unit, least, most) in EPOCHS.items():
             whole = bool((numbers == np.round(numbers)).all() and numbers.min() >= least and numbers.max() <= most)
-            if format == name or (format is None and whole):
+            if (format == name and numbers.max() < 4.2e9 * NS["s"] / NS[unit]) or (format is None and whole):
                 return Times(np.round(numbers).astype(np.int64) * NS[unit], True, name)
         return Times(numbers, False)
     try:
-        moments = _read(cells, formats[0])
+        moments = _moments(cells, formats[0])
     except pl.exceptions.PolarsError as error:
         raise DataError(
             f"data.time_format: {formats[0]!r} is no way to write a time ({str(error).splitlines()[0]}); expected such "
             "as %d/%m/%Y or %Y-%m-%d %H:%M."
         ) from error
     if moments.null_count():
-        return int(moments.is_null().arg_max() or 0)
+        row = int(moments.is_null().arg_max() or 0)
+        return row if _read(cells[row : row + 1], formats[0]).null_count() else Beyond(row)
     return Times(moments.to_numpy().copy(), True, formats[0], *formats[1:2])
 
 
+def _typed(column: pl.Series) -> Times | int:
+    """The times of a column of dates."""
+    local = column = column.cast(pl.Datetime("us")) if column.dtype == pl.Date else column
+    if isinstance(column.dtype, pl.Datetime) and column.dtype.time_zone:
+        local = column.dt.replace_time_zone(None)
+        column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+    if column.null_count():
+        return int(column.is_null().arg_max() or 0)
+    moments = column.cast(pl.Datetime("us"))  # of nanoseconds no date is beyond
+    inside = (moments >= SPAN[0].item()) & (moments < SPAN[1].item())
+    if not inside.all():
+        return Beyond((~inside).arg_max() or 0)
+    return Times(of_zone(local, column).cast(pl.Datetime("ns")).cast(pl.Int64).to_numpy().copy(), True)
+
+
+def of_zone(local: pl.Series, utc: pl.Series) -> pl.Series:
+    """Times with a zone: in UTC; but days as the clocks there count them, for with summer time they are not equal in
+    UTC."""
+    hours, same = local.dt.time(), utc.dt.time()
+    if hours.n_unique() == 1 and (same.n_unique() > 1 or hours[0] == time()):
+        return local
+    return utc
+
+
 def _formats(cells: pl.Series) -> list[str]:
-    """The formats that fit most cells, the likeliest first: a second one only where a day may be a month."""
+    """The formats that fit most cells, the likeliest first: a second one only where a day may be a month, or a year."""
     first, digits = cells.head(20), bool(cells.str.contains(r"^\d+$").all())
     fitting: list[str] = []
     fewest = len(cells) // 2 + 1
-    for format in (*FORMATS, *MONTHS, QUARTERS):
+    for format in (*FORMATS, *MONTHS, QUARTERS, WEEKS):
         if (format in ("%Y%m%d", "%Y%m")) != digits or _read(first, format).null_count() > len(first) // 2:
             continue
         wrong = _read(cells, format).null_count()
         if wrong < fewest:
             fitting, fewest = [format], wrong
-        elif wrong == fewest and fitting and {format[:2], fitting[0][:2]} == {"%d", "%m"}:
+        elif wrong == fewest and fitting and {format[:2], fitting[0][:2]} <= {"%d", "%m", "%y"}:
             fitting.append(format)
     if digits and fewest and fitting:  # dates without a sign between their parts are so all of them, or none
         return []
     if len(fitting) > 1:  # the one whose times stand at equal steps is meant
-        gaps = [_gaps(_read(cells, format).drop_nulls().to_numpy()) for format in fitting]
-        if gaps[0] != gaps[1]:
-            return fitting[:1] if gaps[0] < gaps[1] else fitting[1:]
+        gaps = [_gaps(_moments(cells, format).drop_nulls().to_numpy()) for format in fitting]
+        fitting = [format for format, count in zip(fitting, gaps, strict=True) if count == min(gaps)]
     return fitting
 
 
 def _gaps(times: np.ndarray) -> int:
     """Steps that are missing between times, and times that are on no step."""
     times = np.unique(times)
+    if not len(times):
+        return 0
     places, on = found_frequency([times], True).places(times)
     return int(places[-1] + 1 - len(times) + 2 * (~on).sum())
 
 
-def _read(cells: pl.Series, format: str) -> pl.Series:
-    """Nanoseconds since 1970, null where a cell is not written so. A zone is counted in, and times are then in UTC."""
+def _moments(cells: pl.Series, format: str) -> pl.Series:
+    """Nanoseconds since 1970, null where a cell is not written so, or is beyond `SPAN`; see `of_zone` for zones."""
+    cells, offsets = _without_zone(cells, format)
+    moments = _read(cells, format)
+    inside = (moments >= SPAN[0].item()) & (moments < SPAN[1].item())
+    kept = pl.select(pl.when(pl.lit(inside)).then(pl.lit(moments))).to_series()
+    exact = _read(cells, format, "ns") if "%.f" in format else kept.cast(pl.Datetime("ns"))
+    local = pl.select(pl.when(pl.lit(kept.is_not_null())).then(pl.lit(exact))).to_series().cast(pl.Int64)
+    if offsets is None or local.null_count():
+        return local
+    there, utc = (one.cast(pl.Datetime("ns")) for one in (local, local - offsets))
+    return of_zone(there, utc).cast(pl.Int64)
+
+
+def _without_zone(cells: pl.Series, format: str) -> tuple[pl.Series, pl.Series | None]:
+    """Cells without a zone at their end, and how far each is from UTC in nanoseconds; None where none has one."""
+    if not format.startswith("%Y-%m-%d %H"):
+        return cells, None
+    cells = cells.str.replace(r"^(\d{4}-\d\d-\d\d)[T_]", "$1 ")
+    if not cells.str.contains(r"\d\d:\d\d(?:\.\d+)?" + _ZONE).any():
+        return cells, None
+    found = cells.str.extract_groups(r"([+-])(\d\d):?(\d\d)$").struct.unnest()
+    sign, hours, minutes = (found.to_series(i) for i in range(3))
+    size = hours.cast(pl.Int64).fill_null(0) * 60 + minutes.cast(pl.Int64).fill_null(0)
+    offsets = size * (1 - 2 * (sign == "-").fill_null(False).cast(pl.Int64)) * NS["min"]
+    return cells.str.replace(_ZONE, ""), offsets
+
+
+def _read(cells: pl.Series, format: str, unit: Literal["us", "ns"] = "us") -> pl.Series:
+    """The moments of cells, their zones passed over; null where one is not written so.
+
+    A year has as many digits as its format says: polars reads `23` by `%Y` as well, as a year of the Romans.
+    """
+    cells = _without_zone(cells, format)[0]
+    full, short = "%Y" in format, "%y" in format
     if format == QUARTERS:
-        cells = cells.str.replace(_QUARTER, "$1-q$2")
+        cells = cells.str.replace(_QUARTER_FIRST, "$2-q$1").str.replace(_QUARTER, "$1-q$2")
         for quarter in range(4):
             cells = cells.str.replace(f"-q{quarter + 1}$", f"-{3 * quarter + 1:02d}")
         format = "%Y-%m"
-    offsets = None
-    if format.startswith("%Y-%m-%d %H"):
-        cells = cells.str.replace(r"^(\d{4}-\d\d-\d\d)[T_]", "$1 ")
-        if cells.str.contains(r"\d\d:\d\d(?:\.\d+)?" + _ZONE).any():
-            found = cells.str.extract_groups(r"([+-])(\d\d):?(\d\d)$").struct.unnest()
-            sign, hours, minutes = (found.to_series(i) for i in range(3))
-            size = hours.cast(pl.Int64).fill_null(0) * 60 + minutes.cast(pl.Int64).fill_null(0)
-            offsets = size * (1 - 2 * (sign == "-").fill_null(False).cast(pl.Int64)) * NS["min"]
-            cells = cells.str.replace(_ZONE, "")
+    if format == WEEKS:
+        cells, format = cells.str.replace(r"^(\d{4})-?W(\d\d)$", "$1-W$2-1"), f"{format}-%u"
     if format in MONTHS:  # polars knows no date without a day
         cells, format = pl.select(pl.format("{}|01", pl.lit(cells).str.to_lowercase())).to_series(), f"{format}|%d"
-    moments = cells.str.to_datetime(format, time_unit="ns", strict=False, exact=True).cast(pl.Int64)
-    return moments if offsets is None else moments - offsets
+    moments = cells.str.to_datetime(format, time_unit=unit, strict=False, exact=True)
+    if full:
+        moments = pl.select(pl.when(pl.lit(moments.dt.year() >= 1000)).then(pl.lit(moments))).to_series()
+    if short:  # which chrono takes for those from 1970 to 2069
+        early = pl.lit(moments.dt.year() >= 2000 + CENTURY)
+        moments = pl.select(
+            pl.when(early).then(pl.lit(moments.dt.offset_by("-100y"))).otherwise(pl.lit(moments))
+        ).to_series()
+    return moments
 
 
 def written(times: np.ndarray, frequency: Frequency, dated: bool, first: float = 0.0, step: float = 1.0) -> list[str]:
