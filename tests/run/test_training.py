@@ -156,6 +156,7 @@ def test_a_run_without_a_test_part_is_told_by_its_validation_part(tmp_path: Path
     page = run.report.read_text()
     assert "validation sequence 0" in page
     assert "Of the validation part, by which the weights were chosen; there was no test part." in page
+    assert "scores on a test part are the honest ones.</" in page
     assert re.search(r"<th scope=\"col\">validation</th>", page)
     assert not re.search(r"<th scope=\"col\">test</th>", page)
     assert "test" not in told.replace(str(tmp_path), "")
