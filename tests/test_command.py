@@ -891,6 +891,16 @@ def test_a_recipe_of_texts_on_its_own_data(name: str, data_folder: Path) -> None
     assert recurra.load(f"runs/{name}").report.is_file()
 
 
+def test_the_recipe_of_molecules(data_folder: Path, here: Path, command: Command) -> None:
+    out, _ = command("train", "mutag", "--folds", "2", **{"model.hidden_size": 4, "train.epochs": 1})
+    assert "mean over 2 folds" in out
+    assert "counts baseline" in out
+    run = recurra.load("runs/mutag/seed-0-fold-1")
+    assert run.summary["data"]["sequences"] == {"train": 75, "validation": 19, "test": 94}
+    assert len(rows(command("predict", str(run.path), "--data", "mutag")[0])) == 188
+    assert "188" in command("data", "mutag", "--task", "graph")[0]
+
+
 SYSTEMS: dict[str, dict[str, Any]] = {
     "tanks": {"model.members": 2, "data.stride": 60, "train.samples": 160},
     "silverbox": {

@@ -128,6 +128,8 @@ LABELS = {
 
 BASELINES = {
     "majority": "always the commonest class",
+    "counts": "logistic regression on counts, blind to structure",
+    "alone": "logistic regression on each node alone",
     "mean": "always the training mean",
     "last_frame": "always the frame before",
     "mean_frame": "always the mean frame",

@@ -6,6 +6,7 @@ from recurra.tasks.base import Metrics, Predictions, SequenceTask, Task, predict
 from recurra.tasks.classify import Classify
 from recurra.tasks.forecast import Forecast
 from recurra.tasks.frames import Frames
+from recurra.tasks.graph import Graph
 from recurra.tasks.language import Language
 from recurra.tasks.notes import Notes
 from recurra.tasks.regress import Regress
@@ -31,6 +32,7 @@ TASKS: dict[str, type[Task[Any, Any, Any]]] = {
         Simulate,
         Frames,
         Tree,
+        Graph,
     )
 }
 """Every task by name: what the command, the recipes and the documentation read."""
@@ -40,6 +42,7 @@ __all__ = [
     "Classify",
     "Forecast",
     "Frames",
+    "Graph",
     "Language",
     "Metrics",
     "Notes",
