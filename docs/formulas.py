@@ -41,7 +41,15 @@ FUNCTIONS = {
 """Functions with a name of their own; any symbol before a bracket is one too, `f(z_t)`."""
 
 GREEK = {
-    **{"nu": r"\nu", "α": r"\alpha", "γ": r"\gamma", "δ": r"\delta", "ε": r"\varepsilon", "θ": r"\theta"},
+    **{
+        "nu": r"\nu",
+        "α": r"\alpha",
+        "β": r"\beta",
+        "γ": r"\gamma",
+        "δ": r"\delta",
+        "ε": r"\varepsilon",
+        "θ": r"\theta",
+    },
     **{"λ": r"\lambda", "τ": r"\tau"},
 }
 OVER_STEPS = {"Σ": r"\sum", "Π": r"\prod"}

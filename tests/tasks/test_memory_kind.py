@@ -67,7 +67,8 @@ def test_a_run_whose_network_is_a_machine() -> None:
     assert again.predict(np.zeros((2, 8, 8))).outputs.shape == (2, 10)
     page = run.report.read_text("utf-8")
     assert "neural Turing machine, memory of 8 × 4, 2 heads, gru 6" in page
-    assert "Where it reads and writes" in page
+    for text in ("Where it reads and writes", "what goes in", "places written", "places read", "time step"):
+        assert text in page
     with pytest.raises(RunError, match="its network is a neural Turing machine, and the instruments follow states"):
         inspect("runs/digits")
 

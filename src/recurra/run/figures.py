@@ -438,11 +438,10 @@ def over_time(panels: Sequence[tuple[str, np.ndarray]], name: str) -> tuple[Figu
         extent = (0.5, len(values) + 0.5, -0.5, values.shape[1] - 0.5)
         picture = signed_rgba(shortened(values).T, float(np.abs(values).max()))
         axes.imshow(picture, interpolation="none", origin="lower", aspect="auto", extent=extent)
-        axes.set_title(label)
+        _label(axes, "time step" if axes is drawn[-1] else "", label)
         axes.grid(False)
         axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    _label(drawn[-1], "time step")
     return figure, name
 
 

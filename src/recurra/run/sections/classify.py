@@ -63,7 +63,7 @@ def _memory(training: Training, part: Sequences) -> list[Section]:
             "Where it reads and writes",
             [
                 f"The longest sequence, {name}, step by step: how much each head writes to, or reads from, each place "
-                "of the memory. A line that rises is a head that goes on from place to place, a level one a head that "
+                "of the memory. A slanting line is a head that goes from place to place, a level one a head that "
                 "stays; a jump is a place found by its content."
             ],
             [("", over_time(numbers, f"The memory of a neural Turing machine over the steps of {name}"))],
