@@ -1079,6 +1079,7 @@ SOUNDS: dict[str, Case] = {
         "--set data.held_out=speaker=theo",
     ),
     "a beam of nothing": sounds("model.beam: a whole number from 1 is expected, not 0", {}, "--set model.beam=0"),
+    "slopes of slopes of slopes": sounds("data.deltas: unknown value '9'. Known: 0, 1, 2", {}, "--set data.deltas=9"),
     "too many bands": sounds(
         "data.mels: 300 bands are too many: no frequency of the spectrum lies in band 1; fewer bands, or a longer "
         "data.window than 25 ms.",

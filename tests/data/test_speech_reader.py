@@ -1,11 +1,13 @@
 """Recordings from folders, archives, tables and Python; how they are split, joined and converted, and what is told."""
 
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.io import wavfile
@@ -307,6 +309,98 @@ def test_another_rate_width_or_number_of_channels_is_told(tmp_path: Path) -> Non
     np.testing.assert_allclose(
         part.sounds.values, Transform(settings(), RATE)(at_rate(samples, 16000, RATE)), rtol=1e-5
     )
+
+
+def test_files_of_other_formats_are_told(tmp_path: Path) -> None:
+    folders(tmp_path / "d")
+    for name in ("low/x.flac", "low/.hidden.mp3", "high/y.mp3"):
+        (tmp_path / "d" / name).write_bytes(b"fLaC")
+    said = "2 files of sound in other formats than WAV left out; the first: high/y.mp3."
+    told(parts(tmp_path / "d"), f"{tmp_path / 'd'}: {said}")
+    with tarfile.open(tmp_path / "d.tar", "w") as archive:
+        archive.add(tmp_path / "d", "d")
+    told(parts(tmp_path / "d.tar"), said.replace("high", "d/high"))
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e" / "a.flac").write_bytes(b"fLaC")
+    with pytest.raises(DataError, match=r"holds no WAV file\. .*: 1 file of sound in other formats than WAV left out"):
+        parts(tmp_path / "e")
+
+
+def test_what_a_table_or_an_archive_in_a_folder_hides_is_told(tmp_path: Path) -> None:
+    folder = folders(tmp_path / "d")
+    names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.wav"))]
+    rows = ["file,label", *(f"{name},{name.split('/')[0]}" for name in names[1:20])]
+    (folder / "some.csv").write_text("\n".join([*rows, ""]))
+    read = parts(folder, pattern=PATTERN)
+    said = "11 of 30 WAV files beside it, which it does not name, are left out; the first: high/0.wav."
+    told(read, f"{folder}: some.csv is read; {said}")
+    told(read, "some.csv: data.pattern is not heeded, since a table tells of its files.")
+    assert not parts(folder / "some.csv").warnings
+    (folder / "some.csv").unlink()
+    packed(folders(tmp_path / "e"), folder / "all.tar")
+    told(parts(folder), f"{folder}: all.tar is read; 30 of 30 WAV files beside it are left out; the first: high/0.wav.")
+
+
+def test_a_recording_in_several_rows_is_told(tmp_path: Path) -> None:
+    transcribed(tmp_path, 12)
+    table = tmp_path / "train.csv"
+    lines = table.read_text().strip().split("\n")
+    table.write_text("\n".join([*lines, lines[2].partition(",")[0] + ",another text", lines[2], ""]))
+    told(parts(table), "train.csv: 1 of 12 recordings stand in several rows, so that parts which are split off may")
+    told(parts(table), "the first: 1.wav (lines 3, 14, 15).")
+    write(tmp_path / "a.wav", tone("low"))
+    (tmp_path / "x.csv").write_text("file,label\na.wav,low\na,low\na.wav,high\n")
+    with pytest.raises(
+        DataError, match=r"x\.csv, line 4: a\.wav is labelled 'high', but 'low' in line 2; one label is"
+    ):
+        parts(tmp_path / "x.csv")
+
+
+def test_parts_in_a_mapping() -> None:
+    def some(each: int, seed: int) -> tuple[list[Any], list[str]]:
+        return [(RATE, tone(word, seed=seed + i)) for word in TONES for i in range(each)], [*TONES] * each
+
+    read = parts({"train": some(4, 0), "valid": some(2, 10), "test": some(3, 20)})
+    assert {name: len(part) for name, part in read.named.items()} == {"train": 12, "validation": 6, "test": 9}
+    assert len(parts({"train": some(4, 0)}).named) == 3
+    part, _ = SpeechReader().part({"train": some(4, 0), "test": some(3, 20)}, read.schema, targets=True)
+    assert read.test is not None
+    assert torch.equal(part.sounds.values, read.test.sounds.values)
+    for given, said in (
+        ({"trian": some(4, 0)}, "'trian' is no part; expected train, valid and test"),
+        ({"train": some(4, 0), "Train": some(4, 0)}, "names the train part twice, the second time as 'Train'"),
+        ({"test": some(4, 0)}, "has no train part, only test"),
+    ):
+        with pytest.raises(DataError, match=said):
+            parts(given)
+
+
+@pytest.mark.parametrize("nothing", [None, float("nan"), np.nan, pd.NA, pd.NaT, ""])
+def test_no_label_is_no_class(nothing: Any) -> None:
+    sounds = [(RATE, tone(word, seed=i)) for i in range(4) for word in TONES]
+    with pytest.raises(DataError, match="sound 5 has no label; every recording needs one"):
+        parts((sounds, [*TONES, *TONES][:5] + [nothing] + [*TONES] * 2))
+
+
+def test_whole_numbers_in_a_type_too_wide_are_refused() -> None:
+    sounds, words = [tone(word, seed=i) for i in range(4) for word in TONES], [*TONES] * 4
+    short = parts((sounds, words), rate=RATE)
+    wide = parts(([x.astype(np.int32) << 16 for x in sounds], words), rate=RATE)
+    torch.testing.assert_close(wide.train.sounds.values, short.train.sounds.values)
+    for made in (lambda x: x.tolist(), lambda x: x.astype(np.int32), lambda x: torch.from_numpy(x).long() << 8):
+        with pytest.raises(
+            DataError, match=r"sound 0: whole numbers of \d\d bits, of which the largest is [\d,]+; full"
+        ):
+            parts(([made(x) for x in sounds], words), rate=RATE)
+
+
+def test_a_rate_as_a_floating_point_number() -> None:
+    sounds, words = [tone(word, seed=i) for i in range(4) for word in TONES], [*TONES] * 4
+    assert parts(([(8000.0, x) for x in sounds], words)).schema.rate == 8000
+    with pytest.raises(DataError, match=r"sound 0: 8000\.5 samples a second; expected a whole number"):
+        parts(([(8000.5, x) for x in sounds], words))
+    with pytest.raises(DataError, match="sound 1: is no array of samples"):
+        parts(([(8000, sounds[0]), (8000, [[1, 2], [3]])], ["a", "b"]))
 
 
 def test_empty_transcripts_are_told(tmp_path: Path) -> None:

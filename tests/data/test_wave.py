@@ -112,6 +112,58 @@ def test_a_length_of_nothing_or_all_is_no_promise() -> None:
     np.testing.assert_array_equal(read_wave(promised, "a").samples, read_wave(WHOLE, "a").samples)
 
 
+def chunk(kind: bytes, content: bytes, length: int | None = None) -> bytes:
+    return kind + struct.pack("<I", len(content) if length is None else length) + content
+
+
+def riff(*chunks: bytes, length: int | None = None) -> bytes:
+    return chunk(b"RIFF", b"WAVE" + b"".join(chunks), length)
+
+
+@pytest.mark.parametrize("width", [2, 3])
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("length", [0, 0xFFFFFFFF, 0x7FFFF024])
+def test_what_a_program_wrote_into_a_pipe_is_read_to_its_end(width: int, channels: int, length: int) -> None:
+    """Both lengths are left open; a frame that is cut at the end is left out."""
+    whole = pcm(np.arange(30) * 7 - 50, width, channels)
+    samples = read_wave(whole, "a").samples
+    form, told = whole[20:36], {0: 0, 0xFFFFFFFF: 0xFFFFFFFF, 0x7FFFF024: 0x7FFFF000}[length]
+    for cut in range(width * channels):
+        content = whole[44 : len(whole) - cut]
+        found = read_wave(
+            riff(chunk(b"fmt ", form), chunk(b"LIST", b"abcd"), chunk(b"data", content, told), length=length), "a"
+        )
+        np.testing.assert_array_equal(found.samples, samples[: len(samples) - (cut > 0)])
+
+
+def test_a_cut_file_whose_first_length_was_mended_is_still_cut() -> None:
+    form, samples = WHOLE[20:36], WHOLE[44:]
+    with pytest.raises(DataError, match=r"a\.wav: is cut off: 800 bytes of samples are promised, 700 are there"):
+        read_wave(riff(chunk(b"fmt ", form), chunk(b"data", samples[:700], 800)), "a.wav")
+    behind = riff(chunk(b"fmt ", form), chunk(b"data", samples), chunk(b"LIST", b"abcd"))
+    np.testing.assert_array_equal(read_wave(behind, "a").samples, read_wave(WHOLE, "a").samples)
+
+
+def test_large_files_have_their_length_apart() -> None:
+    """RF64 (EBU Tech 3306): 64 bits in a chunk of their own."""
+    form, samples = chunk(b"fmt ", WHOLE[20:36]), WHOLE[44:]
+
+    def rf64(there: bytes) -> bytes:
+        lengths = chunk(
+            b"ds64", struct.pack("<QQQI", 4 + 36 + 24 + 8 + len(samples), len(samples), len(samples) // 2, 0)
+        )
+        return chunk(b"RF64", b"WAVE" + lengths + form + chunk(b"data", there, 0xFFFFFFFF), 0xFFFFFFFF)
+
+    np.testing.assert_array_equal(read_wave(rf64(samples), "a").samples, read_wave(WHOLE, "a").samples)
+    with pytest.raises(DataError, match="800 bytes of samples are promised, 790 are there"):
+        read_wave(rf64(samples[:-10]), "a")
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4])
+def test_widths_are_told_as_they_are_written(width: int) -> None:
+    assert read_wave(pcm(np.array([1, 2]), width), "a").kind == f"{8 * width}-bit"
+
+
 @settings(max_examples=150)
 @given(st.integers(0, len(WHOLE) - 1), st.binary(min_size=1, max_size=8))
 def test_damage_anywhere_is_read_or_told(place: int, bytes_: bytes) -> None:

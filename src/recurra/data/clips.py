@@ -44,8 +44,8 @@ class ClipSettings(PlaceSettings):
     )
     range: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
         default=None,
-        description="values that stand for 0 and 1; found when left out: 0 and 255 for bytes (unless 1 is the largest), else "
-        "0 and 1 if all lie between, else the least and largest of the training part",
+        description="values that stand for 0 and 1; found when left out: 0 and 255 for bytes (unless 1 is the "
+        "largest), else 0 and 1 if all lie between, else the least and largest of the training part",
     )
 
     @model_validator(mode="after")

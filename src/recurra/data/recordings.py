@@ -34,6 +34,11 @@ LABEL_NAMES = ("label", "class", "category", "target", "keyword")
 TRANSCRIPT_NAMES = ("transcript", "transcription", "text", "sentence", "words", "translation", "normalized_text")
 """Names by which a table's columns are known."""
 
+_OTHER_SOUNDS = (
+    *(".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".aif", ".aiff", ".au", ".snd", ".wma", ".amr"),
+)
+"""Endings of files that hold sound and are not read."""
+
 _TABLES = (".csv", ".tsv", ".parquet")
 
 
@@ -46,12 +51,14 @@ class Recording:
         sound: What is heard.
         fields: What its name, or its row of a table, tells of it.
         said: Its label or transcript; None where it has none.
+        file: The file that a table means.
     """
 
     name: str
     sound: Sound
     fields: dict[str, str] = field(default_factory=dict)
     said: str | None = None
+    file: Path | None = None
 
 
 @dataclass
@@ -63,12 +70,14 @@ class Heard:
         recordings: In the order of their names, or of a table's rows.
         format: How they are laid out.
         meaning: What `said` is; None where that cannot be told.
+        warnings: What a person should know of how they were found.
     """
 
     name: str
     recordings: list[Recording]
     format: str
     meaning: Meaning | None = None
+    warnings: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.recordings)
@@ -214,7 +223,13 @@ def _is_archive(path: Path) -> bool:
 
 
 def _is_wave(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in (".wav", ".wave")
+    return _ends(name, (".wav", ".wave"))
+
+
+def _ends(name: str, endings: Sequence[str]) -> bool:
+    """Whether a visible file's name has one of the endings."""
+    path = PurePosixPath(name)
+    return path.suffix.lower() in endings and not path.name.startswith(".")
 
 
 # --- reading --------------------------------------------------------------------------------------------------------
@@ -229,6 +244,7 @@ def hear(path: Path, where: Where, sum: Any) -> Heard:
     check_exists(path)
     if where.format is not None and where.format not in FORMATS:
         raise DataError(f"data.format: {unknown('format', where.format, FORMATS)}")
+    folder = path
     if path.is_dir() and where.format != "folder":
         inside = [entry for entry in entries(path) if _is_table(entry)]
         packed = [entry for entry in entries(path) if _is_archive(entry)]
@@ -248,10 +264,38 @@ def hear(path: Path, where: Where, sum: Any) -> Heard:
         sum.update(digest(path))
         heard = Heard(str(path), list(_named([(path.name, str(path), _content(path))], where)), "folder")
     if not len(heard):
-        raise DataError(f"{path}: holds no WAV file.")
+        raise DataError(" ".join([f"{path}: holds no WAV file.", *heard.warnings]))
+    if path != folder:
+        _say_beside(heard, folder, path)
     if heard.meaning is None and any(r.said is not None for r in heard.recordings):
         heard.meaning = where.meaning or "label"
     return heard
+
+
+def _say_beside(heard: Heard, folder: Path, read: Path) -> None:
+    """Tell of recordings in a folder that a table, or an archive, in it hides."""
+    used = {r.file for r in heard.recordings}
+    files = _waves(folder)
+    left = [file for file in files if file not in used]
+    if left:
+        count = f"{len(left):,} of {len(files):,} WAV files beside it"
+        said = f"{count}, which it does not name, are left out" if heard.format == "table" else f"{count} are left out"
+        heard.warnings.append(
+            f"{folder}: {read.name} is read; {said}; the first: {left[0].relative_to(folder).as_posix()}."
+        )
+
+
+def _say_others(heard: Heard, names: Sequence[str]) -> None:
+    """Tell of files of sound that are not read."""
+    if names:
+        files = "1 file" if len(names) == 1 else f"{len(names):,} files"
+        heard.warnings.append(
+            f"{heard.name}: {files} of sound in other formats than WAV left out; the first: {min(names)}."
+        )
+
+
+def _waves(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if _is_wave(path.name) and path.is_file())
 
 
 def _content(path: Path) -> bytes:
@@ -262,27 +306,33 @@ def _content(path: Path) -> bytes:
 
 
 def _folder(folder: Path, where: Where, sum: Any) -> Heard:
-    files = sorted(p for p in folder.rglob("*") if _is_wave(p.name) and p.is_file() and not p.name.startswith("."))
     contents = []
-    for file in files:
+    for file in _waves(folder):
         sum.update(digest(file))
         contents.append((file.relative_to(folder).as_posix(), str(file), _content(file)))
-    return Heard(str(folder), list(_named(contents, where)), "folder")
+    heard = Heard(str(folder), list(_named(contents, where)), "folder")
+    others = (path for path in folder.rglob("*") if _ends(path.name, _OTHER_SOUNDS) and path.is_file())
+    _say_others(heard, [path.relative_to(folder).as_posix() for path in others])
+    return heard
 
 
 def _archive(path: Path, where: Where, sum: Any) -> Heard:
     sum.update(digest(path))
-    contents = []
+    contents, others = [], []
     try:
         with tarfile.open(path, "r:*") as archive:
             for member in archive:
                 name = PurePosixPath(member.name).as_posix()
-                if member.isfile() and _is_wave(name) and not PurePosixPath(name).name.startswith("."):
+                if member.isfile() and _is_wave(name):
                     file = cast(BinaryIO, archive.extractfile(member))
                     contents.append((name, f"{path}: {name}", file.read()))
+                elif member.isfile() and _ends(name, _OTHER_SOUNDS):
+                    others.append(name)
     except (tarfile.TarError, EOFError, OSError, ValueError) as error:
         raise DataError(f"{path}: is no tar archive that can be read to its end ({error}).") from error
-    return Heard(str(path), list(_named(sorted(contents), where)), "archive")
+    heard = Heard(str(path), list(_named(sorted(contents), where)), "archive")
+    _say_others(heard, others)
+    return heard
 
 
 def _named(contents: Sequence[tuple[str, str, bytes]], where: Where) -> Iterator[Recording]:
@@ -304,7 +354,8 @@ def _table(path: Path, where: Where, sum: Any) -> Heard:
         header=where.header, separator=where.separator, columns=where.columns, encoding=where.encoding
     )
     known = [name for name in (where.file, where.target) if name]
-    recordings = []
+    recordings: list[Recording] = []
+    rows: dict[Path, list[tuple[int, str | None]]] = {}
     with open_table(path, options, known) as table:
         file = table.column(where.file, "file") if where.file else _column(table.names, FILE_NAMES)
         if file is None:
@@ -333,13 +384,38 @@ def _table(path: Path, where: Where, sum: Any) -> Heard:
                 found = _file_of(path.parent, name, place)
                 sum.update(digest(found))
                 fields = {key: values[row] for key, values in columns.items()}
-                recordings.append(
-                    Recording(
-                        name, read_wave(_content(found), str(found)), fields, None if targets is None else targets[row]
-                    )
-                )
+                said = None if targets is None else targets[row]
+                recordings.append(Recording(name, read_wave(_content(found), str(found)), fields, said, found))
+                rows.setdefault(found, []).append((int(block.lines[row]), said))
     meaning = meaning or (None if target is None else "transcript" if spoken else "label")
-    return Heard(str(path), recordings, "table", meaning)
+    heard = Heard(str(path), recordings, "table", meaning)
+    if where.pattern:
+        heard.warnings.append(f"{path}: data.pattern is not heeded, since a table tells of its files.")
+    _say_twice(heard, rows)
+    return heard
+
+
+def _say_twice(heard: Heard, rows: Mapping[Path, Sequence[tuple[int, str | None]]]) -> None:
+    """Tell of recordings that a table names more than once.
+
+    Raises:
+        DataError: One of them has several labels.
+    """
+    several = {file: found for file, found in rows.items() if len(found) > 1}
+    for file, ((line, first), *others) in several.items():
+        for other, said in others:
+            if heard.meaning == "label" and said != first:
+                raise DataError(
+                    f"{heard.name}, line {other}: {file.name} is labelled {said!r}, but {first!r} in line {line}; one "
+                    "label is expected."
+                )
+    if several:
+        file, found = next(iter(several.items()))
+        lines = ", ".join(f"{line:,}" for line, _ in found[:5])
+        heard.warnings.append(
+            f"{heard.name}: {len(several):,} of {len(rows):,} recordings stand in several rows, so that parts which "
+            f"are split off may share them; the first: {file.name} (lines {lines})."
+        )
 
 
 def _column(names: Sequence[str], known: Sequence[str]) -> int | None:
@@ -365,18 +441,18 @@ def in_python(data: Any, name: str, where: Where) -> Heard:
     """Recordings handed over in Python: sounds, or (sounds, labels or transcripts).
 
     A sound is an array of samples at `data.rate`, a pair (rate, samples) as `scipy.io.wavfile.read` returns it, or the
-    path of a WAV file.
+    path of a WAV file. None and NaN are no label.
 
     Raises:
         DataError: It is otherwise.
     """
     sounds, targets = data, None
-    if isinstance(data, tuple) and len(data) == 2 and not isinstance(data[0], (int, np.integer)):
+    if isinstance(data, tuple) and len(data) == 2 and not _has_rate(data):
         sounds, targets = data
     if _is_one(sounds):
         sounds = [sounds]
         targets = None if targets is None else [targets] if isinstance(targets, str) else targets
-    if not hasattr(sounds, "__iter__"):
+    if not hasattr(sounds, "__iter__") or isinstance(sounds, Mapping):
         raise DataError(
             f"{name}: is {type(sounds).__name__}; expected sounds, or (sounds, labels), a sound being samples, (rate, "
             "samples) or the path of a WAV file."
@@ -390,17 +466,32 @@ def in_python(data: Any, name: str, where: Where) -> Heard:
         listed = wanted.tolist() if hasattr(wanted, "tolist") else list(wanted)
         if len(listed) != len(found):
             raise DataError(f"{name}: {len(found)} sounds but {len(listed)} targets; expected as many.")
-        said = [str(target) for target in listed]
+        said = [None if _is_nothing(target) else str(target) for target in listed]
     meaning = where.meaning or ("transcript" if any(text and " " in text.strip() for text in said) else "label")
     recordings = [Recording(each, sound, {}, text) for (each, sound), text in zip(found, said, strict=True)]
     return Heard(name, recordings, "arrays", meaning if targets is not None else None)
+
+
+def _is_nothing(target: Any) -> bool:
+    """Whether this is None, NaN or what pandas has for it, and no label."""
+    try:
+        return target is None or bool(target != target)
+    except (TypeError, ValueError):  # pandas.NA is neither; an array is no label, as which it is told
+        return type(target).__name__ == "NAType"
+
+
+def _has_rate(given: Any) -> bool:
+    """Whether this is a pair (rate, samples)."""
+    if not isinstance(given, tuple) or len(given) != 2 or not isinstance(given[0], (int, float, np.number)):
+        return False
+    return hasattr(given[1], "__len__") and not isinstance(given[1], str)
 
 
 def _is_one(data: Any) -> bool:
     """Whether this is one sound rather than several."""
     if isinstance(data, (str, os.PathLike)):
         return True
-    if isinstance(data, tuple) and len(data) == 2 and isinstance(data[0], (int, np.integer)):
+    if _has_rate(data):
         return True
     array = _array(data)
     return array is not None and array.ndim == 1 and array.dtype.kind in "iuf"
@@ -421,12 +512,34 @@ def _sound(given: Any, name: str, where: Where) -> tuple[str, Sound]:
         check_exists(path)
         return str(path), read_wave(_content(path), str(path))
     rate = where.rate
-    if isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], (int, np.integer)):
+    if _has_rate(given):
+        if given[0] != given[0] // 1:
+            raise DataError(f"{name}: {given[0]} samples a second; expected a whole number.")
         rate, given = int(given[0]), given[1]
     if rate is None:
         raise DataError(f"{name}: its rate is not known; set data.rate, or give (rate, samples).")
     array = _array(given)
-    return name.rpartition(", ")[2], as_sound(np.asarray(given) if array is None else array, rate, name)
+    if array is None:
+        try:
+            array = np.asarray(given)
+        except ValueError as error:  # lists of several lengths
+            raise DataError(f"{name}: is no array of samples ({error}).") from error
+    _check_width(array, name)
+    return name.rpartition(", ")[2], as_sound(array, rate, name)
+
+
+def _check_width(array: np.ndarray, name: str) -> None:
+    """Raises DataError where whole numbers are in a type far wider than they are, as lists and sums of them become:
+    beside its full scale they would be silence."""
+    bits = 8 * array.dtype.itemsize
+    if array.dtype.kind != "i" or bits < 32 or not array.size:
+        return
+    largest = max(abs(int(array.min())), abs(int(array.max())))
+    if 0 < largest < 1 << (15 if bits == 32 else 31):
+        raise DataError(
+            f"{name}: whole numbers of {bits} bits, of which the largest is {largest:,}; full scale would be "
+            f"{2 ** (bits - 1):,}. Expected such as int16, or floating point from -1 to 1."
+        )
 
 
 def from_stream(file: BinaryIO) -> Heard:
@@ -449,8 +562,9 @@ def common_rate(heard: Heard) -> int:
 
 
 def alike(heard: Heard, rate: int, warnings: list[str]) -> Heard:
-    """The recordings brought to one rate and one channel, which is told."""
+    """The recordings brought to one rate and one channel, which is told; and so is how they were found."""
     recordings = heard.recordings
+    warnings += heard.warnings
     other = [r for r in recordings if r.sound.rate != rate]
     if other:
         rates = ", ".join(f"{r:,}" for r in sorted({r.sound.rate for r in other}))

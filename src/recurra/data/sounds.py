@@ -3,7 +3,7 @@
 import hashlib
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal, cast
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 
+from recurra.data.parts import role
 from recurra.data.reader import Parts
 from recurra.data.recordings import (
     Condition,
@@ -222,11 +223,35 @@ def _sources(source: Any, settings: SoundSettings, validation: Any, test: Any) -
     if hasattr(given.data, "read"):
         raise DataError("standard input: training reads its data more than once; give a file.")
     found = {"train": given}
+    if isinstance(given.data, Mapping):
+        found = in_mapping(given)
+        if "train" not in found:
+            raise DataError(f"{given.name}: has no train part, only {', '.join(found) or 'nothing'}.")
     if isinstance(given.data, Path):
         if isinstance(source, str):
             check_name(source, given.data)
         found = {part: Source(str(path), path) for part, path in places(given.data).items()}
     return found | {part: each for part, each in apart.items() if each is not None}
+
+
+def in_mapping(given: Source) -> dict[str, Source]:
+    """The parts that a mapping from Python names.
+
+    Raises:
+        DataError: It names anything else, or a part twice.
+    """
+    found: dict[str, Source] = {}
+    for key, data in given.data.items():
+        part = role(str(key))
+        if part is None:
+            raise DataError(f"{given.name}: {str(key)!r} is no part; expected train, valid and test.")
+        if part in found:
+            raise DataError(f"{given.name}: names the {part} part twice, the second time as {str(key)!r}.")
+        source = as_source(data, f"the {part} data given")
+        if source is None:
+            raise DataError(f"{given.name}: the {part} part is None; expected sounds with their labels.")
+        found[part] = source
+    return found
 
 
 def _heard(given: Source, where: Where, sum: Any) -> Heard:
@@ -420,7 +445,15 @@ def further(
             path = found["test"]
         heard = hear(path, where, hashlib.sha256())
     else:
-        heard = in_python(given.data, given.name, where)
+        if isinstance(given.data, Mapping):
+            parts = in_mapping(given)
+            if "test" not in parts and len(parts) != 1:
+                raise DataError(f"{given.name}: has no test part, only {', '.join(parts) or 'nothing'}; name one.")
+            given = parts["test"] if "test" in parts else next(iter(parts.values()))
+        if isinstance(given.data, Path):
+            heard = hear(given.data, where, hashlib.sha256())
+        else:
+            heard = in_python(given.data, given.name, where)
     heard = alike(heard, rate, warnings)
     if not targets:
         return heard.select(range(len(heard))) if heard.meaning is None else _untold(heard), None

@@ -58,7 +58,7 @@ def read_wave(content: bytes, name: str) -> Sound:
         other = next((kind for head, kind in _OTHERS.items() if content.startswith(head)), None)
         found = f"is {other}" if other else f"starts with the bytes {content[:4].hex(' ')}"
         raise DataError(f"{name}: {found}; expected a WAV file, which starts with RIFF.")
-    _check_whole(content, name)
+    content, bits = _whole(content, name)
     from scipy.io import wavfile  # takes a while to import
 
     with warnings.catch_warnings():
@@ -71,27 +71,57 @@ def read_wave(content: bytes, name: str) -> Sound:
                 kind = said.partition(": ")[2].partition(".")[0]
                 raise DataError(f"{name}: its samples are {kind}; expected PCM or floating point.") from error
             raise DataError(f"{name}: is damaged: no samples can be read from it.") from error
-    return as_sound(values, rate, name)
+    return as_sound(values, rate, name, bits)
 
 
-def _check_whole(content: bytes, name: str) -> None:
-    """Raises DataError where the header promises more than there is; programs that write into a pipe promise nothing
-    (0) or all that can be."""
-    if content[:4] == b"RF64" or len(content) < 8:
-        promised = 0 if len(content) >= 8 else 8
-    else:
-        (promised,) = struct.unpack("<I" if content[:4] == b"RIFF" else ">I", content[4:8])
-    if promised + 8 > len(content) and promised < 0xFFFFFF00:
+def _whole(content: bytes, name: str) -> tuple[bytes, int | None]:
+    """The file with its true lengths, and how many bits a sample has in it.
+
+    Raises:
+        DataError: The header promises more than there is; programs that write into a pipe promise nothing (0) or all
+            that can be, and what they have written is then what there is.
+    """
+    whole, wide = ("<I" if content[:4] != b"RIFX" else ">I"), content[:4] == b"RF64"
+    if len(content) < 12:
+        raise DataError(f"{name}: is cut off: {len(content):,} bytes are there, fewer than a header has.")
+    (promised,) = struct.unpack(whole, content[4:8])
+    is_open = not wide and _is_open(promised)
+    if not wide and not is_open and promised + 8 > len(content):
         raise DataError(f"{name}: is cut off: its header tells of {promised + 8:,} bytes, {len(content):,} are there.")
+    at, bits, frame, long = 12, None, 1, None
+    while at + 8 <= len(content):
+        kind, (size,), begin = content[at : at + 4], struct.unpack(whole, content[at + 4 : at + 8]), at + 8
+        there = len(content) - begin
+        if kind == b"ds64" and there >= 16:
+            (long,) = struct.unpack("<Q", content[begin + 8 : begin + 16])
+        elif kind == b"fmt " and there >= 16:
+            frame, bits = struct.unpack(whole[0] + "HH", content[begin + 12 : begin + 16])
+        elif kind == b"data":
+            size = long if wide and long is not None and size == 0xFFFFFFFF else size
+            if _is_open(size) and (is_open or size > there):
+                size = there - there % max(1, frame)
+                lengths = struct.pack(whole, begin - 8 + size), struct.pack(whole, size)
+                content = content[:4] + lengths[0] + content[8 : at + 4] + lengths[1] + content[begin : begin + size]
+            elif size > there:
+                raise DataError(f"{name}: is cut off: {size:,} bytes of samples are promised, {there:,} are there.")
+            break
+        at = begin + size + size % 2
+    return content, bits
 
 
-def as_sound(values: np.ndarray, rate: int, name: str) -> Sound:
+def _is_open(length: int) -> bool:
+    """Whether a length is what programs leave that cannot go back to it."""
+    return length == 0 or length >= 0xFFFFFF00 or 0x7FFFF000 <= length <= 0x7FFFFFFF
+
+
+def as_sound(values: np.ndarray, rate: int, name: str, bits: int | None = None) -> Sound:
     """A sound of samples as they stand in a file, or in an array.
 
     Args:
         values: (n,), or (n, channels); integers are full scale at the largest of their type, 8 bits are unsigned.
         rate: Samples a second.
         name: How messages call it.
+        bits: Of a sample, where it was written in fewer than its type has.
 
     Raises:
         DataError: No samples, another shape or type, a sample that is no finite number, or a rate that cannot be.
@@ -106,7 +136,7 @@ def as_sound(values: np.ndarray, rate: int, name: str) -> Sound:
         )
     if not values.size:
         raise DataError(f"{name}: holds no sample.")
-    kind = f"{8 * values.dtype.itemsize}-bit{' float' * (values.dtype.kind == 'f')}"
+    kind = f"{bits or 8 * values.dtype.itemsize}-bit{' float' * (values.dtype.kind == 'f')}"
     channels = 1 if values.ndim == 1 else values.shape[1]
     if values.dtype.kind == "u":
         half = 2.0 ** (8 * values.dtype.itemsize - 1)

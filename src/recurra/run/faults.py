@@ -125,7 +125,7 @@ def told(
         return key, f"a table of settings is expected (as {key}.KEY = VALUE), not {found!r}"
     words = choices(schemas[key])
     if words and ("anyOf" not in schemas[key] or isinstance(found, str)):
-        return key, unknown("value", str(found), words)
+        return key, unknown("value", str(found), map(str, words))
     return key, f"{expected(schemas[key])} is expected, not {found!r}"
 
 
