@@ -137,7 +137,28 @@ def test_the_benchmarks_are_read_as_they_are(data_folder: Path) -> None:
         ("u,y\n1,2\n2,3\n", {"outputs": "z"}, "data.outputs names a column 'z' that is not there"),
         ("u,y\n1,2\n2,3\n", {"rows": [(0, 3)]}, r"data.rows: \[0, 3\] does not lie within the 2 rows"),
         ("u,y\n1,2\n2,3\n", {"test_rows": [(1, 1)]}, r"data.test_rows: \[1, 1\] does not lie within"),
-        ("u,y\n1,2\n2,3\n3,1\n", {"validation_fraction": 0.5}, "has 3 steps, too few for a"),
+        ("u,y\n1,2\n2,3\n3,1\n", {"test_fraction": 0.3}, "has 3 steps, too few for a test part"),
+        ("u,y\n1,2\n2,3\n3,1\n", {"validation_fraction": 0.7}, "has 3 steps, of which validation and test part take"),
+        ("u,y\n1,2\n", {}, "has 1 step; too few to learn from"),
+        ("u,y\non,2\noff,3\n", {}, "column 'u' holds 'on', which is no number"),
+        ("u,y\n1,2\n2,3\n", {"inputs": ["u", "U"], "outputs": "y"}, "data.inputs: the column 'u' is named twice"),
+        ("u,y\n1,2\n2,3\n", {"inputs": "u", "outputs": ["y", "y"]}, "data.outputs: the column 'y' is named twice"),
+        ("u,y\n1,2\n2,3\n", {"inputs": ["u", "y"], "outputs": "y"}, "the column 'y' is named in both"),
+        (
+            "u,y\n1,2\n2,3\n3,4\n4,5\n",
+            {"rows": [(0, 3)], "test_rows": [(2, 4)]},
+            r"data.test_rows: \[2, 4\] shares the rows 2 to 2 with data.rows;",
+        ),
+        (
+            "u,y\n1,2\n2,3\n3,4\n4,5\n",
+            {"validation_rows": [(1, 3)]},
+            r"data.validation_rows: \[1, 3\] shares the rows 1 to 2 with data.rows \(all, for data.rows is left out\)",
+        ),
+        (
+            "r,t,u,y\na,0,1,2\na,1,2,3\nb,0,1,2\nb,3,2,3\n",
+            {"id": "r", "time": "t"},
+            "record 'b': from row to row are 3, in .*record 'a' 1; all records",
+        ),
         ("u,y\n1,2\n2,3\n", {"validation_fraction": 0.6, "test_fraction": 0.5}, "leave nothing to train on"),
         (
             "u,y\n1,2\n2,3\n",
@@ -153,6 +174,87 @@ def test_records_that_cannot_be_used_are_told(lines: str, settings: dict[str, An
     (tmp_path / "a.csv").write_text(lines)
     with pytest.raises(DataError, match=text):
         parts(tmp_path / "a.csv", **{"validation_fraction": 0, "test_fraction": 0} | settings)
+
+
+def test_columns_that_nothing_is_read_of_are_told(tmp_path: Path) -> None:
+    roles = {"inputs": "u", "outputs": "y"}
+    time = [0.5 * i for i in range(40)]
+    plain = parts(table(tmp_path / "a.csv", 40, time=time), **roles).warnings
+    assert plain[0].startswith(f"{tmp_path / 'a.csv'}: nothing is read of time; data.time names a column of times")
+    gap = parts(table(tmp_path / "b.csv", 40, time=[*time[:20], *(t + 0.5 for t in time[20:])]), **roles).warnings
+    assert "b.csv, line 22: column 'time': 10.5 comes 1 after 9.5" in gap[1]
+    mixed = parts(table(tmp_path / "c.csv", 40, run=["a", "b"] * 20), **roles).warnings
+    assert "column 'run' holds 2 different words, and is called as one that tells records apart" in mixed[1]
+    assert not parts(table(tmp_path / "d.csv", 40, run=["a", "b"] * 20), id="run", **roles, window=0).warnings
+
+
+def test_what_is_no_record_in_a_folder_of_records_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "records"
+    folder.mkdir()
+    for name in ("one.csv", "two.csv"):
+        table(folder / name, 60)
+    (folder / "notes.txt").write_text("taken on\n")
+    with pytest.raises(DataError, match=r"records: its tables are records of a system, .*: notes.txt\. Expected"):
+        parts(folder)
+    run = recurra.train("simulate", table(tmp_path / "system.csv"), settings=TINY)
+    with pytest.raises(DataError, match="its tables are records of a system"):
+        run.predict(folder)
+
+
+def test_archives_hold_whole_records(tmp_path: Path) -> None:
+    u, y = system(60)
+    np.savez(tmp_path / "short.npz", u=u, y=y[:-3])
+    with pytest.raises(DataError, match=r"short.npz: 60 steps of inputs, 57 of outputs; as many are expected"):
+        parts(tmp_path / "short.npz")
+    np.savez(tmp_path / "complex.npz", u=u + 0j, y=y)
+    with pytest.raises(DataError, match=r"complex.npz: u: holds complex numbers; real ones are expected"):
+        parts(tmp_path / "complex.npz")
+    np.savez(tmp_path / "several.npz", u=u.reshape(2, 30, 1), y=y.reshape(2, 30, 1))
+    found = parts(tmp_path / "several.npz", window=0, validation_fraction=0, test_fraction=0).train
+    np.testing.assert_array_equal(found.records()[1][1][:, 0], y[30:])
+
+
+def test_records_of_another_step_are_refused(tmp_path: Path) -> None:
+    path = table(tmp_path / "a.csv", t=[0.1 * i for i in range(200)])
+    roles = {"data.inputs": "u", "data.outputs": "y", "data.time": "t"}
+    run = recurra.train("simulate", path, settings=TINY | roles)
+    assert run.schema.step == pytest.approx(0.1)
+    other = table(tmp_path / "b.csv", t=[0.2 * i for i in range(200)])
+    with pytest.raises(DataError, match=r"b.csv: from row to row are 0.2, in the training data 0.1; .*: resample"):
+        run.predict(other)
+    assert len(run.predict(table(tmp_path / "c.csv", t=[7 + 0.1 * i for i in range(200)])).outputs) == 194
+    told = parts(path, inputs="u", outputs="y", time="t", period=3.0, window=0)
+    assert "column 't' rises by 0.1 a row, and data.period says 3 s" in told.warnings[-1]
+    assert told.schema.period == 3.0
+
+
+def test_a_record_that_ends_within_the_warm_up_is_refused(tmp_path: Path) -> None:
+    run = recurra.train("simulate", table(tmp_path / "system.csv"), settings=TINY)
+    u, y = system(40)
+    for ask in (run.predict, run.evaluate):
+        with pytest.raises(DataError, match=r"it has 6 steps, and model.warmup takes the first 6 to set the state, so"):
+            ask((u[:6], y[:6]))
+        with pytest.raises(DataError, match=r"record 1 has 3 steps, and model.warmup"):
+            ask(([u, u[:3]], [y, y[:3]]))
+    assert run.predict((u[:7], y[:7])).outputs.shape == (1, 1)
+    with pytest.raises(DataError, match=r"6 steps of a record, and model.warmup takes the first 6 to set the state"):
+        inspect(run.path, (u[:6], y[:6]))
+    short = table(tmp_path / "short.csv", 5)
+    for part in ("validation", "test"):
+        given: Any = {part: short}
+        with pytest.raises(DataError, match=f"{part} part: it has 5 steps, and model.warmup takes the first 6"):
+            recurra.train("simulate", tmp_path / "system.csv", settings=TINY, out=part, **given)
+        assert not (tmp_path / part / "summary.json").exists()
+
+
+@pytest.mark.parametrize("size", [1e-20, 1e20])
+def test_the_size_of_numbers_does_not_matter(size: float, tmp_path: Path) -> None:
+    u, y = system(200)
+    plain = recurra.train("simulate", (u, y), settings=TINY, out="plain").summary
+    sized = recurra.train("simulate", (u / size, y * size), settings=TINY, out="sized").summary
+    assert sized["test"]["rmse"] == pytest.approx(plain["test"]["rmse"] * size, rel=1e-3)
+    for name in ("linear", "mean"):
+        assert sized["baselines"][name]["rmse"] == pytest.approx(plain["baselines"][name]["rmse"] * size, rel=1e-6)
 
 
 def test_times_give_the_period(tmp_path: Path) -> None:

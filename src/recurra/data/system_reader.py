@@ -1,6 +1,7 @@
 """The data of `simulate`: records of inputs and outputs from tables, folders of tables, and arrays."""
 
 import hashlib
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from recurra.data.arrays import archived
-from recurra.data.delimited import Columns, Table, is_parquet, listed, look, missing_column, position
+from recurra.data.delimited import Columns, Table, is_parquet, listed, look, missing_column, position, short
 from recurra.data.opening import digest, entries, first_bytes
 from recurra.data.parts import role
 from recurra.data.reader import Parts, Reader
@@ -18,6 +19,7 @@ from recurra.data.series_table import Whole, as_frame, open_whole
 from recurra.data.settings import DataSettings
 from recurra.data.sources import PARTS, Source, as_source, find_sources, folder_of, is_known
 from recurra.data.systems import Signals, Span, SystemSchema, SystemSettings
+from recurra.data.table import is_series_name, is_time_name
 from recurra.data.times import SPAN_WORDS, Beyond, read_times
 from recurra.errors import DataError, unknown
 
@@ -26,6 +28,9 @@ FORMATS = ("table", "npz")
 
 INPUT_NAMES, OUTPUT_NAMES = ("u", "input", "inputs", "in", "输入"), ("y", "output", "outputs", "out", "输出")
 """What columns of inputs and outputs are called, with or without a number behind."""
+
+RECORD_NAMES = ("run", "record", "experiment", "trial", "session", "measurement", "dataset")
+"""What a column is called that may tell records apart, beside those of series."""
 
 EVENLY = 1e-3
 """Share of a step by which times may be off: they are often rounded."""
@@ -64,6 +69,37 @@ class _Record:
 
 
 @dataclass
+class _Taken:
+    """Which rows of a source a part takes.
+
+    Attributes:
+        part: The part.
+        source: The source's name.
+        columns: Its inputs and outputs.
+        rows: Those named; None for all.
+        records: What was read of them.
+    """
+
+    part: str
+    source: str
+    columns: tuple[list[str], list[str]]
+    rows: list[Span] | None
+    records: list[_Record]
+
+    @property
+    def key(self) -> str:
+        """The setting that names the rows."""
+        return "data.rows" if self.part == "train" else f"data.{self.part}_rows"
+
+    @property
+    def spans(self) -> list[Span]:
+        """The rows taken; of several records, which have no rows to be named, none."""
+        if self.rows is not None:
+            return self.rows
+        return [(0, len(self.records[0].u))] if len(self.records) == 1 else []
+
+
+@dataclass
 class _Roles:
     inputs: list[str]
     outputs: list[str]
@@ -95,6 +131,7 @@ class SystemReader(Reader[Signals, SystemSchema]):
         sum = hashlib.sha256()
         read: dict[str, list[_Record]] = {}
         roles: _Roles | None = None
+        spans: list[_Taken] = []
         for part in PARTS:
             own = any(settings.columns_of(part)) or settings.rows_of(part) is not None
             if part not in sources and not own:
@@ -104,13 +141,16 @@ class SystemReader(Reader[Signals, SystemSchema]):
             opened = _open(given, settings, sum)
             if roles is None:
                 roles = _roles(opened, given.name, settings)
-                warnings += roles.notes
+                warnings += roles.notes + _left_out(opened, roles, settings)
             columns = roles.inputs, roles.outputs
             if named is not None:
                 columns = named[0] or roles.inputs, named[1] or roles.outputs
                 _check_counts(part, columns, roles)
+                _check_distinct(_Roles(*columns), f"{part}_")
             read[part] = _records(opened, given.name, *columns, settings, settings.rows_of(part), part)
+            spans.append(_Taken(part, given.name, columns, settings.rows_of(part), read[part]))
         assert roles is not None
+        _check_apart(spans)
         name = sources["train"].name
         for records in read.values():
             _check(records, roles)
@@ -118,14 +158,15 @@ class SystemReader(Reader[Signals, SystemSchema]):
         whole = read["train"]
         _cut(read, fractions, name)
         _check_varies(read["train"], roles, warnings)
-        periods = {record.period for record in whole} - {None}
+        step = _step([record for records in (whole, *read.values()) for record in records], warnings, settings)
         schema = SystemSchema(
             task="simulate",
             format=_format(sources["train"]),
             settings=settings.model_dump(),
             inputs=roles.inputs,
             outputs=roles.outputs,
-            period=settings.period or (periods.pop() if len(periods) == 1 else None),
+            period=settings.period or step,
+            step=step,
         )
         parts = {part: _signals(records) for part, records in read.items()}
         told = {part: sources[part].name if part in sources else name for part in parts}
@@ -170,10 +211,12 @@ class SystemReader(Reader[Signals, SystemSchema]):
         if given is None:
             raise DataError("no data; give a path, '-' for standard input, a dataframe, or arrays (u, y).")
         if isinstance(given.data, Path) and given.data.is_dir() and not _is_folder_of_records(given.data):
+            _check_folder(given.data)
             found, _ = find_sources(given.data, None, None, schema.task, settings, _rank)
             given = found.get("test", found["train"])
         opened = _open(given, settings, hashlib.sha256())
         records = _records(opened, given.name, *columns, settings, rows, None, needed=targets)
+        _check_steps(records, schema)
         _check(records, _Roles(*columns), needed=targets)
         if len({record.y is None for record in records}) > 1:
             shape = len(schema.outputs)
@@ -232,6 +275,20 @@ def _is_folder_of_records(path: Path) -> bool:
     return bool(inside) and all(e.is_file() and role(e.name) is None and _rank(e) is not None for e in inside)
 
 
+def _check_folder(path: Path) -> None:
+    """Raise DataError where a path is a folder of records, and of what is none beside them."""
+    if not path.is_dir():
+        return
+    inside = [e for e in entries(path) if role(e.name) is None]
+    strays = [e.name for e in inside if not e.is_file() or _rank(e) is None]
+    if strays and len(inside) - len(strays) > 1 and not any(role(e.name) == "train" for e in entries(path)):
+        raise DataError(
+            f"{path}: its tables are records of a system, and beside them is what is no table with rows: "
+            f"{listed(strays)}. Expected records alone; or give the parts by name, train.csv or a folder train, "
+            "test.csv."
+        )
+
+
 def _in_set(name: str, settings: SystemSettings) -> Path:
     """The path of a known set's records."""
     folder = folder_of(name)
@@ -252,6 +309,9 @@ def _find(
     name = source if isinstance(source, str) and is_known(source) else settings.name if source is None else None
     if settings.file is not None and settings.path is None and name is not None:
         source = _in_set(name, settings)
+    place = settings.path if source is None else source
+    if isinstance(place, (str, os.PathLike)):
+        _check_folder(Path(place).expanduser())
     return find_sources(source, validation, test, task, settings, _rank)
 
 
@@ -277,7 +337,8 @@ def _open(given: Source, settings: SystemSettings, sum: Any) -> list[tuple[str, 
                 if "u" not in arrays:
                     raise DataError(f"{path}: an array 'u' of inputs is expected, and 'y' of outputs; found "
                                     f"{', '.join(arrays) or 'none'}.")  # fmt: skip
-                found.append((str(path), (arrays["u"], arrays.get("y"))))
+                pair = (arrays["u"], arrays["y"]) if "y" in arrays else arrays["u"]
+                found += _named(_pairs(pair, str(path)), str(path))
             else:
                 found.append((str(path), open_whole(path, str(path), settings.table)))
         return found
@@ -292,8 +353,12 @@ def _open(given: Source, settings: SystemSettings, sum: Any) -> list[tuple[str, 
         for values in (u, y):
             if values is not None:
                 sum.update(np.ascontiguousarray(values).tobytes())
-    several = len(pairs) > 1
-    return [(f"{given.name}, record {i}" if several else given.name, pair) for i, pair in enumerate(pairs)]
+    return _named(pairs, given.name)
+
+
+def _named(pairs: list[tuple[np.ndarray, np.ndarray | None]], name: str) -> list[tuple[str, Whole | tuple[Any, Any]]]:
+    """Pairs of arrays, each with its name."""
+    return [(f"{name}, record {i}" if len(pairs) > 1 else name, pair) for i, pair in enumerate(pairs)]
 
 
 def _pairs(data: Any, name: str) -> list[tuple[np.ndarray, np.ndarray | None]]:
@@ -317,6 +382,8 @@ def _arrays(given: Any, name: str, letter: str) -> tuple[list[np.ndarray], bool]
     several = isinstance(given, (list, tuple)) and bool(given) and np.ndim(given[0]) > 0
     found = []
     for one in given if several else [given]:
+        if np.iscomplexobj(one):
+            raise DataError(f"{name}: {letter}: holds complex numbers; real ones are expected, such as two columns.")
         try:
             values = np.asarray(one, np.float64)
         except (ValueError, TypeError) as error:
@@ -348,6 +415,7 @@ def _roles(opened: list[tuple[str, Whole | tuple[Any, Any]]], name: str, setting
         for given, setting in ((settings.inputs, "inputs"), (settings.outputs, "outputs"))
     )
     if inputs is not None and outputs is not None:
+        _check_distinct(_Roles(inputs, outputs))
         return _Roles(inputs, outputs)
     taken = {settings.id, settings.time, *(inputs or []), *(outputs or [])}
     for part in PARTS[1:]:
@@ -363,12 +431,82 @@ def _roles(opened: list[tuple[str, Whole | tuple[Any, Any]]], name: str, setting
     else:
         outputs = free
     if not inputs or not outputs:
+        for place, column in enumerate(table.names):
+            if column not in (*taken, *free) and _is_called(column, INPUT_NAMES + OUTPUT_NAMES):
+                raise DataError(f"{name}: {_without_numbers(columns, place, column)}")
         raise DataError(
             f"{name}: which columns are the system's inputs and which its outputs is not told by their names: "
             f"{listed(table.names)}. Name them: --set data.inputs=NAME --set data.outputs=NAME"
         )
+    _check_distinct(_Roles(inputs, outputs))
     said = f"{name}: {listed(inputs)} taken as input, {listed(outputs)} as output"
     return _Roles(inputs, outputs, [f"{said}; data.inputs and data.outputs name others"])
+
+
+def _without_numbers(columns: Columns, place: int, name: str) -> str:
+    """What is told of a column that is called as an input or output, and holds none."""
+    cells = [cell for cell in columns.cells(place) if cell.strip()]
+    if not cells:
+        return f"column {name!r} is empty; inputs and outputs are numbers."
+    found = next((cell for cell in cells if not _is_number(cell)), cells[0])
+    return (
+        f"column {name!r} holds {short(found)!r}, which is no number; inputs and outputs are numbers: write states as "
+        "numbers, such as 1 and 0."
+    )
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_distinct(roles: _Roles, part: str = "") -> None:
+    """Raise DataError where a column is named twice."""
+    for kind, names in (("inputs", roles.inputs), ("outputs", roles.outputs)):
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise DataError(f"data.{part}{kind}: the column {twice!r} is named twice; once is expected.")
+    if both := next((name for name in roles.inputs if name in roles.outputs), None):
+        raise DataError(
+            f"data.{part}inputs and data.{part}outputs: the column {both!r} is named in both; an output is to be told, "
+            "and not given."
+        )
+
+
+def _left_out(opened: list[tuple[str, Whole | tuple[Any, Any]]], roles: _Roles, settings: SystemSettings) -> list[str]:
+    """What is told of columns of the training records that nothing is read of."""
+    name, whole = opened[0]
+    if isinstance(whole, tuple):
+        return []
+    table = whole.table
+    named = {*roles.inputs, *roles.outputs}
+    named |= {column for part in PARTS[1:] for given in settings.columns_of(part) for column in given or []}
+    named |= {column for column in (settings.id, settings.time) if column is not None}
+    read = {position(column, table.names) for column in named}
+    columns = Columns(table.names, whole.frame.head(1000), table.header)
+    rest = [n for i, n in enumerate(table.names) if i not in read and not columns.blank(i)]
+    if not rest:
+        return []
+    told = [f"{name}: nothing is read of {listed(rest)}; data.time names a column of times, data.id one that tells "
+            "records apart"]  # fmt: skip
+    for column in rest:
+        if settings.id is None and (column.strip().lower() in RECORD_NAMES or is_series_name(column)):
+            distinct = len(set(whole.strings(column)))
+            if 1 < distinct <= len(whole.lines) // 2:
+                told.append(
+                    f"{name}: column {column!r} holds {distinct:,} different words, and is called as one that tells "
+                    f"records apart; all rows are taken for one record: --set data.id={column} parts them"
+                )
+    times = next((n for n in rest if is_time_name(n)), None)
+    if times is not None and settings.time is None and settings.id is None:
+        at = np.arange(len(whole.lines))
+        try:
+            _period(_Record(name, table.unit, whole.lines, np.empty((len(at), 0)), None), whole, times, at)
+        except DataError as error:
+            told.append(f"{error} Rows are counted all the same, for data.time is left out")
+    return told
 
 
 def _is_called(name: str, among: tuple[str, ...]) -> bool:
@@ -407,7 +545,7 @@ def _records(
             found.append(_Record(name, "row", np.arange(len(u)), u, y))
         else:
             found += _of_table(name, content, inputs, outputs, settings, needed, len(opened) > 1, part is None)
-    if rows is None:
+    if rows is None or not found:
         return found
     key = "data.rows" if part == "train" else f"data.{part or 'test'}_rows"
     if len(found) > 1:
@@ -547,6 +685,59 @@ def _unmeasured(records: list[_Record]) -> list[str]:
     ]
 
 
+def _check_apart(taken: list[_Taken]) -> None:
+    """Raise DataError where two parts of one file share rows, of which one or both are named."""
+    for i, part in enumerate(taken):
+        for other in taken[:i]:
+            if (part.source, part.columns) != (other.source, other.columns) or part.rows is other.rows is None:
+                continue
+            for first, stop in part.spans:
+                for low, high in other.spans:
+                    if max(first, low) < min(stop, high):
+                        whole = "" if other.rows is not None else " (all, for data.rows is left out)"
+                        raise DataError(
+                            f"{part.key}: [{first}, {stop}] shares the rows {max(first, low)} to "
+                            f"{min(stop, high) - 1} with {other.key}{whole}; parts are expected to have rows of their "
+                            "own."
+                        )
+
+
+def _step(records: list[_Record], warnings: list[str], settings: SystemSettings) -> float | None:
+    """From row to row of every record, by its times; None where there are none.
+
+    Raises:
+        DataError: They differ.
+    """
+    timed = [(record, record.period) for record in records if record.period is not None]
+    if not timed:
+        return None
+    first, step = timed[0]
+    for record, other in timed:
+        if abs(other - step) > EVENLY * step:
+            raise DataError(
+                f"{record.name}: from row to row are {other:.6g}, in {first.name} {step:.6g}; all records of a system "
+                "are to be of one step: resample them."
+            )
+    if settings.period is not None and abs(settings.period - step) > EVENLY * step:
+        warnings.append(
+            f"{first.name}: column {settings.time!r} rises by {step:.6g} a row, and data.period says "
+            f"{settings.period:g} s: right where times are not in seconds alone; figures take the latter"
+        )
+    return step
+
+
+def _check_steps(records: list[_Record], schema: SystemSchema) -> None:
+    """Raise DataError where further records are of another step than those of the training part."""
+    if (step := schema.step) is None:
+        return
+    for record in records:
+        if record.period is not None and abs(record.period - step) > EVENLY * step:
+            raise DataError(
+                f"{record.name}: from row to row are {record.period:.6g}, in the training data {step:.6g}; the network "
+                "knows no other step: resample the record."
+            )
+
+
 def _check_varies(records: list[_Record], roles: _Roles, warnings: list[str]) -> None:
     name = records[0].name
     for names, kind in ((roles.inputs, "input"), (roles.outputs, "output")):
@@ -575,6 +766,12 @@ def _cut(read: dict[str, list[_Record]], fractions: dict[str, float], name: str)
         for part, first, stop in zip(("train", *PARTS[1:]), [0, *bounds[:-1]], bounds, strict=True):
             wanted = part == "train" or fractions[part]
             if wanted and stop - first < 2:
+                if part == "train":
+                    left = ", of which validation and test part take the rest" if test or validation else ""
+                    raise DataError(
+                        f"{record.name}: has {steps} step{'s' * (steps != 1)}{left}; too few to learn from, 2 and more "
+                        "are expected."
+                    )
                 raise DataError(f"{record.name}: has {steps} steps, too few for a {part} part; give it apart, or go "
                                 f"without: --set data.{part}_fraction=0.")  # fmt: skip
             if wanted:

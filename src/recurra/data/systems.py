@@ -153,9 +153,11 @@ class SystemSchema(AnySchema):
         inputs: Names of the inputs.
         outputs: Names of the outputs.
         period: Seconds from step to step; None where rows are counted.
+        step: From row to row by the column of times, in seconds where these are dates; None without one.
     """
 
     task: Literal["simulate"]
     inputs: list[str]
     outputs: list[str]
     period: float | None = None
+    step: float | None = None

@@ -122,6 +122,7 @@ class Training:
         self.carries_state = recipe.learn.carry_state or self.task.carries_state
         with memory_told(recipe):
             self.network: Network = self.task.build(recipe.model, parts.train)
+        self.task.check_parts(recipe.model, parts.named)
         parts.warnings.extend(self.task.notes)
         own = dict(self.network.named_parameters())
         self.l1 = factors(own, self.network.by_symbol, self.settings.l1, "train.l1")

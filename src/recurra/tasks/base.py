@@ -1,7 +1,7 @@
 """What a task is: a head, a loss, a metric, and how its predictions are written."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
@@ -172,6 +172,13 @@ class Task(ABC, Generic[DataT, BatchT, SaidT]):
 
         Raises:
             RecipeError: One of them cannot be had.
+        """
+
+    def check_parts(self, model: Any, parts: Mapping[str, DataT]) -> None:
+        """Hold the parts, by name, against the network's settings before anything is learnt.
+
+        Raises:
+            DataError: One of them could not be scored afterwards.
         """
 
     @abstractmethod

@@ -1,6 +1,6 @@
 """`simulate`: a system learnt from records of its inputs and outputs, and run on its own (system identification)."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from recurra.tasks.simulator import (
     least_squares,
     mean_squared,
     scaled,
+    spread,
 )
 
 AT_ONCE = 64
@@ -189,6 +190,13 @@ class Simulate(Task[Signals, SystemBatch, Simulated]):
         if self.settings.feedback == "series_parallel" and model.kind == "tdnn":
             raise RecipeError("train.feedback: model.kind = tdnn reads no outputs, so nothing is fed back")
 
+    def check_parts(self, model: SimulatorSettings, parts: Mapping[str, Signals]) -> None:
+        """See `Task.check_parts`."""
+        for name, part in parts.items():
+            if name != "train":
+                help = f"a longer record, a larger data.{name}_fraction"
+                _check_lengths(f"{name} part", part, part.lengths, model.warmup, help)
+
     def network(self, model: SimulatorSettings) -> Simulator:
         """See `Task.network`."""
         one_step = self.settings.feedback == "series_parallel"
@@ -271,6 +279,8 @@ class Simulate(Task[Signals, SystemBatch, Simulated]):
         network.eval()
         n, count = network.warmup, len(data)
         prepared = [_begun(*data.stretch(i), network) for i in range(count)]
+        whole = torch.tensor([len(u) if pad == 0 else n + 1 for u, _, pad in prepared])
+        _check_lengths("the data", data, whole, n, "a longer record")
         measured = data.outputs is not None and bool(torch.isfinite(data.outputs).all())
         outputs: list[np.ndarray] = [np.empty(0)] * count
         one_step: list[np.ndarray] = [np.empty(0)] * count
@@ -360,10 +370,7 @@ class Simulate(Task[Signals, SystemBatch, Simulated]):
         scales = []
         for values in zip(*measured, strict=True):
             every = np.concatenate(values)
-            deviation = every.std(0)
-            scales.append(
-                (torch.from_numpy(every.mean(0)), torch.from_numpy(np.where(deviation > 1e-12, deviation, 1)))
-            )
+            scales.append((torch.from_numpy(every.mean(0)), torch.from_numpy(spread(every))))
         records = [(scaled(u, *scales[0]), scaled(y, *scales[1])) for u, y in measured]
         warmup = max(int(test.starts.min()), 1)
         best, least = None, np.inf
@@ -418,6 +425,21 @@ def _rms(errors: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(errors))))
 
 
+def _check_lengths(where: str, data: Signals, lengths: Tensor, warmup: int, help: str) -> None:
+    """Raise DataError where a record whose outputs are known ends before the first step that would be simulated."""
+    short = (lengths <= warmup).nonzero().flatten().tolist()
+    if not short:
+        return
+    first = short[0]
+    named = f"record {data.ids[first]!r}" if data.ids is not None else f"record {first}" if len(data) > 1 else "it"
+    others = f" ({len(short)} such records)" if len(short) > 1 else ""
+    steps = int(lengths[first])
+    raise DataError(
+        f"{where}: {named} has {steps} step{'s' * (steps != 1)}{others}, and model.warmup takes the first {warmup} to "
+        f"set the state, so that none is left to be simulated; {help} or a shorter warm-up is expected"
+    )
+
+
 def _measured(data: Signals) -> list[Record]:
     """u and y of every record of the training part, whole."""
     return [(u, y) for u, y in data.records() if y is not None]
@@ -435,7 +457,7 @@ def _begun(u: Tensor, y: Tensor | None, network: Simulator) -> tuple[Tensor, Ten
         y = u.new_full((len(u), len(mean)), torch.nan)
     whole = torch.isfinite(y).all(1)
     known = len(y) if bool(whole.all()) else int((~whole).to(torch.uint8).argmax())
-    pad = max(0, n - known) if known < len(y) or len(y) <= n else 0
+    pad = max(0, n - known) if known < len(y) else 0
     if not pad:
         return u, y.nan_to_num(), 0
     first = y[0] if known else mean

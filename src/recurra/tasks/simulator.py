@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recurra.cells.form import cell
-from recurra.errors import unknown
+from recurra.errors import DataError, unknown
 from recurra.learn.rule import Rule
 from recurra.math import ACTIVATIONS, clamp, tanh
 from recurra.nn import NARX, TDNN, Recurrent
@@ -294,7 +294,16 @@ class Simulator(Network):
         return torch.stack(self.said(u, y, ahead=self.one_step and self.training)), None
 
     def said(self, u: Tensor, y: Tensor, *, ahead: bool) -> list[Tensor]:
-        """That of each network, (T - n, B, K); see `Member`."""
+        """That of each network, (T - n, B, K); see `Member`.
+
+        Raises:
+            DataError: There is no step behind the first n.
+        """
+        if len(u) <= self.warmup:
+            raise DataError(
+                f"{len(u)} step{'s' * (len(u) != 1)} of a record, and model.warmup takes the first {self.warmup} to "
+                "set the state; a longer record is expected"
+            )
         u = (u - self.input_mean) / self.input_deviation
         y = (y - self.output_mean) / self.output_deviation
         return [member(u, y, ahead) for member in self.members]
@@ -304,11 +313,11 @@ class Simulator(Network):
         """Learn the scales from all steps of the training part, (S, I) and (S, K): mean 0 and deviation 1, or outputs
         from -1 to 1 where these are limits."""
         for name, values in (("input", u), ("output", y)):
-            mean, deviation = values.mean(0), values.std(0)
+            mean, deviation = values.mean(0), spread(values)
             if name == "output" and self.limits:
                 mean, deviation = (values.max(0) + values.min(0)) / 2, (values.max(0) - values.min(0)) / 2
             getattr(self, f"{name}_mean").copy_(torch.from_numpy(mean))
-            getattr(self, f"{name}_deviation").copy_(torch.from_numpy(np.where(deviation > 1e-12, deviation, 1.0)))
+            getattr(self, f"{name}_deviation").copy_(torch.from_numpy(deviation))
 
     @torch.no_grad()
     def begin_with(self, linear: NARX) -> None:
@@ -368,6 +377,12 @@ def free_run(model: NARX, u: np.ndarray, y: np.ndarray, warmup: int, *, ahead: b
     with torch.no_grad():
         lines = model.lines(given[:warmup], true[:warmup])
         return model(given[warmup:], true[warmup:] if ahead else None, lines)[0].numpy()
+
+
+def spread(values: np.ndarray) -> np.ndarray:
+    """The deviation of each column, (S, K) -> (K,); of one that never moves its size, and 1 where that is 0."""
+    deviation, size = values.std(0), np.abs(values).max(0)
+    return np.where(deviation > 1e-12 * size, deviation, np.where(size > 0, size, 1.0))
 
 
 def scaled(values: np.ndarray, mean: Tensor, deviation: Tensor) -> np.ndarray:
