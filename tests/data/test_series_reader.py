@@ -308,6 +308,16 @@ def test_dates_of_pandas_in_seconds_and_of_a_zone_with_summer_time() -> None:
             assert parts.train.series.times.tolist() == days.as_unit("ns").asi8.tolist()
 
 
+@pytest.mark.parametrize("mark", [".", ","])
+def test_a_mark_that_may_part_thousands_is_told(mark: str, tmp_path: Path) -> None:
+    for numbers, told in ((range(1000, 1060), True), ([*range(1000, 1059), 99], True), (range(990, 1050), False)):
+        cells = (f"{n // 1000}{mark}{n % 1000:03d}" if n > 99 else str(n) for n in numbers)
+        rows = [f"{row[:10]};{cell}" for row, cell in zip(_rows(), cells, strict=True)]
+        parts = _parts(_file(tmp_path, _text(*rows, header="date;load")), context=8, horizon=2)
+        assert parts.schema.targets == ["load"]
+        assert any("has three digits behind it, as in 1" in one for one in parts.warnings) == told
+
+
 def test_years_of_two_digits_are_told(tmp_path: Path) -> None:
     rows = [f"{day:%m/%d/%y},{i % 7}" for i, day in enumerate(pd.date_range("2023-01-01", periods=60))]
     parts = _parts(_file(tmp_path, _text(*rows)), context=8, horizon=2)
@@ -442,6 +452,40 @@ FAULTS: dict[str, tuple[Make, str]] = {
         lambda folder: (_file(folder, _text("1600-01-01,3", "1600-01-02,4")), {}),
         "series.csv, line 2, column 'date': found '1600-01-01'; dates that can be told are from 1678 to 2261. --set "
         """data.ignore='["date"]' counts rows as steps.""",
+    ),
+    "JSON": (
+        lambda folder: (_file(folder, '[{"date": "2020-01-01",\n"load": 3}]'), {}),
+        "series.csv: holds JSON, which is not read here; expected a table of text (CSV, TSV) or Parquet.",
+    ),
+    **{
+        f"numbers such as {cell}": (
+            lambda folder, cell=cell: (
+                _file(folder, _text(*(f"{row[:10]};{cell}" for row in _rows()), header="day;amount")),
+                {},
+            ),
+            f"series.csv, line 2, column 'amount': found {cell!r}, expected a number {how}; or leave the column out: "
+            """--set data.ignore='["amount"]'.""",
+        )
+        for cell, how in (
+            ("1 234,19", "without marks between thousands"),
+            ("1\xa0234,19", "without marks between thousands"),
+            ("1'234,19", "without marks between thousands"),
+            ("10.012,57", "without marks between thousands"),
+            ("1,234,189", "without marks between thousands"),
+            ("100,13 %", "without '%'"),
+            ("€ 100.13", "without '€'"),
+        )
+    },
+    "a mark between thousands beside decimal commas": (
+        lambda folder: (
+            _file(
+                folder,
+                _text(*(f"{row[:10]};{1.234 + i / 1000:.3f};1,5" for i, row in enumerate(_rows())), header="day;sum;b"),
+            ),
+            {},
+        ),
+        "series.csv, line 2, column 'sum': found '1.234', expected a number with a decimal comma, as in other cells, "
+        "without marks between thousands.",
     ),
     "an infinite number": (
         lambda folder: (_days(folder, _replaced(5, "inf")), {}),

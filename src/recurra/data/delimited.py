@@ -34,6 +34,10 @@ _SAMPLE = 1000
 _NAMED_SEPARATORS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(?:e[+-]?\d+)?", re.IGNORECASE)
 _DATE = re.compile(r"\d{4}-\d\d|\d{1,4}[/.-]\d{1,2}[/.-]\d{1,4}")
+_WHOLE_DATE = re.compile(r"(?:\d{4}-\d\d|\d{1,4}([/.-])\d{1,2}\1\d{1,4})(?:[ T]\d\d?:\d\d(?::\d\d)?)?")
+_GROUPED = re.compile(r"[+-]?\d{1,3}([ \u00a0\u202f\u2009'\u2019.,])\d{3}(?:\1\d{3})*(?:(?!\1)[.,]\d+)?")
+_SIGNED = re.compile(r"[+-]?[$€£¥]?\s?\(?[+-]?[\d.,' \u00a0\u202f\u2019]*\d\)?\s?[%$€£¥]?")
+_JSON = re.compile(r"\s*(?:\{\s*\"[^\"]*\"\s*:|\[\s*[\[{])")
 _MISSING_MARKS = {"na", "n/a", "nan", "null", "none", "nil", "?", "-", "--", ".", "missing"}
 
 LABEL_NAMES = (
@@ -165,8 +169,13 @@ class Table:
         expected = "a number"
         if shown.strip().lower() in _MISSING_MARKS:
             expected = "a finite number (a missing value? fill it in, or leave the row out)"
+        elif numerals.is_number(shown) and self.decimal == "," and "." in shown:
+            grouped = _GROUPED.fullmatch(shown.strip()) is not None
+            expected = "a number with a decimal comma, as in other cells" + (f", {_NO_GROUPS}" if grouped else "")
         elif numerals.is_number(shown):
             expected = "a finite number that fits 32 bits"
+        elif (other := written_otherwise(shown)) is not None:
+            expected = f"a number {other}"
         elif _DECIMAL_COMMA.fullmatch(shown.strip()):
             expected = "a number with a decimal point, as in other cells"
         return DataError(
@@ -381,6 +390,8 @@ def empty(frame: pl.DataFrame, nan: bool) -> np.ndarray:
 def _as_float(column: pl.Series, decimal: str) -> pl.Series:
     if column.dtype == pl.String:
         if decimal == ",":
+            points = column.str.contains(".", literal=True)
+            column = pl.select(pl.when(~pl.lit(points)).then(pl.lit(column))).to_series().alias(column.name)
             column = column.str.replace(",", ".", literal=True)
         cast = column.cast(pl.Float64, strict=False)
         if cast.null_count() > column.null_count():
@@ -394,6 +405,29 @@ def _as_float(column: pl.Series, decimal: str) -> pl.Series:
 def is_number(cell: str) -> bool:
     """Whether a cell is a number, with a decimal point or comma."""
     return numerals.is_number(cell) or _DECIMAL_COMMA.fullmatch(cell.strip()) is not None
+
+
+_NO_GROUPS = "without marks between thousands"
+
+
+def written_otherwise(cell: str) -> str | None:
+    """How a number should be written, where a cell holds one with other signs in it; None where it does not."""
+    cell = cell.strip()
+    if _GROUPED.fullmatch(cell):
+        return _NO_GROUPS
+    if cell and not is_number(cell) and not _WHOLE_DATE.fullmatch(cell) and _SIGNED.fullmatch(cell):
+        signs = re.sub(r"[\d.,+-]", "", cell).strip()
+        return f"without {signs[0]!r}" if signs else None
+    return None
+
+
+def grouped_or_not(cells: Sequence[str]) -> str | None:
+    """One of the numbers of a column, where all that have a point or comma have three digits behind it, as if it parted
+    thousands; None where it is plainly a decimal mark."""
+    marked = [cell for cell in cells if "." in cell or "," in cell]
+    if 2 * len(marked) < sum(map(bool, cells)) or len(marked) < 5:
+        return None
+    return marked[0] if all(re.fullmatch(r"[+-]?[1-9]\d{0,2}[.,]\d{3}", cell) for cell in marked) else None
 
 
 def named_separator(settings: DataSettings) -> str | None:
@@ -447,7 +481,8 @@ def sniff_separator(lines: Sequence[str], label_separator: str | None = None) ->
     """What stands between the cells of these lines; None where they seem to have one cell each.
 
     The separator that gives most rows the same number of cells wins; the more of them numbers the better, so that
-    `1,5;2,5` is read as two numbers with a decimal comma, and the fewer of them empty.
+    `1,5;2,5` is read as two numbers with a decimal comma, and the fewer of them empty. A date is as good as a number,
+    and so is a number with marks between thousands, though it is refused on reading.
     """
     best, best_score = None, 0.0
     for separator in [*SEPARATORS, " "]:
@@ -459,7 +494,7 @@ def sniff_separator(lines: Sequence[str], label_separator: str | None = None) ->
             continue
         alike = sum(len(row) == count for row in rows) / len(rows)
         cells = [cell for row in rows for cell in row if cell.strip()]
-        numeric = sum(map(is_number, cells)) / len(cells)
+        numeric = sum(is_number(cell) or _is_plain(cell.strip()) for cell in cells) / len(cells)
         if separator == " ":  # what stands between words, unless a table of numbers lies there
             body = rows[1:] or rows
             alike = sum(len(row) == count for row in body) / len(body)
@@ -470,6 +505,10 @@ def sniff_separator(lines: Sequence[str], label_separator: str | None = None) ->
         if score > best_score:
             best, best_score = separator, score
     return best
+
+
+def _is_plain(cell: str) -> bool:
+    return _WHOLE_DATE.fullmatch(cell) is not None or _GROUPED.fullmatch(cell) is not None
 
 
 def sniff_header(rows: Sequence[Sequence[str]], known: Sequence[str] = ()) -> bool:
@@ -507,7 +546,8 @@ def sniff_header(rows: Sequence[Sequence[str]], known: Sequence[str] = ()) -> bo
         return _consecutive(first) and (named or ramps <= len(rest) / 2)
     for column in range(len(first)):
         cells = [row[column].strip() for row in rest if column < len(row) and row[column].strip()]
-        if first[column] and cells and sum(map(is_number, cells)) > len(cells) / 2:
+        alike = is_number if _is_plain(first[column]) else lambda cell: is_number(cell) or _is_plain(cell)
+        if first[column] and cells and sum(map(alike, cells)) > len(cells) / 2:
             return True
     known_names = {*LABEL_NAMES, *WEAK_LABEL_NAMES, *TEXT_NAMES, *ID_NAMES}
     if any(word.lower() in known_names for word in words) and all(len(word) < 40 for word in words):
@@ -617,6 +657,8 @@ def _delimited(
     lines = head.split("\n", 201)[:200]
     if "\0" in head[:4096]:
         raise DataError(f"{name}: is not a text; expected a table of text or Parquet.")
+    if _JSON.match(head):
+        raise DataError(f"{name}: holds JSON, which is not read here; expected a table of text (CSV, TSV) or Parquet.")
     separator = named_separator(settings)
     if separator is None and trained and common_count(cut(lines, trained)) > 1:
         separator = trained
@@ -660,12 +702,13 @@ def _delimited(
 
 
 def decimal_mark(rows: Sequence[Sequence[str]], separator: str) -> str:
-    """A comma where cells have one between digits and none has a point there."""
+    """A comma where cells have one between digits and none has a point there that does not part thousands."""
     if separator == ",":
         return "."
     cells = [cell.strip() for row in rows for cell in row]
     commas = any(_DECIMAL_COMMA.fullmatch(cell) for cell in cells)
-    return "," if commas and not any("." in cell and numerals.is_number(cell) for cell in cells) else "."
+    points = [cell for cell in cells if "." in cell and numerals.is_number(cell)]
+    return "," if commas and all(_GROUPED.fullmatch(cell) for cell in points) else "."
 
 
 def spoken(separator: str) -> str:

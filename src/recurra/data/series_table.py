@@ -16,12 +16,14 @@ from recurra.data.delimited import (
     Columns,
     Table,
     as_strings,
+    grouped_or_not,
     frame_table,
     listed,
     missing_column,
     open_table,
     position,
     short,
+    written_otherwise,
 )
 from recurra.data.settings import DataSettings
 from recurra.data.table import is_series_name, is_time_name, moments
@@ -250,6 +252,7 @@ def find_roles(whole: Whole, named: Named) -> Roles:
         by_name = len(called) == 1 and len(filled) > 1
         targets = called if by_name else filled
     if not targets:
+        _check_written(whole, words)
         raise DataError(
             f"{table.name}: no column of numbers is left to forecast. Columns: {listed(names)}. Name it: "
             "--set data.target=NAME"
@@ -259,6 +262,7 @@ def find_roles(whole: Whole, named: Named) -> Roles:
         one = len(words) == 1
         hold = "holds no numbers and is" if one else "hold no numbers and are"
         notes.append(f"{table.name}: {listed(words)} {hold} left out")
+    _check_written(whole, words)
     layout: Layout = named.layout or ("long" if ids else "wide" if len(targets) > MOST_VARIABLES else "variables")
     if named.layout is None and not ids and len(targets) > 1:
         notes.append(_layout_told(table.name, layout, len(targets)))
@@ -354,6 +358,32 @@ def _check_times(whole: Whole, time: str | None, words: Sequence[str]) -> None:
         )
 
 
+def _check_written(whole: Whole, words: Sequence[str]) -> None:
+    """Raise where most cells of a column are numbers with other signs in them."""
+    for name in words:
+        filled = [(row, cell) for row, cell in enumerate(whole.strings(name)) if cell][:1000]
+        wrong = [(row, cell, how) for row, cell in filled if (how := written_otherwise(cell)) is not None]
+        if 2 * len(wrong) > len(filled):
+            row, cell, how = wrong[0]
+            raise DataError(
+                f"{whole.table.place(int(whole.lines[row]))}, column {name!r}: found {short(cell)!r}, expected a number "
+                f"{how}; or leave the column out: --set data.ignore='[\"{name}\"]'."
+            )
+
+
+def _tell_grouped(whole: Whole, columns: Sequence[str], notes: list[str]) -> None:
+    """Tell of numbers whose mark may part thousands: between commas it cannot."""
+    if whole.table.separator in (None, ","):
+        return
+    for name in columns:
+        if (cell := grouped_or_not(whole.strings(name))) is not None:
+            mark = "point" if "." in cell else "comma"
+            notes.append(
+                f"{whole.table.name}: every {mark} in column {name!r} has three digits behind it, as in {cell}; it is "
+                "read as a decimal mark, so take it out where it parts thousands"
+            )
+
+
 def _numeric(whole: Whole, name: str) -> bool:
     i = whole.table.names.index(name)
     return Columns(whole.table.names, whole.frame.head(1000), True).numeric(i)
@@ -407,6 +437,7 @@ def read_rows(whole: Whole, roles: Roles, time_format: str | None = None) -> Row
         raise missing_column(table.name, absent, table.names)
     notes: list[str] = []
     times, dated, format = _times(whole, roles.time, time_format, notes)
+    _tell_grouped(whole, [*columns, *roles.past, *roles.known], notes)
     targets, past, known = (whole.numbers(some) for some in (columns, roles.past, roles.known))
     static = {name: whole.strings(name) for name in roles.static}
     R = len(whole.lines)
