@@ -105,6 +105,12 @@ def test_evaluating(run: Path, folder: Path, capsys: pytest.CaptureFixture[str])
     assert found["intervals"]["accuracy"] == pytest.approx(summary["test_intervals"]["accuracy"])
 
 
+def test_there_is_no_time_to_look_along(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(run)]) == 2
+    assert "gru 16 over graphs, 4 rounds" in (said := capsys.readouterr().err)
+    assert "the instruments look along time, and it has none" in said
+
+
 @pytest.mark.parametrize(
     "settings",
     [

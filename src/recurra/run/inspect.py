@@ -20,6 +20,8 @@ from recurra.engine.threads import suited
 from recurra.errors import DataError, RecipeError, RunError
 from recurra.files import write_text
 from recurra.nn import NARX, NTM, TDNN
+from recurra.nn.graph import GCN, MPNN, MessagePassing
+from recurra.nn.tree import TreeLayer
 from recurra.run.api import Run
 from recurra.run.figures import number, plotted
 from recurra.run.finish import versions
@@ -140,6 +142,8 @@ def inspect(
     if isinstance(layers := network.get_submodule(task.inspected), (*NO_RECURRENCE, NoLayers)):
         what = network.words or f"a {type(layers).__name__}"
         raise RunError(f"{run.path}: its network is {what}, and has no recurrence to look into")
+    if isinstance(layers, (TreeLayer, MessagePassing, GCN, MPNN)):
+        raise RunError(f"{run.path}: its network is {network.words}; the instruments look along time, and it has none")
     if data is None:
         part, source, warnings = _own(run)
     else:
