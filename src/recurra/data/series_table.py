@@ -16,8 +16,8 @@ from recurra.data.delimited import (
     Columns,
     Table,
     as_strings,
-    grouped_or_not,
     frame_table,
+    grouped_or_not,
     listed,
     missing_column,
     open_table,
@@ -366,8 +366,8 @@ def _check_written(whole: Whole, words: Sequence[str]) -> None:
         if 2 * len(wrong) > len(filled):
             row, cell, how = wrong[0]
             raise DataError(
-                f"{whole.table.place(int(whole.lines[row]))}, column {name!r}: found {short(cell)!r}, expected a number "
-                f"{how}; or leave the column out: --set data.ignore='[\"{name}\"]'."
+                f"{whole.table.place(int(whole.lines[row]))}, column {name!r}: found {short(cell)!r}, expected a "
+                f"number {how}; or leave the column out: --set data.ignore='[\"{name}\"]'."
             )
 
 
