@@ -256,6 +256,7 @@ def evaluate(
     """
     from recurra.run import recipe
     from recurra.run.api import load
+    from recurra.run.words import counted
 
     loaded = load(run)
     settings = dict(recipe.assignment(text) for text in set_ or [])
@@ -264,8 +265,8 @@ def evaluate(
     if as_json:
         typer.echo(json.dumps(found, ensure_ascii=False))
         return
-    counted = f"{found['sequences']:,} {loaded.task.samples}"
-    table = Table(title=f"{run}: {counted}", title_justify="left", box=None, pad_edge=False)
+    title = f"{run}: {counted(found['sequences'], loaded.task.samples)}"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for column in ("metric", "value", "95 % interval"):
         table.add_column(column, justify="left" if column == "metric" else "right")
     for metric, value in found["metrics"].items():

@@ -28,6 +28,7 @@ from recurra.run.report import (
     Snapshot,
     StateTrace,
     Updates,
+    _scale,  # pyright: ignore[reportPrivateUsage]
     write_report,
     write_seeds_report,
 )
@@ -300,6 +301,21 @@ def texts_page(tmp_path_factory: pytest.TempPathFactory) -> Page:
 @pytest.fixture(scope="module")
 def regression_page(tmp_path_factory: pytest.TempPathFactory) -> Page:
     return page(tmp_path_factory.mktemp("page"), regression())
+
+
+def test_an_error_rate_beyond_one_stays_on_its_scale(tmp_path: Path) -> None:
+    scores = {"wer": 5.4167, "exact_match": 0.0, "node_accuracy": 0.4}
+    intervals = {"wer": (5.1667, 5.6667), "exact_match": (0.0, 0.3903)}
+    content = bare(
+        task="speech", main="wer", test=scores, intervals=intervals, validation={}, baselines={}, result=None
+    )
+    found = page(tmp_path, replace(content, baselines={"commonest": {"wer": 0.8333}}))
+    places = [float(place) for place in re.findall(r"(?:left|width): ?([\d.]+)%", found.source)]
+    assert max(places) <= 100
+    assert f"{5.1667 / 5.6667 / 1.1:.3f}" in {f"{place / 100:.3f}" for place in places}
+    assert "0.00 to 39.03 %" in found.source
+    assert "40.00 %" in found.source
+    assert _scale("wer", 0.4, None, [0.8])["end"] == "100 %"  # pyright: ignore[reportOptionalSubscript]
 
 
 class TestEveryPage:

@@ -12,6 +12,7 @@ import recurra
 from recurra.data.speech import collate
 from recurra.data.speech_reader import SpeechReader, SpeechSettings
 from recurra.errors import DataError, RecipeError, RunError
+from recurra.run.sections.speech import in_rows
 from recurra.tasks.hearing import HearingSettings, masked, stacked
 from recurra.tasks.speech import Recogniser, Speech, SpeechModelSettings, SpeechTrainSettings, Spoken, too_short
 from spoken import RATE, TONES, folders, named, phrase, tone, transcribed, write
@@ -245,6 +246,14 @@ def test_transcripts_are_learnt(texts_run: recurra.Run) -> None:
     low, high = summary["test_intervals"]["wer"]
     assert low <= summary["test"]["wer"] <= high
     assert "taken for another" in texts_run.report.read_text()
+
+
+def test_words_over_a_recording_stand_in_rows_where_they_would_be_written_over_each_other() -> None:
+    assert in_rows([0.1, 0.5, 0.9], ["one", "two", "three"], 1.0) == [0, 0, 0]
+    assert in_rows([0.1, 0.12, 0.14, 0.5], ["one", "two", "three", "four"], 1.0) == [0, 1, 2, 0]
+    assert in_rows([0.1, 0.12], ["one", "two"], 0.2) == [0, 0]  # the same places of a shorter recording lie apart
+    assert in_rows([0.1, 0.12, 0.16], ["一二三四", "a", "b"], 1.0) == [0, 1, 1]
+    assert in_rows([], [], 1.0) == []
 
 
 def test_predict_takes_files_folders_and_sounds(texts_run: recurra.Run, tmp_path: Path) -> None:

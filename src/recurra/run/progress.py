@@ -13,7 +13,7 @@ from rich.text import Text
 
 from recurra.run.finish import sizes
 from recurra.run.training import Training
-from recurra.run.words import describe_model
+from recurra.run.words import counted, describe_model
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -38,12 +38,14 @@ class Progress:
         self.folder = training.folder.path
         if (self.folder.parent / "seeds.json").is_file():
             self.folder = self.folder.parent
-        parts = ", ".join(f"{count:,} {name}" for name, count in sizes(training).items())
+        there = sizes(training)
+        parts = ", ".join(f"{count:,} {name}" for name, count in there.items())
+        samples = counted(sum(there.values()), training.task.samples).partition(" ")[2]
         done = training.progress.step
         parameters = sum(p.numel() for p in training.network.parameters())
         self._say(
             f"{training.recipe.name} (seed {training.recipe.seed}{_fold(training)}): {describe_model(training)}, "
-            f"{parameters:,} parameters; {parts} {training.task.samples}"
+            f"{parameters:,} parameters; {parts} {samples}"
         )
         for warning in training.parts.warnings:
             self._say(f"warning: {warning}")

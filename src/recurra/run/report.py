@@ -92,6 +92,8 @@ METRICS = {
     "precision": _Metric("precision", "share"),
     "recall": _Metric("recall", "share"),
     "intent_accuracy": _Metric("intent accuracy", "share"),
+    "node_accuracy": _Metric("accuracy of nodes that have a label", "share"),
+    "exact_match": _Metric("exact match, all of it right", "share"),
     "wer": _Metric("WER, words wrong over words that are true", "share"),
     "cer": _Metric("CER, characters wrong over characters that are true", "share"),
     "loss": _Metric("loss", "nats"),
@@ -334,9 +336,11 @@ def _sentence(content: ReportContent) -> str:
 def _scale(
     main: str, value: float, interval: Sequence[float] | None, baselines: Sequence[float]
 ) -> dict[str, Any] | None:
-    """Places in per cent from the left; shares run from 0 to 1, errors from 0 to the worst shown."""
+    """Places in per cent from the left; shares run from 0 to 1; errors, and rates that are beyond 1, to the worst
+    shown."""
     low, high = interval if interval is not None else (value, value)
-    end = 1.0 if _metric(main).unit == "share" else 1.1 * max(value, high, *baselines, 0.0)
+    worst = max(value, high, *baselines, 0.0)
+    end = 1.0 if _metric(main).unit == "share" and worst <= 1 else 1.1 * worst
     if not (np.isfinite(end) and end > 0 and min(value, low, *baselines) >= 0):
         return None
     return {
@@ -344,7 +348,7 @@ def _scale(
         "low": 100 * low / end,
         "width": 100 * (high - low) / end,
         "baselines": [100 * b / end for b in baselines],
-        "end": "100 %" if _metric(main).unit == "share" else _value(main, end),
+        "end": "100 %" if _metric(main).unit == "share" and end == 1 else _value(main, end),
     }
 
 

@@ -31,6 +31,15 @@ def describe_model(training: "Training | Online") -> str:
     return machine + layers
 
 
+def counted(count: int, samples: str) -> str:
+    """So many of something that is named in the plural.
+
+    >>> counted(1, "clips"), counted(2000, "clips")
+    ('1 clip', '2,000 clips')
+    """
+    return f"{count:,} {samples.removesuffix('s') if count == 1 else samples}"
+
+
 def outcome(done: "Run | Seeds") -> str:
     """The score with its interval (or deviation over seeds), the baseline beside it, and where the report is."""
     summary = done.summary
@@ -56,7 +65,7 @@ def outcome(done: "Run | Seeds") -> str:
         lines.append(f"last training loss {summary['train']['last_loss']:.4g}")
     samples, seconds = TASKS[summary["task"]].samples, summary["train_seconds"]
     pace = f", {steps / seconds:,.0f} steps a second" if (steps := summary.get("steps_seen")) and seconds else ""
-    lines.append(f"trained in {seconds:.1f} s on {summary['samples_seen']:,} {samples}{pace}")
+    lines.append(f"trained in {seconds:.1f} s on {counted(summary['samples_seen'], samples)}{pace}")
     lines.append(f"report {done.report}")
     return "\n".join(lines)
 

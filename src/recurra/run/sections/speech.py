@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from typing import cast
+from unicodedata import east_asian_width
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from matplotlib.axes import Axes
 from recurra.data.speech import Recordings, collate
 from recurra.nn.ctc import BLANK, alignment
 from recurra.run.content import Section
-from recurra.run.figures import FIRST, INK, clean, plotted, signed_rgba
+from recurra.run.figures import FIRST, INK, WIDTH, clean, plotted, signed_rgba
 from recurra.run.training import Training
 from recurra.tasks.edits import RATES, confused, counts
 from recurra.tasks.scores import most_wrong
@@ -19,6 +20,9 @@ from recurra.tasks.speech import Recogniser, Speech, Spoken
 
 DRAWN, WORST, MISTAKES = 4, 12, 20
 """Recordings that are drawn, those that are listed as the worst, and kinds of mistakes, at the most."""
+
+LETTER, ROW = 11, 0.13
+"""Size of a word over a recording, and how far apart rows of them are on its vertical axis."""
 
 LONGEST = 12.0
 """Seconds of the longest recording that is drawn."""
@@ -87,16 +91,13 @@ def _heard(training: Training, task: Speech, network: Recogniser, part: Recordin
     for i in range(len(few)):
         texts, words = few.texts, spoken.said[i]
         caption = f"{few.names[i]}: {words}" + (f"; in truth {texts[i]}" if texts and texts[i] != words else "")
-        tracks = None
+        tracks, rows, draw = None, 1, None
         if not task.has_labels:
             steps = -(-int(few.lengths[i]) // network.hearing.stack)
             tracks = outputs[:steps, i].double().softmax(-1).cpu().numpy()
-        figures.append(
-            (
-                clean(caption),
-                picture(few.sounds.sequence(i), hop, caption, _tracks(task, tracks, spoken, i, hop, network)),
-            )
-        )
+        if tracks is not None and spoken.readings is not None:
+            draw, rows = _tracks(task, tracks, spoken.readings[i].symbols, hop * network.hearing.stack)
+        figures.append((clean(caption), picture(few.sounds.sequence(i), hop, caption, draw, rows)))
     if not task.has_labels:
         told = (
             "Below, each recording as its features over time, the low ones at the bottom; above them the probability "
@@ -119,36 +120,60 @@ def chosen_of(seconds: np.ndarray, true: Sequence[str] | None, said: Sequence[st
 
 
 def _tracks(
-    task: Speech, tracks: np.ndarray | None, spoken: Spoken, index: int, hop: float, network: Recogniser
-) -> Callable[[Axes], None] | None:
-    """What is drawn over the features of a recording: probabilities over time, and the symbols where they are said."""
-    if tracks is None or spoken.readings is None:
-        return None
-    path = alignment(np.log(np.maximum(tracks, 1e-300)), spoken.readings[index].symbols) or []
-    t = (np.arange(len(tracks)) + 0.5) * hop * network.hearing.stack
-    names = task.schema.symbols
+    task: Speech, tracks: np.ndarray, symbols: list[int], step_seconds: float
+) -> tuple[Callable[[Axes], None], int]:
+    """What is drawn over the features of a recording: probabilities over time, and the symbols where they are said; and
+    in how many rows these stand."""
+    path = alignment(np.log(np.maximum(tracks, 1e-300)), symbols) or []
+    t = (np.arange(len(tracks)) + 0.5) * step_seconds
+    names, places, said = task.schema.symbols, [], []
+    before = BLANK
+    for step, symbol in enumerate(path):
+        if symbol not in (BLANK, before):
+            run = step + next((k for k, s in enumerate(path[step:]) if s != symbol), len(path) - step)
+            places.append(float(t[step + int(tracks[step:run, symbol].argmax())]))
+            said.append(clean(names[symbol - 1] if names[symbol - 1].strip() else "␣"))
+        before = symbol
+    rows = in_rows(places, said, len(tracks) * step_seconds)
 
     def draw(axes: Axes) -> None:
         axes.plot(t, 1.12 + 0.5 * tracks[:, BLANK], color="#010102", linewidth=0.9, alpha=0.7)
         for symbol in sorted({s for s in path if s != BLANK}):
             axes.plot(t, 1.12 + 0.5 * tracks[:, symbol], color=FIRST, linewidth=1.1)
-        before = BLANK
-        for step, symbol in enumerate(path):
-            if symbol not in (BLANK, before):
-                run = step + next((k for k, s in enumerate(path[step:]) if s != symbol), len(path) - step)
-                top = step + int(tracks[step:run, symbol].argmax())
-                name = names[symbol - 1] if names[symbol - 1].strip() else "␣"
-                axes.text(t[top], 1.66, clean(name), ha="center", va="bottom", fontsize=11, color=INK)
-            before = symbol
+        for place, word, row in zip(places, said, rows, strict=True):
+            axes.text(place, 1.66 + ROW * row, word, ha="center", va="bottom", fontsize=LETTER, color=INK)
 
-    return draw
+    return draw, max(rows, default=0) + 1
+
+
+def in_rows(places: Sequence[float], words: Sequence[str], seconds: float) -> list[int]:
+    """In which row each word stands, from 0, so that none is written over another: the lowest with room for it.
+
+    Args:
+        places: Where each is said, in seconds, rising.
+        words: They.
+        seconds: What the axis is long, over nearly the figure's width.
+    """
+    ends: list[float] = []
+    rows = []
+    for place, word in zip(places, words, strict=True):
+        letters = sum(1.0 if east_asian_width(letter) in "WF" else 0.6 for letter in word) + 0.5
+        half = letters * LETTER / 2 * seconds / (0.93 * WIDTH)
+        row = next((i for i, end in enumerate(ends) if end <= place - half), len(ends))
+        ends[row : row + 1] = [place + half]
+        rows.append(row)
+    return rows
 
 
 def picture(
-    features: torch.Tensor, hop: float, alternative: str, above: Callable[[Axes], None] | None = None
+    features: torch.Tensor,
+    hop: float,
+    alternative: str,
+    above: Callable[[Axes], None] | None = None,
+    rows: int = 1,
 ) -> Markup:
     """The features of a recording, (T, D), over time, a frame every `hop` seconds; what `above` draws stands between
-    1.1 and 1.8 of the vertical axis."""
+    1.1 and 1.8 of the vertical axis, more than one row of words above that."""
     values = features.double().numpy()
     low, high = np.quantile(values, [0.05, 0.995])
     shown = np.clip((values - low) / max(1e-12, high - low), 0, 1).T
@@ -163,8 +188,8 @@ def picture(
         )
         axes.grid(False)
         axes.set_xlabel("seconds")
-        axes.set_ylim(0, 1 if above is None else 1.8)
+        axes.set_ylim(0, 1 if above is None else 1.8 + ROW * (rows - 1))
         if above is not None:
             above(axes)
 
-    return plotted(plot, alternative, 190 if above is None else 270, ticks=False)
+    return plotted(plot, alternative, 190 if above is None else 270 + 17 * (rows - 1), ticks=False)
