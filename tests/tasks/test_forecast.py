@@ -115,8 +115,12 @@ def test_every_kind_is_trained_evaluated_and_continues_a_file(
     for heading in ("Forecasts", "Other methods", "Error by horizon", "Calibration"):
         assert heading in report
     without = name in ("tdnn", "narx", "ar", "linear")
-    assert main(["inspect", "run"]) == (2 if without else 0)
-    assert ("has no recurrence to look into" in capsys.readouterr().err) == without
+    for data in ([], ["--data", "ahead.csv"]):  # of what is to come no loss is known
+        assert main(["inspect", "run", *data]) == (2 if without else 0)
+        assert ("has no recurrence to look into" in capsys.readouterr().err) == without
+        if not without:
+            told = json.loads((here / "run" / "inspect.json").read_text("utf-8"))
+            assert told["gradients"] == ("random" if data else "loss")
 
 
 def test_predictions_of_the_test_part_have_the_truth_and_each_time_once() -> None:

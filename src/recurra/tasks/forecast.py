@@ -338,6 +338,10 @@ class Forecast(Task[SeriesWindows, ForecastBatch, Forecasts]):
         known = {name: i for i, name in enumerate(self.schema.ids)}
         return np.array([known.get(name, -1) for name in data.series.ids])
 
+    def has_targets(self, batch: ForecastBatch) -> bool:
+        """See `Task.has_targets`; not of windows of which nothing behind the origin is known yet."""
+        return bool(batch.windows.asked.any())
+
     def loss(self, network: Forecaster, outputs: Tensor, batch: ForecastBatch) -> Tensor:
         """The mean over all numbers that are known, in units of the scale."""
         w, H = batch.windows, batch.windows.horizon
