@@ -479,6 +479,11 @@ def test_predict_into_files(here: Path, trained: Path, command: Command) -> None
     command(*words, "--out", "said.csv", "--force", "--output-format", "jsonl")
     assert (here / "said.csv").read_text() == (here / "said.jsonl").read_text()
     assert command(*words, "--output-format", "jsonl")[0] == (here / "said.jsonl").read_text()
+    for name in ("said.npz", "said.text", "said.csv.gz"):
+        assert main([*words, "--out", name]) == 2
+        assert not (here / name).exists()
+    command(*words, "--out", "said")
+    assert (here / "said").read_text() == out
 
 
 def test_predict_to_a_pipe(here: Path, trained: Path, command: Command) -> None:

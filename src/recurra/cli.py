@@ -46,6 +46,8 @@ InputFormat = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what stands there.")]
 
 FORMATS_OF_ROWS = ("csv", "jsonl")
+BY_ENDING = {".csv": "csv", ".jsonl": "jsonl", ".json": "jsonl", ".txt": "text", ".npz": "npz"}
+"""What `predict` writes into a file of that ending."""
 
 SECONDS_BETWEEN_LINES = 10.0
 CELLS_SHOWN = 60
@@ -303,11 +305,9 @@ def predict(
     formats = loaded.task.formats
     if output_format not in (None, *formats):
         raise RunError(f"--output-format: {unknown('format', output_format, formats)}")
+    kind = output_format or _format_of(out, formats)
     said = loaded.predict(data, input_format=input_format)
     _warn(said.warnings)
-    by_ending = {".csv": "csv", ".jsonl": "jsonl", ".json": "jsonl", ".txt": "text"}
-    ending = by_ending.get(out.suffix, out.suffix.removeprefix(".")) if out is not None else ""
-    kind = output_format or (ending if ending in formats else formats[0])
     content = loaded.written(said, kind, colour=out is None and sys.stdout.isatty())
     if isinstance(content, str) and out is None:
         sys.stdout.write(content)
@@ -319,6 +319,20 @@ def predict(
                 f"--out: {kind} is no text to be shown; it names a file, or --output-format a text: {_texts(formats)}"
             )
         sys.stdout.buffer.write(content)
+
+
+def _format_of(out: Path | None, formats: Sequence[str]) -> str:
+    """The format that a file's ending asks for; the task's usual one where there is no file, or no ending.
+
+    Raises:
+        RunError: The ending is that of none of them. What is usually a text may be called as one likes.
+    """
+    ending = "" if out is None else out.suffix.lower()
+    kind = BY_ENDING.get(ending, formats[0] if not ending or formats[0] == "text" else None)
+    if kind is not None and kind in formats:
+        return kind
+    endings = ", ".join(known for known, format in BY_ENDING.items() if format in formats)
+    raise RunError(f"--out: {out}: a name that ends with {endings} is expected, or --output-format {'|'.join(formats)}")
 
 
 def _texts(formats: Sequence[str]) -> str:
