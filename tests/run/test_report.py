@@ -652,10 +652,19 @@ class TestRegress:
         assert "training" not in found.sections
 
 
+class TestShares:
+    @pytest.mark.parametrize(
+        ("value", "written"), [(0.9731, "97.31 %"), (-0.176, "−17.60 %"), (-1e-7, "0.00 %"), (1e-7, "0.00 %")]
+    )
+    def test_a_minus_is_one_and_zero_has_none(self, value: float, written: str, tmp_path: Path) -> None:
+        found = page(tmp_path, digits(test={"accuracy": 0.9, "fit": value}))
+        assert any(row[0].startswith("fit") and row[1] == written for row in found.rows if row)
+
+
 class TestSeeds:
     def test_mean_deviation_rows_and_links(self, tmp_path: Path) -> None:
         found = page(tmp_path, seeds())
-        low, high = 0.98 - 4.302653 * 0.01 / 3**0.5, 0.98 + 4.302653 * 0.01 / 3**0.5
+        low, high = 0.98 - 4.302653 * 0.01 / 3**0.5, 1.0  # an accuracy ends there
         assert "mean over 3 seeds 98.00 %" in found.said("")
         assert f"95 % interval {100 * low:.2f} to {100 * high:.2f} %" in found.said("")
         assert "Standard deviation 1.00 points; the runs range from 97.00 to 99.00 %." in found.said("")
@@ -665,12 +674,26 @@ class TestSeeds:
         assert links == [f"seed-{s}/report.html" for s in range(3)]
         assert len(found.all("svg")) == 2
 
+    def test_intervals_end_where_scores_do(self, tmp_path: Path) -> None:
+        scores = [{"accuracy": 0.999, "coverage": 0.95, "rmse": 0.1, "fit": 0.9}, {"accuracy": 0.9, "coverage": 1.0}]
+        scores[1] |= {"rmse": 0.4, "fit": -0.2}
+        runs = [replace(run, test=test) for run, test in zip(seeds().runs, scores, strict=False)]
+        found = page(tmp_path, seeds(runs=runs))
+        rows = [[cell.replace("−", "-").replace(" %", "") for cell in row] for row in found.rows if len(row) > 3]
+        bounds = {row[0]: row[3].split(" to ") for row in rows}
+        assert bounds["accuracy"][1] == "100.00"
+        assert bounds["coverage, truths within the interval"] == ["65.73", "100.00"]
+        assert bounds["RMSE, root mean squared error"][0] == "0"
+        fit = next(values for name, values in bounds.items() if name.startswith("fit"))
+        assert float(fit[0]) < -100
+        assert fit[1] == "100.00"
+
     def test_folds(self, tmp_path: Path) -> None:
         runs = [replace(run, seed=0, fold=i) for i, run in enumerate(seeds().runs)]
         found = page(tmp_path, seeds(runs=runs, folds=3))
         assert "mean over 3 folds 98.00 %" in found.said("")
         half = 4.302653 * 0.01 * (1 / 3 + 1 / 2) ** 0.5  # each learns from the two others
-        assert f"95 % interval {98 - 100 * half:.2f} to {98 + 100 * half:.2f} %" in found.said("")
+        assert f"95 % interval {98 - 100 * half:.2f} to 100.00 %" in found.said("")
         assert ["0, fold 1", "98.00 %", "0.1 nats", "20.0 s"] in found.rows
 
     def test_a_single_seed(self, tmp_path: Path) -> None:
@@ -719,6 +742,16 @@ class TestFigures:
         line = figures.Line("loss", np.arange(4.0), np.array([1.0, np.nan, np.inf, 0.5]))
         kept = figures.Line("loss", np.array([0.0, 3.0]), np.array([1.0, 0.5]))
         assert figures.curves([line], "loss", "Loss") == figures.curves([kept], "loss", "Loss")
+
+    def test_points_without_neighbours_are_marked(self) -> None:
+        def marks(drawing: object) -> int:
+            return len(re.findall(r"<use [^>]*fill: var\(--first\)", str(drawing)))
+
+        nan = np.nan
+        for values, lone in (([1, 2], 0), ([1], 1), ([1, nan, 2, 3], 1), ([1, nan, 2], 2), ([nan, 1, nan], 1)):
+            assert marks(figures.plotted(lambda axes, values=values: axes.plot(values), "A curve")) == lone
+        noisy = figures.Line("loss", np.ones(1), np.ones(1), noisy=True)
+        assert marks(figures.curves([noisy], "loss", "Loss")) == 1
 
     def test_reduce_keeps_the_extremes(self) -> None:
         values = np.random.default_rng(0).normal(size=1003)

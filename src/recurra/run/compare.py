@@ -288,7 +288,7 @@ class _Source:
             name=name,
             folder=str(self.path),
             value=float(self.values.mean()),
-            interval=mean_interval(self.values, shared=self.shared)
+            interval=mean_interval(self.values, shared=self.shared, metric=self.metric)
             if self.several
             else interval and (interval[0], interval[1]),
             test=dict(self.summary[self.part] if self.stream is None else self.stream.scores),

@@ -107,11 +107,25 @@ def _drawn(painter: Callable[P, tuple[Figure, str]]) -> Callable[P, Markup]:
             warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from", category=UserWarning)
             warnings.filterwarnings("ignore", message=r"Matplotlib currently does not support", category=UserWarning)
             figure, alternative = painter(*args, **kwargs)
+            _mark_lone_points(figure)
             buffer = io.StringIO()
             figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
         return _inline(buffer.getvalue(), alternative)
 
     return draw
+
+
+def _mark_lone_points(figure: Figure) -> None:
+    """Give points of unmarked curves that have no neighbour, which a line alone would not show, a mark."""
+    for axes in figure.axes:
+        for line in axes.get_lines():
+            there = np.isfinite(np.asarray(line.get_ydata(), dtype=float))
+            beside = np.pad(there, 1)
+            lone = there & ~beside[:-2] & ~beside[2:]
+            if lone.any() and line.get_marker() in ("None", "", None) and line.get_linestyle() != "None":
+                line.set_marker("o")
+                line.set_markersize(4)
+                line.set_markevery(np.flatnonzero(lone).tolist())
 
 
 def _inline(drawing: str, alternative: str) -> Markup:

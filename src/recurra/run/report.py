@@ -156,7 +156,8 @@ def _short_label(name: str) -> str:
 def _value(name: str, value: float) -> str:
     unit = _metric(name).unit
     if unit == "share":
-        return f"{100 * value:.2f} %"
+        written = f"{100 * value:.2f} %"
+        return written.replace("-", "" if float(written[:-2]) == 0 else "−", 1)
     return f"{number(value)} nats" if unit == "nats" else number(value)
 
 
@@ -759,7 +760,7 @@ def _seeds(content: SeedsContent) -> dict[str, Any]:
     values = {n: np.array([run.test[n] for run in content.runs if n in run.test]) for n in names}
     main = values.get(content.main, np.empty(0))
     shared = 0.0 if content.folds is None else 1 / (content.folds - 1)
-    interval = mean_interval(main, shared=shared)
+    interval = mean_interval(main, shared=shared, metric=content.main)
     share = 100.0 if _metric(content.main).unit == "share" else 1.0
     drawn = []
     if len(main) == len(content.runs) and len(main):
@@ -819,7 +820,7 @@ def _seeds(content: SeedsContent) -> dict[str, Any]:
         "warnings": list(content.warnings),
         "names": names,
         "means": [
-            (n, _value(n, float(v.mean())), _deviation(n, v), _between(n, mean_interval(v, shared=shared)))
+            (n, _value(n, float(v.mean())), _deviation(n, v), _between(n, mean_interval(v, shared=shared, metric=n)))
             for n, v in values.items()
         ],
         "figures": drawn,

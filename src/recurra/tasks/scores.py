@@ -97,7 +97,20 @@ def bootstrap_interval(
     return percentile_interval(bootstrap_draws(per_item_values, statistic, seed, resamples), level)
 
 
-def mean_interval(values: np.ndarray, level: float = 0.95, shared: float = 0.0) -> Interval | None:
+BOUNDS: dict[str, Interval] = {
+    **dict.fromkeys(("accuracy", "sequence_accuracy", "intent_accuracy", "hamming_loss", "coverage"), (0.0, 1.0)),
+    **dict.fromkeys(("precision", "recall", "f1", "f1_micro"), (0.0, 1.0)),
+    **dict.fromkeys(("rmse", "one_step_rmse", "mae", "mse", "mase", "pinball", "wer", "cer"), (0.0, np.inf)),
+    **dict.fromkeys(("mse_normalised", "mae_normalised"), (0.0, np.inf)),
+    **dict.fromkeys(("r2", "fit"), (-np.inf, 1.0)),
+    "smape": (0.0, 200.0),
+}
+"""What scores lie between, where they do."""
+
+
+def mean_interval(
+    values: np.ndarray, level: float = 0.95, shared: float = 0.0, metric: str | None = None
+) -> Interval | None:
     """Student's interval of a mean; None for fewer than two values.
 
     Args:
@@ -106,12 +119,15 @@ def mean_interval(values: np.ndarray, level: float = 0.95, shared: float = 0.0) 
         shared: Of scores on the folds of one data set, the size of a test part over that of a training part: the runs
             learn from much the same data, and the variance of their mean is (1 / N + shared) σ², not σ² / N (Nadeau &
             Bengio 2003, eq. 9).
+        metric: What the values are: the interval ends where this can be no less or more, which a normal distribution
+            does not know; None for such as have no bounds, as differences.
     """
     if len(values) < 2:
         return None
+    least, most = BOUNDS.get((metric or "").partition("_first_")[0], (-np.inf, np.inf))
     error = values.std(ddof=1) * (1 / len(values) + shared) ** 0.5
     half = float(student.ppf((1 + level) / 2, len(values) - 1) * error)
-    return float(values.mean()) - half, float(values.mean()) + half
+    return max(float(values.mean()) - half, least), min(float(values.mean()) + half, most)
 
 
 def intervals(
