@@ -353,6 +353,18 @@ def test_unknown_series_are_scaled_by_themselves() -> None:
     assert windows.preparation.deviation[at, 0] == pytest.approx(own.std(ddof=0))
 
 
+@pytest.mark.parametrize("factor", [1e-30, 1e-14, 1e8])
+@pytest.mark.parametrize("scaling", ["series", "window", "last"])
+def test_small_and_large_numbers_are_scaled_alike(factor: float, scaling: str) -> None:
+    values = np.random.default_rng(0).normal(3, 1, (80, 2))
+    frames = (_daily(80, y=v[:, 0], rain=v[:, 1], flat=v[0, 0]) for v in (values, factor * values))
+    settings = {"target": ["y", "flat"], "past": ["rain"], "horizon": 2, "context": 8, "scaling": scaling}
+    one, other = (_parts(frame, **settings).train.batch([3, 5]) for frame in frames)
+    torch.testing.assert_close(other.values[:, :, 0], one.values[:, :, 0], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(other.past, one.past, rtol=1e-6, atol=1e-6)
+    assert (other.scale[:, 1] <= 10 * factor * values[0, 0]).all() or factor > 1  # of what does not vary
+
+
 def test_what_is_left_to_the_settings() -> None:
     frame = _daily(80, a=np.arange(80) % 7, b=np.arange(80.0))
     assert _parts(frame, calendar=[]).schema.known_names == []

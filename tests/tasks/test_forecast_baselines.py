@@ -8,7 +8,7 @@ from statsmodels.tsa.ar_model import AutoReg, ar_select_order
 
 from recurra.data.series import SeriesWindows
 from recurra.data.series_reader import SeriesReader, SeriesSettings
-from recurra.tasks.forecast_baselines import AUTOREGRESSION, DRIFT, LAST, SEASONAL, Baseline, baselines
+from recurra.tasks.forecast_baselines import AUTOREGRESSION, DRIFT, LAST, SEASONAL, Baseline, baselines, fitted
 
 
 def _test_part(data: object, **settings: object) -> tuple[SeriesWindows, int]:
@@ -81,6 +81,25 @@ def test_series_that_no_autoregression_fits_have_their_last_value() -> None:
     found = _by_name(windows, 7)[AUTOREGRESSION]
     assert (found.forecasts[windows.places[:, 0] == 0] == 3.0).all()
     assert np.isfinite(found.forecasts).all()
+
+
+def test_between_gaps_a_lower_order_is_fitted() -> None:
+    random = np.random.default_rng(0)
+    y = np.zeros(200)
+    for t in range(1, 200):
+        y[t] = 0.9 * y[t - 1] + random.normal()
+    y[4::5] = np.nan  # no order above 3 has a step without a gap before it
+    windows, _ = _test_part({"a": y}, horizon=1, context=8, season=10)
+    found = _by_name(windows, 10)[AUTOREGRESSION]
+    assert "of at most 20, or of fewer where gaps leave too few steps" in found.words
+    assert "cannot be fitted" not in found.words
+    model = fitted(y[:150], 20)
+    assert model is not None
+    assert model.order >= 1
+    assert model.coefficients.sum() == pytest.approx(0.9, abs=0.1)
+    alone = fitted(np.where(np.arange(60) % 2, np.nan, np.arange(60.0)), 20)
+    assert alone is not None
+    assert alone.order == 0
 
 
 def test_nothing_behind_an_origin_changes_its_forecasts() -> None:

@@ -103,12 +103,14 @@ def learn(
         settings.transform, settings.lags, settings.scaling, effective(settings.missing, misses(series, train)),
         np.zeros((N, K)), np.ones((N, K)), past, ahead, static,
     )  # fmt: skip
-    mean, deviation, naive = (np.full((N, K), np.nan) for _ in range(3))
+    mean, deviation, size, naive = (np.full((N, K), np.nan) for _ in range(4))
     slices = training_rows(series, train)
     for i, rows in enumerate(slices):
-        mean[i], deviation[i] = _moments(differenced(plain.apply(series.targets[rows]), settings.lags))
+        v = plain.apply(series.targets[rows])
+        mean[i], deviation[i] = _moments(differenced(v, settings.lags))
+        size[i] = _size(v)
         naive[i] = naive_error(series.targets[rows], season)
-    mean, deviation, unknown_ones = _usable(mean, deviation)
+    mean, deviation, unknown_ones = _usable(mean, deviation, size)
     if unknown_ones:
         warnings.append(
             f"{name}: {unknown_ones:,} series have too few training rows for scales of their own; they have the mean "
@@ -150,20 +152,33 @@ def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     known = np.isfinite(values)
     counts = np.maximum(known.sum(0), 1)
     mean = np.where(known, values, 0).sum(0) / counts
-    deviation = np.sqrt((np.where(known, values - mean, 0) ** 2).sum(0) / counts)
+    away = np.where(known, values - mean, 0)
+    largest = np.abs(away).max(0, initial=0.0)
+    unit = np.where(largest > 0, largest, 1.0)  # the squares of small numbers would vanish
+    deviation = unit * np.sqrt(((away / unit) ** 2).sum(0) / counts)
     none = ~known.any(0)
     return np.where(none, np.nan, mean), np.where(none, np.nan, deviation)
 
 
-def _usable(mean: np.ndarray, deviation: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-    """Scales without gaps: the mean ones of all series where one has none, 1 where nothing varies."""
+def _size(values: np.ndarray) -> np.ndarray:
+    """The largest of each column, its sign left out; 0 where there is none."""
+    return np.abs(np.where(np.isfinite(values), values, 0.0)).max(0, initial=0.0)
+
+
+def _unvaried(deviation: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """A usable deviation: that of what does not vary, but for rounding, is 1, or its size where that is less."""
+    flat = np.where((size > 0) & (size < 1), size, 1.0)
+    return np.where(deviation > 1e-12 * size, deviation, flat)
+
+
+def _usable(mean: np.ndarray, deviation: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """Scales without gaps: the mean ones of all series where one has none."""
     gone = np.isnan(mean)
     for values, otherwise in ((mean, 0.0), (deviation, 1.0)):
         for k in range(values.shape[1]):
             own = values[~gone[:, k], k]
             values[gone[:, k], k] = own.mean() if len(own) else otherwise
-    small = deviation <= 1e-12 * np.maximum(1.0, np.abs(mean))
-    return mean, np.where(small, 1.0, deviation), int(gone.any(1).sum())
+    return mean, _unvaried(deviation, np.where(gone, 0.0, size)), int(gone.any(1).sum())
 
 
 def _column_scale(values: np.ndarray) -> np.ndarray:
@@ -171,9 +186,7 @@ def _column_scale(values: np.ndarray) -> np.ndarray:
     if not len(values):
         return np.stack([np.zeros(values.shape[1]), np.ones(values.shape[1])])
     mean, deviation = _moments(values)
-    mean = np.nan_to_num(mean, nan=0.0)
-    varies = np.isfinite(deviation) & (deviation > 1e-12 * np.maximum(1.0, np.abs(mean)))
-    return np.stack([mean, np.where(varies, deviation, 1.0)])
+    return np.stack([np.nan_to_num(mean, nan=0.0), _unvaried(np.nan_to_num(deviation, nan=0.0), _size(values))])
 
 
 def found_season(series: Series, train: np.ndarray) -> int:
@@ -291,7 +304,7 @@ def kept_preparation(
     if len(schema.ids) == 1 and len(series) == 1:
         place[series.ids[0]] = 0  # one series goes on with the scale of the one, whatever it is called
     K = series.targets.shape[1]
-    mean, deviation = np.full((len(series), K), np.nan), np.full((len(series), K), np.nan)
+    mean, deviation, size = (np.full((len(series), K), np.nan) for _ in range(3))
     scales = (schema.past_scale, schema.known_scale, schema.static_scale)
     past, known, static = (np.array(scale, np.float64).reshape(2, -1) for scale in scales)
     missing = effective(settings.missing, schema.masked)
@@ -301,17 +314,19 @@ def kept_preparation(
     strange: list[str] = []
     for i, one in enumerate(series.ids):
         if one in place:
-            mean[i], deviation[i] = schema.mean[place[one]], schema.deviation[place[one]]
+            mean[i], deviation[i], size[i] = schema.mean[place[one]], schema.deviation[place[one]], 0.0
         else:
             strange.append(one)
             first = slice(int(series.offsets[i]), int(series.offsets[i]) + schema.context + found.before)
-            mean[i], deviation[i] = _moments(differenced(found.apply(series.targets[first]), settings.lags))
+            v = found.apply(series.targets[first])
+            mean[i], deviation[i] = _moments(differenced(v, settings.lags))
+            size[i] = _size(v)
     if strange and settings.scaling in ("series", "last"):
         warnings.append(
             f"{name}: {len(strange):,} series that training did not have, the first {strange[0]!r}; scaled by the "
             f"first {schema.context + found.before:,} rows of each"
         )
-    mean, deviation, _ = _usable(mean, deviation)
+    mean, deviation, _ = _usable(mean, deviation, size)
     return replace(found, mean=mean, deviation=deviation)
 
 

@@ -94,13 +94,14 @@ def _autoregression(windows: SeriesWindows, values: np.ndarray, max_order: int) 
     K = values.shape[1]
     forecasts = np.empty((len(windows), H, K))
     orders: list[int] = []
-    unfitted = 0
+    unfitted, gaps = 0, False
     for one, origin in _first_origins(windows).items():
         mine = np.flatnonzero(windows.places[:, 0] == one)
         at = windows.at(mine, 0, 1)[0]
         start = int(series.offsets[one])
         for k in range(K):
             before = series.targets[start : start + origin, k]
+            gaps |= not np.isfinite(before).all()
             model = fitted(before, max_order)
             if model is None:
                 unfitted += 1
@@ -110,9 +111,10 @@ def _autoregression(windows: SeriesWindows, values: np.ndarray, max_order: int) 
             rows = at[:, None] + np.arange(-model.order, 0)
             forecasts[mine, :, k] = model.forecast(values[rows, k], H).mean
     chosen = f"{min(orders)} to {max(orders)}" if orders and min(orders) < max(orders) else f"{max(orders, default=0)}"
+    fewer = ", or of fewer where gaps leave too few steps" if gaps else ""
     words = (
-        f"autoregression of order {chosen} (by AIC, of at most {max_order}), fitted once to the rows before the first "
-        "origin of each series, each target by itself"
+        f"autoregression of order {chosen} (by AIC, of at most {max_order}{fewer}), fitted once to the rows before "
+        "the first origin of each series, each target by itself"
     )
     if unfitted:
         words += f"; {unfitted:,} that cannot be fitted are forecast by their last value"
@@ -120,10 +122,23 @@ def _autoregression(windows: SeriesWindows, values: np.ndarray, max_order: int) 
 
 
 def fitted(values: np.ndarray, max_order: int) -> AR | None:
-    """AR of the order that AIC chooses, of at most a third of the values; None where no order can be fitted."""
-    most = min(max_order, int(np.isfinite(values).sum()) // 3 - 1)
+    """AR of the order that AIC chooses, of at most a third of the values; None where no order can be fitted.
+
+    Orders are compared over the same steps, those without a gap before them within the largest of them: it is lowered
+    until these are twice as many as its coefficients, and half of those of order 1.
+    """
+    known = np.isfinite(values)
+    most = min(max_order, int(known.sum()) // 3 - 1)
     if most < 0:
         return None
+    ends = np.flatnonzero(np.diff(known, prepend=False, append=False))
+    runs = ends[1::2] - ends[::2]
+
+    def steps(order: int) -> int:
+        return int(np.maximum(runs - order, 0).sum())
+
+    while most > 0 and steps(most) < max(2 * (most + 1), steps(1) / 2):
+        most -= 1
     try:
         return AR.select(values, most)
     except DataError:  # it does not vary, or what is missing leaves too little
