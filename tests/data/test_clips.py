@@ -497,8 +497,8 @@ def test_a_folder_that_is_no_clip_is_named(tmp_path: Path) -> None:
 
 def test_a_single_clip_is_to_be_cut() -> None:
     refused(
-        "the training data given: is a single clip, of which no part can be split off. With data.length = 20, say, it "
-        "is cut into clips of 20 frames, which are parted in time, the last for the test; or give parts apart (--test "
+        "the training data given: is a single clip, of which no part can be split off. With data.length = 5, say, it "
+        "is cut into clips of 5 frames, which are parted in time, the last for the test; or give parts apart (--test "
         "PATH).",
         film(1, 50, 4, 4),
     )

@@ -61,7 +61,7 @@ class ClipReader(Reader[Clips, ClipSchema]):
         films = {part: _ready(film, target, sources[part].name, settings, warnings) for part, film in films.items()}
         origins = _origins(whole, films["train"], settings)
         shares = Shares.of(settings, films, seed)
-        drawn = _split(origins, shares, name)
+        drawn = _split(origins, shares, name, len(films["train"].frames))
         rows = np.concatenate([np.arange(*films["train"].offsets[i : i + 2]) for i in drawn.train])
         schema = _learn(films["train"], rows, target, settings, task, name)
         if (low_high := _told_range(schema, films["train"], settings, name)) is not None:
@@ -247,13 +247,15 @@ def _origins(whole: Film, ready: Film, settings: ClipSettings) -> np.ndarray:
     return np.array(ready.origins if ready.origins is not None else np.arange(len(ready)))
 
 
-def _split(origins: np.ndarray, shares: Shares, name: str) -> Split:
+def _split(origins: np.ndarray, shares: Shares, name: str, frames: int) -> Split:
     """Pieces of a film stay in one part; those of a single film are parted in time, the last for the test."""
     films = np.unique(origins)
     if len(origins) == 1 and (shares.validation or shares.test):
+        some = max(2, frames // 10)
         raise DataError(
-            f"{name}: is a single clip, of which no part can be split off. With data.length = 20, say, it is cut into "
-            "clips of 20 frames, which are parted in time, the last for the test; or give parts apart (--test PATH)."
+            f"{name}: is a single clip, of which no part can be split off. With data.length = {some}, say, it is cut "
+            f"into clips of {some} frames, which are parted in time, the last for the test; or give parts apart (--test"
+            " PATH)."
         )
     if len(films) == len(origins):
         return shares.split(len(origins))
