@@ -240,7 +240,7 @@ def test_rows_as_steps() -> None:
 
 def test_missing_values_are_counted_and_told(tmp_path: Path) -> None:
     values: list[Any] = [float(i % 7) for i in range(60)]
-    values[20], values[21], values[33] = "", "NA", "?"
+    values[20], values[21], values[33] = "", "NA", "#N/A"
     parts = _parts(_days(tmp_path, values), horizon=2, context=6)
     (warning,) = parts.warnings
     assert warning.endswith(
@@ -340,6 +340,55 @@ def test_further_dates_may_be_written_otherwise(tmp_path: Path) -> None:
     assert [warning.partition(": ")[2] for warning in warnings] == [
         "dates in column 'date' are read as %d.%m.%Y, and not as %Y-%m-%d"
     ]
+
+
+def test_several_series_where_training_had_one(tmp_path: Path) -> None:
+    y = np.sin(np.arange(80.0))
+    for one in ([y], y):
+        schema = _parts(one, context=8, horizon=2).schema
+        assert READER.part(y[:30], schema)[0].places.tolist() == [[0, 30]]
+        windows, warnings = READER.part([y, y[:50] + 3], schema)
+        assert (len(windows), windows.places[:, 1].tolist()) == (2, [80, 50])
+        assert windows.batch([1]).values[:8, 0, 0].isfinite().all()
+        assert len(READER.part([y, y[:50] + 3], schema, targets=True)[0]) > 100
+    assert any("rows are told apart by series; the training data held one series" in one for one in warnings)
+    alone = _parts(_file(tmp_path, _text(*map(str, y), header="y")), context=8, horizon=2).schema
+    rows = [f"{name},{value}" for name in "ab" for value in y]
+    further = _file(tmp_path, _text(*rows, header="series,y"), "further.csv")
+    windows, warnings = READER.part(further, alone)
+    assert (list(windows.series.ids), windows.places.tolist()) == (["a", "b"], [[0, 80], [1, 80]])
+    dated = _parts(_days(tmp_path, _wave()), context=8, horizon=2).schema
+    rows = [f"{row[:10]},{shop},{i}" for i, row in enumerate(_rows()) for shop in ("north", "south")]
+    windows, _ = READER.part(_file(tmp_path, _text(*rows, header="date,shop,load"), "shops.csv"), dated)
+    assert (list(windows.series.ids), len(windows.series.times)) == (["north", "south"], 2 * 62)
+
+
+def test_one_array_where_training_had_several() -> None:
+    schema = _parts([np.arange(80.0) % 7, np.arange(50.0)], context=8, horizon=2).schema
+    with pytest.raises(DataError, match=r"is one array, and the training data were several series; .* such as \[y\]"):
+        READER.part(np.arange(60.0), schema)
+    assert len(READER.part([np.arange(60.0)], schema)[0]) == 1
+
+
+def test_a_series_without_a_row_is_told() -> None:
+    for data, name in (([np.arange(60.0), []], "'1'"), ({"a": np.ones((0, 2)), "b": np.ones((60, 2))}, "'a'")):
+        parts = _parts(data, context=8, horizon=2)
+        assert any(one.endswith(f"1 series without any number left out, the first {name}") for one in parts.warnings)
+
+
+def test_series_too_short_to_go_on_are_left_out_and_told(tmp_path: Path) -> None:
+    rows = [f"{row[:10]},{shop},{i}" for i, row in enumerate(_rows()) for shop in ("a", "b") if shop == "a" or i < 6]
+    path = _file(tmp_path, _text(*rows, header="date,shop,load"))
+    schema = _parts(path, id="shop", context=8, horizon=2).schema
+    windows, warnings = READER.part(path, schema)
+    assert windows.places.tolist() == [[0, 60]]
+    assert warnings[-1].endswith(
+        "1 of 2 series are too short and left out; series 'b' has 6 rows up to its last value; the network reads 8 "
+        "before a forecast"
+    )
+    assert READER.part(path, schema, targets=True)[1][-1].endswith("the network reads 10 before a forecast")
+    with pytest.raises(DataError, match="6 rows up to its last value"):
+        READER.part(_file(tmp_path, _text(*(row for row in rows if ",b," in row), header="date,shop,load")), schema)
 
 
 def test_unknown_series_are_scaled_by_themselves() -> None:
@@ -464,6 +513,23 @@ FAULTS: dict[str, tuple[Make, str]] = {
         lambda folder: (_file(folder, _text("1600-01-01,3", "1600-01-02,4")), {}),
         "series.csv, line 2, column 'date': found '1600-01-01'; dates that can be told are from 1678 to 2261. --set "
         """data.ignore='["date"]' counts rows as steps.""",
+    ),
+    "a time in two columns": (
+        lambda folder: (
+            _file(folder, _text(*(f"{1980 + i // 12},{i % 12 + 1},{i}" for i in range(60)), header="year,month,y")),
+            {},
+        ),
+        "series.csv: 48 times are given twice, the first, 1, in the lines 2 and 14; expected each time once (read from "
+        "'month' alone; where 'year' is a part of it, put both into one column); where the rows are of several series, "
+        "data.id names the column that tells.",
+    ),
+    "a column twice": (
+        lambda folder: (_days(folder, _wave()), {"target": ["load", "load"]}),
+        "data.target: names the column 'load' of series.csv twice.",
+    ),
+    "a column for two things": (
+        lambda folder: (_days(folder, _wave()), {"target": "load", "known": ["load"]}),
+        "series.csv: the column 'load' is both in data.target and in data.known.",
     ),
     "JSON": (
         lambda folder: (_file(folder, '[{"date": "2020-01-01",\n"load": 3}]'), {}),

@@ -198,7 +198,7 @@ def test_frequencies_as_people_name_them() -> None:
     same = {"hourly": "1h", "30 min": "30min", "5m": "5min", "60min": "1h", "7d": "1w", "rows": "rows"}
     same |= {"M": "1mo-end", "MS": "1mo", "B": "business", "12mo": "1y", "2q": "6mo"}
     assert {text: parsed_frequency(text).text for text in same} == same
-    for wrong in ("fortnightly", "0h", ""):
+    for wrong in ("fortnightly", "0h", "0mo", "0y", ""):
         with pytest.raises(DataError, match=rf"data\.frequency: unknown frequency '{wrong}'"):
             parsed_frequency(wrong)
 

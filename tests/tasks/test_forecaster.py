@@ -357,7 +357,11 @@ def test_a_network_beside_a_linear_part_begins_as_that_alone(kind: str) -> None:
         ({"kind": "linear", "multi_step": "recursive"}, "model.kind = 'ar'"),
         ({"kind": "encoder_decoder", "multi_step": "direct"}, "it is to be left out"),
         ({"attention": "dot"}, "model.attention: 'dot' is the decoder's; model.kind is 'recurrent'"),
-        ({"segment": 5}, "model.segment: 5 rows a step do not divide data.context, which is 12; nearest is 10"),
+        (
+            {"segment": 5},
+            "model.segment: 5 rows a step do not divide data.context, which is 12; the nearest that do are 4 and 6",
+        ),
+        ({"segment": 50}, "data.context, which is 12; the nearest that do are 12"),
         ({"segment": 4, "multi_step": "recursive"}, "model.segment"),
         ({"linear": 13}, "model.linear: reads 13 steps, and data.context is 12"),
         ({"multi_step": "recursive", "bidirectional": True}, "model.bidirectional"),

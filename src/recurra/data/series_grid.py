@@ -188,7 +188,11 @@ def _check_twice(rows: Rows, mine: np.ndarray, axis: Axis) -> None:
     of = f" of series {rows.ids[int(rows.code[mine[0]])]!r}" if len(rows.ids) > 1 else ""
     shown = axis.written(times[same[:1]])[0] if rows.dated else f"{times[same[0]]:g}"
     many = "1 time is" if len(same) == 1 else f"{len(same):,} times are"
-    hint = "" if len(rows.ids) > 1 else "; where the rows are of several series, data.id names the column that tells"
+    hint = ""
+    if rows.beside:
+        hint = f" (read from {rows.time!r} alone; where {rows.beside[0]!r} is a part of it, put both into one column)"
+    if len(rows.ids) == 1:
+        hint += "; where the rows are of several series, data.id names the column that tells"
     raise DataError(
         f"{rows.name}: {many} given twice{of}, the first, {shown}, in the {rows.unit}s {one} and {other}; expected "
         f"each time once{hint}."

@@ -13,14 +13,24 @@ import torch
 
 from recurra.data import series_scales as scales
 from recurra.data.arrays import archived
-from recurra.data.delimited import is_parquet, look
+from recurra.data.delimited import is_parquet, listed, look
 from recurra.data.opening import digest, first_bytes
 from recurra.data.reader import Parts, Reader
 from recurra.data.series import Series, SeriesWindows
 from recurra.data.series_cut import bounds_of, calendar_of, check_windows, sizes, told, windows_of
 from recurra.data.series_grid import axis_of, lay
 from recurra.data.series_settings import SeriesSchema, SeriesSettings
-from recurra.data.series_table import Named, Roles, Rows, as_frame, find_roles, open_whole, read_rows
+from recurra.data.series_table import (
+    Named,
+    Roles,
+    Rows,
+    Whole,
+    as_frame,
+    find_roles,
+    open_whole,
+    read_rows,
+    telling_apart,
+)
 from recurra.data.settings import DataSettings
 from recurra.data.sources import PARTS, Source, as_source, find_sources, folder_of, is_known, made_sources
 from recurra.data.times import calendar, parsed_frequency
@@ -142,6 +152,7 @@ class SeriesReader(Reader[SeriesWindows, SeriesSchema]):
             schema.static_columns,
         )  # fmt: skip
         whole = _opened(given, settings, hashlib.sha256(), _columns(roles))
+        self._tell_apart(whole, roles, schema, given, warnings)
         rows = read_rows(whole, roles, schema.time_format)
         warnings += rows.notes
         H = schema.horizon
@@ -161,18 +172,38 @@ class SeriesReader(Reader[SeriesWindows, SeriesSchema]):
                     f"{given.name}: its longest series has {int(series.ends.max()):,} rows; to measure on it takes "
                     f"{need + H:,}: {need:,} that are read before a forecast and {H:,} that are forecast."
                 )
-            return windows, warnings
-        short = np.flatnonzero(series.ends < need)
-        if len(short):
-            one = int(short[0])
-            of = f"series {series.ids[one]!r}" if len(series) > 1 else "it"
-            raise DataError(
-                f"{given.name}: {of} has {int(series.ends[one]):,} rows up to its last value; the network reads "
-                f"{need:,} before a forecast."
+            _tell_short(
+                series, np.setdiff1d(np.arange(len(series)), windows.places[:, 0]), need + H, given.name, warnings
             )
-        scales.check_known(series, schema, given.name)
-        places = np.stack([np.arange(len(series)), series.ends], 1)
+            return windows, warnings
+        _tell_short(series, np.flatnonzero(series.ends < need), need, given.name, warnings)
+        long = np.flatnonzero(series.ends >= need)
+        scales.check_known(series, long, schema, given.name)
+        places = np.stack([long, series.ends[long]], 1)
         return SeriesWindows(series, places, schema.context, H, preparation), warnings
+
+    def _tell_apart(self, whole: Whole, roles: Roles, schema: SeriesSchema, given: Source, warnings: list[str]) -> None:
+        """Where the training data held one series and further data hold several, find what tells them apart; and the
+        other way round.
+
+        Raises:
+            DataError: One array, where the training data were several.
+        """
+        arrays = not isinstance(given.data, Path) and not hasattr(given.data, "read") and given.name != "the dataframe"
+        if schema.id_columns == ["series"] and schema.time == "step" and arrays and not _is_stacked(whole.frame):
+            if len(schema.ids) == 1:
+                roles.ids, roles.time = [], None
+                return
+            raise DataError(
+                f"{given.name}: is one array, and the training data were several series; expected a list or a mapping "
+                "of arrays, such as [y]."
+            )
+        settings: SeriesSettings = self.settings_of(schema)
+        if schema.layout != "variables" or schema.id_columns or settings.layout is not None or settings.id is not None:
+            return
+        if found := telling_apart(whole, roles, settings.ignore):
+            roles.ids = found
+            warnings.append(f"{given.name}: rows are told apart by {listed(found)}; the training data held one series")
 
     def describe(self, source: Any, settings: SeriesSettings, task: str) -> str:
         """See `Reader.describe`."""
@@ -210,6 +241,24 @@ class SeriesReader(Reader[SeriesWindows, SeriesSchema]):
         for name, part in parts.named.items():
             lines.append(f"{name}: {parts.sources[name].rpartition(': ')[2]}, {len(part):,} windows")
         return "\n".join([*lines, *(f"warning: {warning}" for warning in parts.warnings)])
+
+
+def _tell_short(series: Series, short: np.ndarray, need: int, name: str, warnings: list[str]) -> None:
+    """Tell of series that are too short, which are left out.
+
+    Raises:
+        DataError: All are.
+    """
+    if not len(short):
+        return
+    first = int(short[0])
+    of = f"series {series.ids[first]!r}" if len(series) > 1 else "it"
+    said = (
+        f"{of} has {int(series.ends[first]):,} rows up to its last value; the network reads {need:,} before a forecast"
+    )
+    if len(short) == len(series):
+        raise DataError(f"{name}: {said}.")
+    warnings.append(f"{name}: {len(short):,} of {len(series):,} series are too short and left out; {said}")
 
 
 def _with_calendar(series: Series, features: Sequence[str]) -> Series:
@@ -302,6 +351,8 @@ def _array_frame(data: Any, name: str) -> pl.DataFrame:
         named = {str(key): _array(value, name) for key, value in data.items()}
         if len(named) == 1 and "x" in named:
             return _array_frame(named["x"], name)
+    elif isinstance(data, list | tuple) and not data:
+        raise DataError(f"{name}: holds no series.")
     elif isinstance(data, list | tuple) and not all(isinstance(one, int | float) for one in data):
         named = {str(i): _array(one, name) for i, one in enumerate(data)}
     else:
@@ -314,6 +365,9 @@ def _array_frame(data: Any, name: str) -> pl.DataFrame:
     if not named:
         raise DataError(f"{name}: holds no series.")
     several = [one[:, None] if one.ndim == 1 else one for one in named.values()]
+    width = next((one.shape[1] for one in several if one.ndim == 2 and len(one)), 1)
+    # A series without a row has one without a number, so that it is told of as any other that holds none.
+    several = [one if len(one) else np.full((1, width), np.nan) for one in several]
     widths = {one.shape[1] if one.ndim == 2 else -1 for one in several}
     if len(widths) > 1 or -1 in widths:
         raise DataError(f"{name}: expected arrays (T,) or (T, K) with one K for all series.")

@@ -330,11 +330,11 @@ def kept_preparation(
     return replace(found, mean=mean, deviation=deviation)
 
 
-def check_known(series: Series, schema: SeriesSchema, name: str) -> None:
-    """Raise where what is known ahead ends before the horizon."""
+def check_known(series: Series, which: np.ndarray, schema: SeriesSchema, name: str) -> None:
+    """Raise where what is known ahead of these series ends before the horizon."""
     if not schema.known:
         return
-    for i in range(len(series)):
+    for i in which.tolist():
         start = int(series.offsets[i] + series.ends[i])
         ahead = series.known[start : start + schema.horizon, : len(schema.known)]
         wrong = np.argwhere(~np.isfinite(ahead))

@@ -35,7 +35,10 @@ Layout = Literal["long", "wide", "variables"]
 TARGET_NAMES = ("y", "target", "value", "values", "目标", "数值")
 """Names of a column to be forecast, where several hold numbers."""
 
-MISSING_MARKS = ("", "na", "n/a", "nan", "null", "none", "nil", "?", "-", "--", ".", "missing")
+MISSING_MARKS = (
+    *("", "na", "n/a", "nan", "null", "none", "nil", "?", "-", "--", ".", "missing"),
+    *("#n/a", "#na", "#n/a n/a", "<na>", "nat", "-nan"),  # as Excel, pandas and C write it
+)
 """What stands in a cell, in upper or lower case, where a number is missing."""
 
 MOST_VARIABLES = 20
@@ -85,6 +88,8 @@ class Rows:
         past: (R, P) likewise.
         known: (R, F) likewise.
         static: Name -> the cells of a static column.
+        time: The column of times; None without one.
+        beside: Further columns that are called as those of times are.
         notes: What a person should know.
     """
 
@@ -100,6 +105,8 @@ class Rows:
     past: np.ndarray
     known: np.ndarray
     static: dict[str, list[str]]
+    time: str | None = None
+    beside: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def place(self, row: int) -> str:
@@ -205,12 +212,21 @@ def find_roles(whole: Whole, named: Named) -> Roles:
     columns = Columns(names, whole.frame.head(1000), table.header)
 
     def checked(wanted: list[str] | None, setting: str) -> list[str] | None:
-        return None if wanted is None else [names[table.column(name, setting)] for name in wanted]
+        found = None if wanted is None else [names[table.column(name, setting)] for name in wanted]
+        if found is not None and len(set(found)) < len(found):
+            twice = next(name for name in found if found.count(name) > 1)
+            raise DataError(f"data.{setting}: names the column {twice!r} of {table.name} twice.")
+        return found
 
     left_out = {names[i] for name in named.ignore if (i := position(name, names)) is not None}
     said = {key: checked(getattr(named, key), _SETTINGS[key]) for key in ("ids", "targets", "past", "known", "static")}
     for name in named.ignore:
         table.column(name, "ignore")
+    for one, other in combinations(said, 2):
+        if both := sorted({*(said[one] or [])} & {*(said[other] or [])}):
+            raise DataError(
+                f"{table.name}: the column {both[0]!r} is both in data.{_SETTINGS[one]} and in data.{_SETTINGS[other]}."
+            )
     left_out |= {name for some in said.values() for name in some or []}
     notes: list[str] = []
     if named.time is not None:
@@ -300,9 +316,13 @@ def _layout_told(name: str, layout: Layout, count: int) -> str:
     )
 
 
+def _is_time(name: str) -> bool:
+    return is_time_name(name) or name.strip().lower() in ("year", "年", "时间", "日期")
+
+
 def _time_column(columns: Columns, among: Sequence[str]) -> str | None:
     """The column of times: dates, or rising numbers in a column that is called so."""
-    called = [name for name in among if is_time_name(name) or name.strip().lower() in ("year", "年", "时间", "日期")]
+    called = [name for name in among if _is_time(name)]
     for name in (*called, *(name for name in among if name not in called)):
         i = columns.names.index(name)
         if (name in called or not columns.numeric(i)) and looks_like_times(columns.cells(i)):
@@ -337,6 +357,16 @@ def _id_columns(whole: Whole, among: Sequence[str], times: list[str] | None, dou
             if len(set(zip(*(cells_of[name] for name in some), times, strict=True))) == len(times):
                 return list(some)
     return []
+
+
+def telling_apart(whole: Whole, roles: Roles, ignored: Sequence[str]) -> list[str]:
+    """The columns that tell series apart in a further table, where the training data held one series; none if this
+    does, too."""
+    used = {roles.time, *roles.targets, *roles.past, *roles.known, *roles.static, *ignored}
+    times = whole.strings(roles.time) if roles.time in whole.table.names else None
+    doubled = times is not None and len(set(times)) < 0.75 * len(times)
+    found = _id_columns(whole, [name for name in whole.table.names if name not in used], times, doubled)
+    return found if any(len(set(whole.strings(name))) > 1 for name in found) else []
 
 
 def _counts_rows(whole: Whole, name: str) -> bool:
@@ -465,7 +495,12 @@ def read_rows(whole: Whole, roles: Roles, time_format: str | None = None) -> Row
         ids = list(numbering)
     elif roles.layout == "variables" and len(roles.targets) == 1:
         ids = list(roles.targets)
-    return Rows(table.name, table.unit, lines, code, ids, times, dated, format, targets, past, known, static, notes)
+    used = {roles.time, *roles.ids, *roles.targets, *roles.past, *roles.known, *roles.static}
+    beside = [name for name in table.names if _is_time(name) and name not in used - {*roles.past, *roles.known}]
+    return Rows(
+        table.name, table.unit, lines, code, ids, times, dated, format, targets, past, known, static, roles.time,
+        beside, notes,
+    )  # fmt: skip
 
 
 def _times(

@@ -180,7 +180,7 @@ def parsed_frequency(text: str) -> Frequency:
         return Frequency("step", 1)
     if found := re.fullmatch(r"rows(?::(.+))?", text):
         return Frequency("rows", 1, base=parsed_frequency(found[1]) if found[1] else None)
-    if found := re.fullmatch(r"(\d+)\s*(mo|q|y)(-end)?", text):
+    if (found := re.fullmatch(r"(\d+)\s*(mo|q|y)(-end)?", text)) and int(found[1]):
         return Frequency("month", int(found[1]) * {"mo": 1, "q": 3, "y": 12}[found[2]], bool(found[3]))
     if (found := re.fullmatch(r"(\d+)\s*(ns|us|ms|s|min|m|h|d|w)", text)) and int(found[1]):
         return Frequency("fixed", int(found[1]) * {**NS, "m": NS["min"], "w": WEEK}[found[2]])

@@ -577,6 +577,15 @@ def least_squares(train: SeriesWindows, depth: int, stepwise: bool) -> tuple[Ten
     return torch.from_numpy(weights.T.copy()), torch.from_numpy(deviation)
 
 
+def _divisors_about(number: int, wanted: int) -> str:
+    """The largest divisor of a number below the one wanted, and the smallest above it, where there is one."""
+    divisors = [one for one in range(1, number + 1) if number % one == 0]
+    return " and ".join(
+        str(one)
+        for one in (max(one for one in divisors if one < wanted), *[one for one in divisors if one > wanted][:1])
+    )
+
+
 def _check(s: ForecasterSettings, shape: Shape) -> None:
     """Raises RecipeError for settings that do not go together, or not with these data."""
     stepwise = s.recursive or s.kind == "encoder_decoder"
@@ -598,8 +607,8 @@ def _check(s: ForecasterSettings, shape: Shape) -> None:
         raise RecipeError("model.segment: rows are read together by direct forecasts alone; 1 here")
     if shape.context % s.segment:
         raise RecipeError(
-            f"model.segment: {s.segment} rows a step do not divide data.context, which is {shape.context}; nearest is "
-            f"{max(1, round(shape.context / s.segment)) * s.segment}"
+            f"model.segment: {s.segment} rows a step do not divide data.context, which is {shape.context}; the nearest "
+            f"that do are {_divisors_about(shape.context, s.segment)}"
         )
     if s.linear > shape.context:
         raise RecipeError(f"model.linear: reads {s.linear} steps, and data.context is {shape.context}")
