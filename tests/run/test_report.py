@@ -17,6 +17,7 @@ from sklearn.datasets import load_digits
 from recurra.run import figures
 from recurra.run.content import flatten
 from recurra.run.report import (
+    METRICS,
     Classified,
     DataSummary,
     Example,
@@ -674,10 +675,13 @@ class TestSeeds:
         assert links == [f"seed-{s}/report.html" for s in range(3)]
         assert len(found.all("svg")) == 2
 
+    def test_every_share_has_bounds(self) -> None:
+        assert {name for name, metric in METRICS.items() if metric.unit == "share"} <= set(scores.BOUNDS)
+
     def test_intervals_end_where_scores_do(self, tmp_path: Path) -> None:
-        scores = [{"accuracy": 0.999, "coverage": 0.95, "rmse": 0.1, "fit": 0.9}, {"accuracy": 0.9, "coverage": 1.0}]
-        scores[1] |= {"rmse": 0.4, "fit": -0.2}
-        runs = [replace(run, test=test) for run, test in zip(seeds().runs, scores, strict=False)]
+        told = [{"accuracy": 0.999, "coverage": 0.95, "rmse": 0.1, "fit": 0.9}, {"accuracy": 0.9, "coverage": 1.0}]
+        told[1] |= {"rmse": 0.4, "fit": -0.2}
+        runs = [replace(run, test=test) for run, test in zip(seeds().runs, told, strict=False)]
         found = page(tmp_path, seeds(runs=runs))
         rows = [[cell.replace("−", "-").replace(" %", "") for cell in row] for row in found.rows if len(row) > 3]
         bounds = {row[0]: row[3].split(" to ") for row in rows}

@@ -133,6 +133,16 @@ def test_predictions_of_the_test_part_have_the_truth_and_each_time_once() -> Non
     assert all(float(row["truth"]) == pytest.approx(frame[row["time"]]) for row in rows)
 
 
+def test_a_single_forecast_of_one_step_is_drawn() -> None:
+    frame = waves(steps=5).select("day", "load")
+    run = recurra.train("forecast", frame, settings={"train.epochs": 1})
+    assert run.summary["data"]["sequences"]["test"] == 1
+    report = run.report.read_text("utf-8")
+    drawing = report.partition(">Forecasts</h2>")[2].partition("</svg>")[0]
+    assert "fill: var(--first)" in drawing
+    assert "fill: var(--second)" in drawing
+
+
 def test_several_targets_are_told_by_name_and_quantiles_have_columns() -> None:
     frame = waves().with_columns(heat=pl.col("load") * 2 + 1)
     run = train(frame, **{"data.target": ["load", "heat"], "model.quantiles": [0.25, 0.5]})

@@ -31,6 +31,7 @@ from recurra.run.figures import FIRST, SECOND, Line, clean, number
 from recurra.tasks.scores import confusion, mean_interval, per_class
 
 __all__ = [
+    "METRICS",
     "Classified",
     "DataSummary",
     "Example",

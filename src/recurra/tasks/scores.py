@@ -99,7 +99,7 @@ def bootstrap_interval(
 
 BOUNDS: dict[str, Interval] = {
     **dict.fromkeys(("accuracy", "sequence_accuracy", "intent_accuracy", "hamming_loss", "coverage"), (0.0, 1.0)),
-    **dict.fromkeys(("precision", "recall", "f1", "f1_micro"), (0.0, 1.0)),
+    **dict.fromkeys(("precision", "recall", "f1", "f1_micro", "node_accuracy", "exact_match"), (0.0, 1.0)),
     **dict.fromkeys(("rmse", "one_step_rmse", "mae", "mse", "mase", "pinball", "wer", "cer"), (0.0, np.inf)),
     **dict.fromkeys(("mse_normalised", "mae_normalised"), (0.0, np.inf)),
     **dict.fromkeys(("r2", "fit"), (-np.inf, 1.0)),

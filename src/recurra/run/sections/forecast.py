@@ -116,7 +116,8 @@ def _times(task: Forecast, times: np.ndarray) -> list[str]:
 def _dated(axes: Axes, times: Sequence[str], steps: np.ndarray) -> None:
     """Three of the times below the axis, for more would run into each other."""
     axes.set_xlabel(f"{times[0]}  to  {times[-1]}; steps")
-    axes.set_xlim(float(steps[0]), float(steps[-1]))
+    if len(steps) > 1:
+        axes.set_xlim(float(steps[0]), float(steps[-1]))
 
 
 def _beside(task: Forecast, said: Forecasts) -> Section:
