@@ -151,6 +151,8 @@ STEPS = {
     "W-TUE": "1w",
     "MS": "1mo",
     "ME": "1mo-end",
+    "BME": "1mo-workday",
+    "BQE": "3mo-workday",
     "QS": "3mo",
     "QE": "3mo-end",
     "YS": "1y",

@@ -58,6 +58,7 @@ class Frequency:
             that rise by as much; rows: whatever the times, each row is a step.
         count: How many nanoseconds, months, days; 1 for steps and rows.
         month_end: month: whether each time is the last day of its month.
+        workday: month: whether it is the last from Monday to Friday instead.
         base: rows: the steps at which most rows stand, by which times go on; None without dates.
     """
 
@@ -65,13 +66,14 @@ class Frequency:
     count: int
     month_end: bool = False
     base: "Frequency | None" = None
+    workday: bool = False
 
     @property
     def text(self) -> str:
-        """As settings name it: 15min, 1h, 1d, 1w, 1mo, 1mo-end, 1y, business, step, rows."""
+        """As settings name it: 15min, 1h, 1d, 1w, 1mo, 1mo-end, 1mo-workday, 1y, business, step, rows."""
         if self.unit == "month":
             count, name = (self.count // 12, "y") if self.count % 12 == 0 else (self.count, "mo")
-            return f"{count}{name}{'-end' if self.month_end else ''}"
+            return f"{count}{name}{'-workday' if self.workday else '-end' if self.month_end else ''}"
         if self.unit == "rows":
             return f"rows:{self.base.text}" if self.base else "rows"
         if self.unit != "fixed":
@@ -87,7 +89,7 @@ class Frequency:
         names = {"1h": "hourly", "1d": "daily", "1w": "weekly", "1mo": "monthly", "3mo": "quarterly", "1y": "yearly"}
         names |= {"business": "on business days", "step": "numbered", "rows": "row by row"}
         text = self.text.partition(":")[0]
-        return names.get(text.removesuffix("-end"), f"every {text}")
+        return names.get(text.removesuffix("-end").removesuffix("-workday"), f"every {text}")
 
     @property
     def season(self) -> int | None:
@@ -115,7 +117,7 @@ class Frequency:
         times, steps = np.broadcast_arrays(np.asarray(times, np.int64), np.asarray(steps, np.int64))
         self._check_span(times, steps)
         if self.unit == "month":
-            return _months_ahead(times, steps * self.count, self.month_end)
+            return _months_ahead(times, steps * self.count, self.month_end, self.workday)
         if self.unit == "business":
             days, rest = np.divmod(times, NS["d"])
             later = np.busday_offset(days.astype("datetime64[D]"), steps, roll="forward")
@@ -150,16 +152,23 @@ def _per(period: int, count: int) -> int | None:
     return round(period / count) if 2 * count <= period <= 2000 * count else None
 
 
-def _months_ahead(times: np.ndarray, months: np.ndarray, end: bool) -> np.ndarray:
-    """The same day and time of day so many months later, or the month's last day."""
+def _months_ahead(times: np.ndarray, months: np.ndarray, end: bool, workday: bool) -> np.ndarray:
+    """The same day and time of day so many months later, or the month's last day, or its last from Monday to Friday."""
     moments = times.view("datetime64[ns]") if times.flags.c_contiguous else times.copy().view("datetime64[ns]")
     month = moments.astype("datetime64[M]")
     day = (moments.astype("datetime64[D]") - month.astype("datetime64[D]")).astype(np.int64)
     rest = np.mod(times, NS["d"])
     later = month + months
+    if workday:
+        return _last_workday(later).astype(np.int64) * NS["d"] + rest
     last = ((later + 1).astype("datetime64[D]") - later.astype("datetime64[D]")).astype(np.int64) - 1
     day = last if end else np.minimum(day, last)
     return (later.astype("datetime64[D]").astype(np.int64) + day) * NS["d"] + rest
+
+
+def _last_workday(months: np.ndarray) -> np.ndarray:
+    """The last day of each month from Monday to Friday."""
+    return np.busday_offset((months + 1).astype("datetime64[D]"), -1, roll="forward")
 
 
 def parsed_frequency(text: str) -> Frequency:
@@ -180,8 +189,9 @@ def parsed_frequency(text: str) -> Frequency:
         return Frequency("step", 1)
     if found := re.fullmatch(r"rows(?::(.+))?", text):
         return Frequency("rows", 1, base=parsed_frequency(found[1]) if found[1] else None)
-    if (found := re.fullmatch(r"(\d+)\s*(mo|q|y)(-end)?", text)) and int(found[1]):
-        return Frequency("month", int(found[1]) * {"mo": 1, "q": 3, "y": 12}[found[2]], bool(found[3]))
+    if (found := re.fullmatch(r"(\d+)\s*(mo|q|y)(-end|-workday)?", text)) and int(found[1]):
+        count = int(found[1]) * {"mo": 1, "q": 3, "y": 12}[found[2]]
+        return Frequency("month", count, found[3] == "-end", workday=found[3] == "-workday")
     if (found := re.fullmatch(r"(\d+)\s*(ns|us|ms|s|min|m|h|d|w)", text)) and int(found[1]):
         return Frequency("fixed", int(found[1]) * {**NS, "m": NS["min"], "w": WEEK}[found[2]])
     known = ["15min", "1h", "1d", "business", "1w", "1mo", "3mo", "1y", "rows"]
@@ -211,9 +221,11 @@ def found_frequency(times: Sequence[np.ndarray], dated: bool) -> Frequency:
         gaps = np.concatenate(
             [np.diff(one.view("datetime64[ns]").astype("datetime64[M]").astype(np.int64)) for one in several]
         )
-        if (days == days[0]).all() or (left == 1).all():
+        same, end = bool((days == days[0]).all()), bool((left == 1).all())
+        if same or end or (_last_workday(months) == moments.astype("datetime64[D]")).all():
             kinds, counts = np.unique(gaps, return_counts=True)
-            return Frequency("month", max(1, int(kinds[counts.argmax()])), not (days == days[0]).all())
+            count = max(1, int(kinds[counts.argmax()]))
+            return Frequency("month", count, end and not same, workday=not (same or end))
     if usual == NS["d"]:
         weekdays = (np.floor_divide(moments.view(np.int64), NS["d"]) + 3) % 7  # 1970-01-01 was a Thursday
         if (weekdays < 5).all() and (steps >= 3 * NS["d"]).any():
