@@ -401,6 +401,19 @@ def test_a_copy_is_the_same_and_apart() -> None:
     assert "memory=(9, 5), read_heads=2" in repr(layer)
 
 
+def test_in_mixed_precision_the_memory_stays_in_single() -> None:
+    layer, x = machine("lstm", dtype=torch.float32), torch.randn(T, B, N_IN)
+    with torch.autocast("cpu", torch.bfloat16):
+        output, state = layer(x, lengths=[T, 2, 0])
+        again, _ = layer(x, state)
+    assert state.memory.dtype == state.weightings.dtype == torch.float32
+    torch.testing.assert_close(state.weightings.sum(-1), torch.ones(4, B))
+    torch.testing.assert_close(output.float(), layer(x, lengths=[T, 2, 0])[0], rtol=0.1, atol=0.1)
+    again.float().sum().backward()
+    assert layer.weight_heads.grad is not None
+    assert bool(layer.weight_heads.grad.isfinite().all())
+
+
 def test_parameters_by_symbol() -> None:
     layer = machine("lstm")
     found = layer.by_symbol(dict(layer.named_parameters()))

@@ -2,6 +2,7 @@
 
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 
 from recurra.cells.form import Cell
 from recurra.engine.eager import is_readable
-from recurra.nn.arguments import Layout, flag, whole, within_lengths
+from recurra.nn.arguments import Layout, flag, is_autocast, whole, within_lengths
 from recurra.nn.recurrent import Recurrent
 
 EMPTY = 1e-6
@@ -223,9 +224,17 @@ class NTM(nn.Module):
 
     def _moved(self, x: Tensor, state: "_Now") -> tuple["_Now", "_Looked"]:
         """One step of B rows: the state after it, and what was done."""
-        R, W = self.read_heads, self.write_heads
         h, controller = self.controller.step(torch.cat([x, state.read.flatten(1)], -1), state.controller)
-        parts = F.linear(h, self.weight_heads, self.bias_heads).split(self._sizes, -1)
+        kind = x.device.type
+        with (
+            torch.autocast(kind, enabled=False) if is_autocast(kind) else nullcontext()
+        ):  # what stands in the memory adds up over the steps, which half precision does not bear
+            return self._at_memory(h, controller, state)
+
+    def _at_memory(self, h: Tensor, controller: Any, state: "_Now") -> tuple["_Now", "_Looked"]:
+        """What the heads do in a step, when the controller has done its part."""
+        R, W = self.read_heads, self.write_heads
+        parts = F.linear(h.to(self.weight_heads.dtype), self.weight_heads, self.bias_heads).split(self._sizes, -1)
         key, strength, gate, shifts, exponent = (part.unflatten(-1, (R + W, -1)) for part in parts[:5])
         erased, added = (part.unflatten(-1, (W, -1)) for part in parts[5:])
         w = by_content(state.memory, key, F.softplus(strength))
