@@ -540,6 +540,11 @@ def test_files_that_are_damaged_or_no_film(tmp_path: Path) -> None:
     (tmp_path / "cut.npz").write_bytes(whole_file[:60])
     with pytest.raises(DataError, match=r"cut\.npz: is no NumPy file that can be read"):
         parts(tmp_path / "cut.npz")
+    np.save(tmp_path / "a.npy", film(2, 3, 4, 4))
+    content = (tmp_path / "a.npy").read_bytes()
+    (tmp_path / "a.npy").write_bytes(content.replace(b"4), }", b"4, } "))  # NumPy reads its header as Python does
+    with pytest.raises(DataError, match=r"a\.npy: is no NumPy file that can be read"):
+        parts(tmp_path / "a.npy")
     save_gif(tmp_path / "b.gif", film(4, 16, 16))
     (tmp_path / "b.gif").write_bytes((tmp_path / "b.gif").read_bytes()[:40])
     with pytest.raises(DataError, match=r"b\.gif: is no picture that can be read"):

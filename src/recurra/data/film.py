@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, BinaryIO, TypeGuard, cast
 from zipfile import BadZipFile
 
@@ -53,7 +54,15 @@ _DAMAGED = (
         ArithmeticError,
         RuntimeError,
     ),
-    *(MemoryError, struct.error, zlib.error, BadZipFile, Image.DecompressionBombError, Image.DecompressionBombWarning),
+    *(
+        MemoryError,
+        TokenError,
+        struct.error,
+        zlib.error,
+        BadZipFile,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ),
 )
 """What NumPy, zipfile and Pillow may raise where the bytes of a file are not what its beginning promises, since they
 trust the lengths and offsets that it names."""
