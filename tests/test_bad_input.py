@@ -666,6 +666,22 @@ RECIPES = {
     "more seeds than there are": Case(
         "train digits --out new --seed 4294967295 --seeds 2", "seeds: a whole number from 1 to 1 is expected, not 2"
     ),
+    "an edge to no node": Case(
+        "train graph --data x.jsonl --out new",
+        "x.jsonl, line 2: edges: that of index 0 is [0, 5]; two nodes from 0 to 1 are expected.",
+        {"x.jsonl": '{"nodes": 2, "edges": [], "label": 1}\n{"nodes": 2, "edges": [[0, 5]], "label": 2}\n'},
+    ),
+    "a set of graphs without its indicator": Case(
+        "data d --task graph",
+        "d/TOY_graph_indicator.txt: no such file; the TU format has it beside TOY_A.txt, and so it cannot be told "
+        "which nodes belong to which graph.",
+        {"d/TOY_A.txt": "1, 2\n2, 1\n"},
+    ),
+    "an edge between two graphs": Case(
+        "train graph --data d --out new",
+        "d/TOY_A.txt, line 2: joins node 2 of graph 1 and node 3 of graph 2; two nodes of one graph are expected.",
+        {"d/TOY_A.txt": "1, 2\n2, 3\n", "d/TOY_graph_indicator.txt": "1\n1\n2\n", "d/TOY_graph_labels.txt": "0\n1\n"},
+    ),
     "one fold": Case("train digits --out new --folds 1", "data.folds: a whole number from 2 is expected, not 1"),
     "a fold that there is not": Case(
         "train digits --out new --set data.folds=5 --set data.fold=5",
