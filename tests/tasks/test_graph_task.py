@@ -115,7 +115,7 @@ def test_there_is_no_time_to_look_along(run: Path, capsys: pytest.CaptureFixture
     "settings",
     [
         {"model.kind": "gcn"},
-        {"model.kind": "mpnn"},
+        {"model.kind": "mpnn", "model.members": 2},
         {"model.message": "network", "model.read": "all", "model.readout": "set2set"},
         {"model.message": "edge_network", "model.cell": "lstm", "model.begin": "pad", "model.aggregate": "mean"},
         {"model.message": "gcn", "model.cell": "elman", "model.head": [8], "model.readout": "max"},
@@ -143,6 +143,22 @@ def test_a_batch_is_its_graphs_one_by_one() -> None:
         np.testing.assert_allclose(turned[::-1], whole, rtol=1e-10)
 
 
+def test_probabilities_are_those_of_the_members_averaged() -> None:
+    """And each learns as if it were alone: the loss is the mean of theirs."""
+    parts = GraphReader().parts(rings(8, 0), "graph", GraphSettings(validation_fraction=0, test_fraction=0))
+    task = Graph(parts.schema, GraphTrainSettings())
+    network: Any = task.build(GraphModelSettings(hidden_size=8, members=3), parts.train).eval()
+    batch = task.collate(parts.train, torch.arange(8))
+    with torch.no_grad():
+        alone = [member(*batch.inputs)[0] for member in network.members]
+    assert not torch.allclose(alone[0], alone[1])
+    said = task.predict(network, parts.train).probabilities
+    np.testing.assert_allclose(said, np.mean([one.double().softmax(1).numpy() for one in alone], 0), rtol=1e-6)
+    losses = [torch.nn.functional.cross_entropy(one, batch.labels).item() for one in alone if batch.labels is not None]
+    assert task.loss(network, torch.stack(alone), batch).item() == pytest.approx(np.mean(losses), rel=1e-5)
+    assert "mean of 3 networks" in network.words
+
+
 def test_numbers_are_scaled_as_the_training_part_has_them() -> None:
     draw = np.random.default_rng(0)
     graphs = [
@@ -154,9 +170,9 @@ def test_numbers_are_scaled_as_the_training_part_has_them() -> None:
         for i in range(4)
     ]
     parts = GraphReader().parts(graphs, "graph", GraphSettings(validation_fraction=0, test_fraction=0))
-    network = Graph(parts.schema, GraphTrainSettings()).build(GraphModelSettings(hidden_size=8), parts.train)
+    network: Any = Graph(parts.schema, GraphTrainSettings()).build(GraphModelSettings(hidden_size=8), parts.train)
     batch = batch_of(parts.train, torch.arange(4))
-    x = network.at_nodes(batch.nodes, batch.attributes)
+    x = network.members[0].at_nodes(batch.nodes, batch.attributes)
     assert x[:, 0].mean().item() == pytest.approx(0, abs=1e-6)
     assert x[:, 0].std(correction=0).item() == pytest.approx(1, rel=1e-5)
     assert x[:, 1].unique().tolist() == [0, 1]  # what is 0 and 1 alone stays

@@ -17,7 +17,7 @@ from recurra.errors import RecipeError
 from recurra.learn import LearnSettings
 from recurra.learn.optimise import TrainSettings
 from recurra.tasks.base import Intervals, Metrics, Task
-from recurra.tasks.graph_network import GraphBatch, GraphModelSettings, GraphNetwork, batch_of, settle_message
+from recurra.tasks.graph_network import MOST, GraphBatch, GraphModelSettings, GraphNetwork, batch_of, settle_message
 from recurra.tasks.scores import FEWEST, classify_intervals, classify_scores, step_intervals
 
 AT_ONCE = 256
@@ -83,7 +83,13 @@ class Graph(Task[Graphs, GraphBatch, GraphsTold]):
     main_metric = "accuracy"
     higher_is_better = True
     samples = "graphs"
-    by_output = ("output.weight", "output.bias", "recurrent.output.2.weight", "recurrent.output.2.bias")
+    inspected = "members.0.recurrent"
+    by_output = tuple(
+        f"members.{i}.{layer}.{what}"
+        for i in range(MOST)
+        for layer in ("output", "recurrent.output.2")  # the second of mpnn
+        for what in ("weight", "bias")
+    )
     schema: GraphSchema
     settings: GraphTrainSettings
 
@@ -142,10 +148,11 @@ class Graph(Task[Graphs, GraphBatch, GraphsTold]):
         return batch_of(data, indices)
 
     def loss(self, network: GraphNetwork, outputs: Tensor, batch: GraphBatch) -> Tensor:
-        """Nats a graph, or a node that has a class."""
+        """Nats a graph, or a node that has a class; the mean over members, which learn each by itself."""
         assert batch.labels is not None
-        total = F.cross_entropy(outputs, batch.labels, ignore_index=-1, reduction="sum")
-        return total / (batch.labels >= 0).sum().clamp(min=1)
+        labels = batch.labels.expand(outputs.shape[:2])
+        total = F.cross_entropy(outputs.flatten(0, 1), labels.flatten(), ignore_index=-1, reduction="sum")
+        return total / (labels >= 0).sum().clamp(min=1)
 
     @torch.no_grad()
     def predict(
@@ -167,7 +174,7 @@ class Graph(Task[Graphs, GraphBatch, GraphsTold]):
             for indices in torch.arange(len(data)).split(AT_ONCE):
                 batch = self.collate(data, indices).to(device, dtype)
                 outputs, _ = (forward or network)(*batch.inputs)
-                found.append(outputs.double().softmax(-1).cpu().numpy())
+                found.append(outputs.double().softmax(-1).mean(0).cpu().numpy())
         network.train(was_training)
         return GraphsTold(data, self.schema, np.concatenate(found))
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -17,6 +17,10 @@ from recurra.tasks.model import Network, Width
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Kind = Literal["edge_types", "edge_network", "network", "linear", "gcn"]
+
+
+MOST = 32
+"""Networks side by side, at most."""
 
 
 class GraphModelSettings(BaseModel):
@@ -37,6 +41,12 @@ class GraphModelSettings(BaseModel):
         "your own",
     )
     options: dict[str, Any] = Field(default_factory=dict, description="the cell's options")
+    members: int = Field(
+        default=1,
+        ge=1,
+        le=MOST,
+        description="networks side by side that differ in how they begin, whose probabilities are averaged",
+    )
     hidden_size: Width = Field(default=32, description="width of a node's state")
     rounds: Width = Field(default=4, description="rounds of messages; gcn: layers")
     begin: Literal["project", "pad"] = Field(
@@ -166,7 +176,7 @@ def settle_message(settings: GraphModelSettings, schema: GraphSchema) -> None:
         )
 
 
-class GraphNetwork(Network):
+class GraphMember(nn.Module):
     """What stands at the nodes, rounds of messages, a read-out, and a linear or multi-layer head.
 
     Args:
@@ -180,14 +190,13 @@ class GraphNetwork(Network):
     def __init__(self, settings: GraphModelSettings, schema: GraphSchema) -> None:
         super().__init__()
         self.settings, self.schema = settings, schema
-        settle_message(settings, schema)
         self.labels, self.edge_labels = len(schema.node_labels), len(schema.edge_labels)
         self.features = self.labels + schema.attributes or 1
         self.edge_features = self.edge_labels + schema.edge_attributes
         for name, width in (("attribute", schema.attributes), ("edge_attribute", schema.edge_attributes)):
             self.register_buffer(f"{name}_mean", torch.zeros(width))
             self.register_buffer(f"{name}_deviation", torch.ones(width))
-        self.recurrent: Any = self._layer()  # which stands where other tasks have layers along time
+        self.recurrent: Any = self._layer()
         if settings.kind == "mpnn":  # which reads the graph itself
             return
         states = settings.rounds + 1 if settings.read == "all" else 1
@@ -253,39 +262,6 @@ class GraphNetwork(Network):
             getattr(self, f"{name}_mean").copy_(torch.where(plain & (deviation > 0), 0.0, mean))
             getattr(self, f"{name}_deviation").copy_(torch.where(plain, 1.0, deviation))
 
-    @property
-    def both_ways(self) -> bool:
-        """A graph is gone through in rounds, in no direction of time."""
-        return False
-
-    @property
-    def words(self) -> str:
-        """See `Network.words`."""
-        s = self.settings
-        read = f", read by {s.readout}" if self.schema.target == "graph" else ""
-        if s.kind == "gcn":
-            return f"{s.rounds} graph convolution{'s' * (s.rounds > 1)} of {s.hidden_size}{read}"
-        rounds = f"{s.rounds} round{'s' * (s.rounds > 1)}"
-        if s.kind == "mpnn":
-            return f"{s.cell} {s.hidden_size} over graphs, {rounds} of an edge network{read}"
-        return f"{s.cell} {s.hidden_size} over graphs, {rounds} of {s.message} messages{read}"
-
-    def by_symbol(self, tensors: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
-        """See `Network.by_symbol`: W of messages and of what the cell reads, U of its state."""
-        found: dict[str, list[Tensor]] = {"W": [], "U": [], "V": [], "embedding": []}
-        for name, tensor in tensors.items():
-            if tensor.dim() < 2:
-                continue
-            if "update." in name:
-                found["U" if "weight_hh" in name else "W"].append(tensor)
-            elif "message." in name or name.startswith("recurrent.weights."):
-                found["W"].append(tensor)
-            elif name.endswith("recurrent.projection.weight") and self.settings.kind == "messages":
-                found["embedding"].append(tensor)
-            else:
-                found["V"].append(tensor)
-        return found | {"head": found["V"]}
-
     def forward(
         self,
         nodes: Tensor,
@@ -350,6 +326,76 @@ class GraphNetwork(Network):
         if attributes.shape[1]:
             parts.append(_scaled(attributes, self.edge_attribute_mean, self.edge_attribute_deviation))
         return torch.cat(parts, 1)
+
+
+class GraphNetwork(Network):
+    """One network over graphs, or several side by side that differ in how they begin.
+
+    Args:
+        settings: The `model.*` settings, with `message` settled.
+        schema: What the training graphs settled.
+
+    Raises:
+        RecipeError: A setting that cannot be had.
+    """
+
+    def __init__(self, settings: GraphModelSettings, schema: GraphSchema) -> None:
+        super().__init__()
+        settle_message(settings, schema)
+        self.settings, self.schema = settings, schema
+        self.members = nn.ModuleList(GraphMember(settings, schema) for _ in range(settings.members))
+
+    def learn_scales(self, train: Graphs) -> None:
+        """See `GraphMember.learn_scales`."""
+        for member in self.members:
+            cast(GraphMember, member).learn_scales(train)
+
+    @property
+    def recurrent(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """What stands where other tasks have layers along time; the first member's."""
+        return self.members[0].recurrent
+
+    @property
+    def both_ways(self) -> bool:
+        """A graph is gone through in rounds, in no direction of time."""
+        return False
+
+    @property
+    def words(self) -> str:
+        """See `Network.words`."""
+        s = self.settings
+        read = f", read by {s.readout}" if self.schema.target == "graph" else ""
+        read += f", mean of {s.members} networks" if s.members > 1 else ""
+        if s.kind == "gcn":
+            return f"{s.rounds} graph convolution{'s' * (s.rounds > 1)} of {s.hidden_size}{read}"
+        rounds = f"{s.rounds} round{'s' * (s.rounds > 1)}"
+        if s.kind == "mpnn":
+            return f"{s.cell} {s.hidden_size} over graphs, {rounds} of an edge network{read}"
+        return f"{s.cell} {s.hidden_size} over graphs, {rounds} of {s.message} messages{read}"
+
+    def by_symbol(self, tensors: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
+        """See `Network.by_symbol`: W of messages and of what the cell reads, U of its state."""
+        found: dict[str, list[Tensor]] = {"W": [], "U": [], "V": [], "embedding": []}
+        for name, tensor in tensors.items():
+            if tensor.dim() < 2:
+                continue
+            if "update." in name:
+                found["U" if "weight_hh" in name else "W"].append(tensor)
+            elif "message." in name or "recurrent.weights." in name:
+                found["W"].append(tensor)
+            elif name.endswith("recurrent.projection.weight") and self.settings.kind == "messages":
+                found["embedding"].append(tensor)
+            else:
+                found["V"].append(tensor)
+        return found | {"head": found["V"]}
+
+    def forward(self, *batch: Any) -> tuple[Tensor, None]:
+        """Scores of the classes by every member; arguments are those of `GraphMember.forward`.
+
+        Returns:
+            (members, B, classes) or (members, M, classes); None.
+        """
+        return torch.stack([member(*batch)[0] for member in self.members]), None
 
 
 def _one_hot(labels: Tensor, count: int, like: Tensor) -> Tensor:
