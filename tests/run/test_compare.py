@@ -177,6 +177,24 @@ class TestSingleRuns:
         assert difference.interval == pytest.approx(paired_share_interval(6, 1, 60))
         assert "6 right only here, 1 only there" in difference.method
 
+    @pytest.mark.parametrize(
+        ("other", "paired"),
+        [
+            ({"fingerprint": "b", "sources": {"test": "0.2 of b.csv"}}, False),
+            ({"fingerprint": "b", "sources": {"test": "0.2 of a.csv"}}, True),  # trained on more, tested on the same
+            ({"fingerprint": "a", "sources": {"test": "0.2 of c.csv"}}, True),  # the same file under another name
+        ],
+    )
+    def test_other_data_with_the_same_targets_are_not(
+        self, tmp_path: Path, other: dict[str, Any], paired: bool
+    ) -> None:
+        mine = {"fingerprint": "a", "sources": {"test": "0.2 of a.csv"}}
+        first = classified(tmp_path / "first", "ab" * 20, "ab" * 15 + "ba" * 5, data=mine)
+        second = classified(tmp_path / "second", "ab" * 20, "ab" * 19 + "ba", data=other)
+        [difference] = compare([first, second]).differences
+        assert difference.paired == paired
+        assert ("unpaired" in difference.method) != paired
+
     def test_other_items_are_not(self, tmp_path: Path) -> None:
         first = classified(tmp_path / "first", "ab" * 20, "ab" * 15 + "ba" * 5)
         other = classified(tmp_path / "other", "ba" * 20, "ba" * 19 + "ab")

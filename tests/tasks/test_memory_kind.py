@@ -188,3 +188,8 @@ def test_a_stream_is_not_learnt_by_a_machine(tmp_path: Path) -> None:
     settings = {"model.kind": "ntm", "data.target": "y"}
     with pytest.raises(RecipeError, match=r"model\.kind: ntm has a memory beside its state"):
         stream.train("regress", str(rows), settings=settings, write=print, tell=print, stop=stream.Stop())
+
+
+def test_a_memory_larger_than_the_machine_is_told() -> None:
+    with pytest.raises(RunError, match=r"lower model.hidden_size \(now 6\), model.memory \(now 100000000000 × 1000\)"):
+        recurra.train("sine", settings=NTM_KIND | {"model.memory": [100_000_000_000, 1000]}, out="large")

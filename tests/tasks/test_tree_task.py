@@ -111,6 +111,7 @@ def test_every_kind_learns(kind: str, folder: Path, tmp_path: Path) -> None:
     ("settings", "message"),
     [
         (["learn.rule=rtrl"], "learn.rule: 'rtrl' goes along time; over trees bptt is expected"),
+        (["learn.carry_state=true"], "learn.carry_state: a tree does not go on where the last one ended; leave it out"),
         (["train.temporal_l2=0.1"], "train.temporal_l2: looks at states along time"),
         (["model.kind=child_sum", "model.cell=clockwork"], "model.cell: field 't' of 'clockwork' counts steps"),
         (["model.kind=child_sum", "model.children=2"], "children: child_sum takes any number of them"),

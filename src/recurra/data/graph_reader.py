@@ -59,6 +59,10 @@ class GraphReader(Reader[Graphs, GraphSchema]):
             raise DataError("data.split: nodes are drawn where they have classes (data.target = node), not graphs")
         whole, found = read["train"], {"train": read["train"]}
         if whole.parts is not None and target == "node":
+            if settings.folds is not None:
+                raise DataError(
+                    "data.folds: the data have parts of their own, so that none is drawn; leave one of them out."
+                )
             found |= {p: one for p, one in _of_masks(whole).items() if p == "train" or p not in read}
             shares, drawn = Shares(0.0, 0.0, shares.seed), None
         elif by_node:

@@ -370,9 +370,13 @@ class _Tested:
     items: pl.DataFrame  # index and, where they are known, id and step
     targets: np.ndarray  # (N,) of text, or (M, K) of numbers
     predictions: np.ndarray
+    data: tuple[object, object] = (None, None)  # see `_data_of`
 
     def same_items(self, other: "_Tested") -> bool:
-        """Whether both were tested on the same things, in the same order."""
+        """Whether both were tested on the same things, in the same order: other data may have the same targets."""
+        are_known = None not in (*self.data, *other.data)
+        if are_known and all(mine != theirs for mine, theirs in zip(self.data, other.data, strict=True)):
+            return False
         return self.items.equals(other.items) and np.array_equal(self.targets, other.targets)
 
     def errors(self) -> np.ndarray:
@@ -448,7 +452,13 @@ def _tested(run: Path, task: str) -> _Tested:
             raise RunError(f"{path}: is damaged: column {names[0]!r} is missing or holds no numbers") from error
     if values[0].shape != values[1].shape:
         raise RunError(f"{path}: is damaged: not as many columns of predictions as of targets")
-    return _Tested(items, *values)
+    return _Tested(items, *values, data=_data_of(run))
+
+
+def _data_of(run: Path) -> tuple[object, object]:
+    """What tells the data of a run from others: the digest of what was read, and where its test part is."""
+    data = RunFolder(run).summary().get("data", {})
+    return data.get("fingerprint"), data.get("sources", {}).get("test")
 
 
 def _forecast(run: Path, metric: str) -> _Tested | None:
@@ -470,7 +480,7 @@ def _forecast(run: Path, metric: str) -> _Tested | None:
         raise RunError(f"{path}: is damaged: {str(error).splitlines()[0]}") from error
     if not len(numbers) or not np.isfinite(numbers).all() or items["index"].null_count():
         raise RunError(f"{path}: is damaged: it has no row, or a cell of {', '.join(names)} holds no number")
-    return _Tested(items, numbers[:, 0], numbers[:, 1:])
+    return _Tested(items, numbers[:, 0], numbers[:, 1:], data=_data_of(run))
 
 
 def _differing(recipes: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

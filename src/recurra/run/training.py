@@ -110,15 +110,15 @@ class Training:
         self.settings = recipe.train
         if self.settings.early_stopping and parts.validation is None:
             raise RecipeError("train.early_stopping: needs a validation part; data.validation_fraction splits one off")
+        self.fabric = make_fabric(self.settings)
+        torch.manual_seed(recipe.seed)
+        self.task: Task[Any, Any, Any] = TASKS[recipe.task](parts.schema, self.settings)
+        self.task.check(recipe.model, recipe.learn)
         if recipe.learn.carry_state and (self.settings.batch_size > 1 or self.settings.shuffle):
             raise RecipeError(
                 "learn.carry_state: one sequence goes on where the last one ended, so train.batch_size is 1 and "
                 "train.shuffle false"
             )
-        self.fabric = make_fabric(self.settings)
-        torch.manual_seed(recipe.seed)
-        self.task: Task[Any, Any, Any] = TASKS[recipe.task](parts.schema, self.settings)
-        self.task.check(recipe.model, recipe.learn)
         self.carries_state = recipe.learn.carry_state or self.task.carries_state
         with memory_told(recipe):
             self.network: Network = self.task.build(recipe.model, parts.train)
@@ -571,6 +571,8 @@ def memory_told(recipe: Recipe) -> Iterator[None]:
             raise
         size, batch = recipe.model.hidden_size, recipe.train.batch_size
         less = f"lower model.hidden_size (now {size})"
+        if getattr(recipe.model, "kind", "") == "ntm":
+            less += f", model.memory (now {' × '.join(map(str, recipe.model.memory))})"
         if recipe.learn.rule in ("bptt", "tbptt"):
             hint = f"{less}, train.batch_size (now {batch}) or data.max_length"
         else:  # an influence is carried for each row, and does not grow with the steps
