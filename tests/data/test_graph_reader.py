@@ -335,6 +335,17 @@ def test_a_file_of_no_edges_is_no_fault(tmp_path: Path) -> None:
         ({"nodes": 1, "edges": [], "parts": ["tran"]}, r"parts: unknown part 'tran'; did you mean 'train'\?"),
         ({"nodes": 2, "edges": []}, r"g.jsonl: no graph has a class \(label\), which training needs"),
         ([1], r"line 1: found \[1\]; an object with nodes and edges is expected"),
+        ({"nodes": 1, "edges": [], "label": float("nan")}, r"line 1: label: found nan; a text or a whole number"),
+        ({"nodes": 1, "edges": [], "label": float("inf")}, r"line 1: label: found inf; a text or a whole number"),
+        ({"nodes": 1, "edges": [], "label": " "}, r"line 1: label: found ' '; a class is expected, or null for none"),
+        ({"nodes": 1, "edges": [], "label": "\ud800"}, r"line 1: label: found '\\ud800', half a character"),
+        ({"nodes": ["\udfff"], "edges": []}, r"line 1: nodes: found '\\udfff', half a character"),
+        ({"nodes": 1, "edges": [], "id": {"a": 1}}, r"line 1: id: found \{'a': 1\}; a text or a whole number"),
+        ({"attributes": 5, "edges": []}, r"line 1: nodes: found nothing; a list with something for each node"),
+        ({"nodes": 1, "attributes": 5, "edges": []}, r"line 1: attributes: found 5; a number or a list for each"),
+        ({"nodes": [[10**400]], "edges": []}, r"line 1: attributes: as many numbers for each of the nodes"),
+        ({"nodes": 10**12, "edges": []}, r"line 1: nodes: found 1e\+12; at most 268,435,456 are expected"),
+        ({"nodes": 1, "edges": [], "label": None, "y": 1}, r"line 1: unknown key 'y'; did you mean 'label'\?"),
     ],
 )
 def test_what_is_no_graph(line: Any, message: str, tmp_path: Path) -> None:
@@ -373,3 +384,111 @@ def test_attributes_may_be_arrays() -> None:
         {"nodes": 2, "edges": [[0, 1]], "edge_attributes": [[7]], "label": 1},
     ]
     assert read(edges).train.edge_attributes.tolist() == [[7], [7]]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("[" * 100_000, r"line 1: lists are nested too deep; a graph is expected"),
+        ('{"nodes": %s, "edges": []}' % ("1" * 5000), r"line 1: Exceeds the limit \(4300 digits\)[^;]*$"),
+        ('{"nodes": 1, "edges": [], "nodes": 2}', r"line 1: key 'nodes' stands there twice"),
+        ('{"nodes": 1, "edges": [], "label": "a', r"line 1, column 36: no JSON: Unterminated string"),
+        ('{"nodes": 1, "edges": []', r"line 1, column 25: no JSON: Expecting ',' delimiter"),
+    ],
+    ids=["deep", "digits", "twice", "string", "object"],
+)
+def test_lines_that_json_cannot_read(line: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "g.jsonl"
+    path.write_text(line + "\n", "utf-8")
+    with pytest.raises(DataError, match=message):
+        read(path, format="jsonl")
+
+
+def test_numbers_of_other_libraries_are_numbers() -> None:
+    edges = np.array([[0, 1], [1, 2]])
+    plain = read([{"nodes": ["1", "2", "3"], "edges": edges.tolist(), "label": 1}])
+    for changes in (
+        {"nodes": list(np.array([1, 2, 3])), "label": np.int64(1)},
+        {"nodes": torch.tensor([1, 2, 3]), "label": torch.tensor(1)},
+        {"edges": list(zip(*edges.T, strict=True)), "label": np.float32(1)},
+        {"edges": list(edges)},
+    ):
+        found = read([{"nodes": [1, 2, 3], "edges": edges, "label": 1} | changes])
+        assert found.schema == plain.schema
+        assert torch.equal(found.train.edges, plain.train.edges)
+    assert read([{"nodes": np.int64(3), "edges": edges, "label": 1}]).train.lengths.tolist() == [3]
+    with pytest.raises(DataError, match=r"nodes: found \{'a'\}; a list with something for each node"):
+        read([{"nodes": {"a"}, "edges": [], "label": 1}])
+
+
+def test_networkx_graphs_of_other_classes_and_without_directions() -> None:
+    class Mine(nx.Graph):
+        pass
+
+    for order in ([0, 1, 2], [2, 1, 0]):  # which says how networkx turns its edges
+        network = Mine(label="a")
+        network.add_nodes_from(order)
+        network.add_edges_from([(0, 1), (1, 2), (2, 2)], weight=2.0)
+        network.nodes[0]["Label"] = "C"
+        found = read(network, directed=True)
+        pairs = sorted((order[a], order[b]) for a, b in found.train.edges.T.tolist())
+        assert pairs == [(0, 1), (1, 0), (1, 2), (2, 1), (2, 2)]
+        assert found.warnings == ["the training data given: not read: Label of nodes, weight of edges."]
+    one_way = read(nx.DiGraph([(0, 1), (1, 2)], label="a"), directed=True)
+    assert one_way.train.edges.tolist() == [[0, 1], [1, 2]]
+
+
+PYG: dict[str, tuple[dict[str, Any], str]] = {
+    "several tasks": ({"y": torch.tensor([[1, 0, 1, 1, 0]])}, r"graph 1: y: found 1×5 numbers; one class, or one for"),
+    "tasks as many as nodes": (
+        {"y": torch.tensor([[1, 0, 1, 1]])},
+        r"y: found 1×4 numbers.*one of several tasks: y\[:",
+    ),
+    "one-hot nodes": ({"y": torch.eye(3)[[0, 1, 2, 0]]}, r"y: found 4×3 numbers; .*of one-hot: y.argmax\(1\)"),
+    "a one-hot graph": ({"y": torch.eye(3)[1]}, r"y: found 3 numbers; .*of one-hot: y.argmax\(\)"),
+    "a number": ({"y": torch.tensor([0.3])}, r"graph 1: y: found 0.3; a class, a text or a whole number, is expected"),
+    "unknown": ({"y": torch.tensor([float("nan")])}, r"graph 1: y: found nan; a class"),
+    "no edge_index": ({"edge_index": None}, r"graph 1: edge_index: found nothing; \(2, edges\), of no edge \(2, 0\)"),
+    "columns": (
+        {"train_mask": torch.ones(4, 10, dtype=torch.bool)},
+        r"train_mask: found \(4, 10\) of bool; \(4,\) of bool is expected \(a column, such as train_mask\[:, 0\]\)",
+    ),
+    "indices": ({"train_mask": torch.tensor([0, 1, 2, 3])}, r"train_mask: found \(4,\) of int64; \(4,\) of bool"),
+    "too short": ({"train_mask": torch.ones(3, dtype=torch.bool)}, r"train_mask: found \(3,\) of bool; \(4,\)"),
+    "too long": ({"train_mask": torch.ones(5, dtype=torch.bool)}, r"train_mask: found \(5,\) of bool; \(4,\)"),
+    "in two": (
+        {"train_mask": torch.arange(4) < 2, "test_mask": torch.arange(4) > 0},
+        r"test_mask: has node 1 as train_mask has; no node in two parts",
+    ),
+    "test alone": ({"test_mask": torch.arange(4) < 2}, r"graph 1: test_mask without a train_mask; one that says"),
+}
+
+
+@pytest.mark.parametrize("name", PYG)
+def test_what_data_of_pytorch_geometric_do_not_say(name: str) -> None:
+    changes, message = PYG[name]
+    Data = data_of_pyg()
+    told = {"x": torch.eye(4), "edge_index": torch.tensor([[0, 1], [1, 2]]), "y": torch.tensor([0, 1, 0, 1])} | changes
+    with pytest.raises(DataError, match=message):
+        read([Data(**told)])
+
+
+def test_classes_of_data_of_pytorch_geometric() -> None:
+    Data = data_of_pyg()
+    Batch = pytest.importorskip("torch_geometric.data").Batch
+    bare = {"x": torch.eye(3), "edge_index": torch.tensor([[0, 1], [1, 2]])}
+    for y, target, classes in (
+        ("a", "graph", ["a"]),
+        (["a"], "graph", ["a"]),
+        (7, "graph", ["7"]),
+        (torch.tensor([[7.0]]), "graph", ["7"]),
+        (torch.tensor([[1], [0], [1]]), "node", ["0", "1"]),
+        (["a", "b", "a"], "node", ["a", "b"]),
+    ):
+        schema = read([Data(**bare, y=y)]).schema
+        assert (schema.target, schema.classes) == (target, classes)
+    graphs = [Data(**bare, y=torch.tensor([i]), edge_weight=torch.ones(2)) for i in range(2)]
+    assert read(graphs).warnings == ["the training data given: not read: edge_weight."]
+    for batched in (Batch.from_data_list(graphs), [Batch.from_data_list(graphs)]):
+        with pytest.raises(DataError, match=r"graph 1: found a Batch of graphs; the graphs themselves, .to_data_list"):
+            read(batched)

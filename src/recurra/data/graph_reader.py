@@ -14,8 +14,9 @@ import torch
 
 from recurra.data import tu
 from recurra.data.encode import sort_classes
-from recurra.data.graph_records import PARTS as ASKED_IN
-from recurra.data.graph_records import GraphRecords, from_lines, from_objects, is_graph
+from recurra.data.graph_objects import PARTS as ASKED_IN
+from recurra.data.graph_objects import is_graph
+from recurra.data.graph_records import GraphRecords, from_lines, from_objects
 from recurra.data.graphs import Graphs, GraphSchema, GraphSettings, Target
 from recurra.data.opening import check_exists, digest, first_lines, open_binary, open_text
 from recurra.data.reader import Parts, Reader

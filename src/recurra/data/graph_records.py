@@ -11,13 +11,18 @@ import torch
 from torch import Tensor
 
 from recurra.data.delimited import short
+from recurra.data.graph_objects import PARTS, as_mapping, plain
 from recurra.data.graphs import Graphs
 from recurra.data.sequences import steps_of
 from recurra.data.tokens import Numbering
 from recurra.errors import DataError, unknown
 
 KEYS = ("nodes", "attributes", "edges", "edge_labels", "edge_attributes", "label", "labels", "parts", "id")
-PARTS = ("train", "validation", "test")
+MEANT = {"x": "attributes", "y": "label", "edge_index": "edges", "edge_attr": "edge_attributes"}
+"""What keys of other libraries are called here."""
+
+MOST = 1 << 28
+"""Nodes of a graph that can be told by how many there are."""
 
 
 @dataclass
@@ -84,11 +89,24 @@ def from_lines(lines: Iterable[str], name: str) -> GraphRecords:
             if not line.strip():
                 continue
             try:
-                yield number, json.loads(line)
+                yield number, json.loads(line.rstrip("\r\n"), object_pairs_hook=_once)
             except json.JSONDecodeError as error:
                 raise DataError(f"{name}, line {number}, column {error.colno}: no JSON: {error.msg}.") from None
+            except RecursionError:
+                raise DataError(f"{name}, line {number}: lists are nested too deep; a graph is expected.") from None
+            except ValueError as error:  # a key that stands there twice, a number of thousands of digits
+                raise DataError(f"{name}, line {number}: {str(error).partition(';')[0]}.") from None
 
     return from_objects(objects(), name, "line")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; raises ValueError where a key stands in it twice, of which json takes the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} stands there twice")
+    return found
 
 
 def from_objects(objects: Iterable[tuple[int, Any]], name: str, counted: str) -> GraphRecords:
@@ -110,13 +128,13 @@ def from_objects(objects: Iterable[tuple[int, Any]], name: str, counted: str) ->
     edges: list[np.ndarray] = []
     edge_numbers: list[np.ndarray] = []
     sizes, edge_counts, places, ids = array("q"), array("q"), array("q"), []
-    have_parts = False
+    have_parts, unread = False, set[str]()
     for number, given in objects:
         place = f"{name}, {counted} {number}"
-        given = _as_mapping(given, place)
+        given = as_mapping(given, place, unread)
         for key in given:
             if key not in KEYS:
-                raise DataError(f"{place}: {unknown('key', str(key), KEYS)}")
+                raise DataError(f"{place}: {unknown('key', str(key), KEYS, MEANT.get(key))}")
         kinds, values = _nodes(given, place)
         count = len(kinds)
         pairs = _edges(given.get("edges"), count, place)
@@ -145,7 +163,7 @@ def from_objects(objects: Iterable[tuple[int, Any]], name: str, counted: str) ->
         sizes.append(count)
         edge_counts.append(len(pairs))
         places.append(number)
-        ids.append(str(given["id"]) if given.get("id") is not None else "")
+        ids.append(_text(given["id"], "id", place) if given.get("id") is not None else "")
     if not places:
         raise DataError(f"{name}: holds no graphs.")
     graphs = Graphs(
@@ -172,6 +190,7 @@ def from_objects(objects: Iterable[tuple[int, Any]], name: str, counted: str) ->
         parts=np.array(parts, np.int64) if have_parts else None,
         format="jsonl",
         counted=counted,
+        warnings=[f"{name}: not read: {', '.join(sorted(unread))}."] if unread else [],
     )
 
 
@@ -181,12 +200,16 @@ def from_objects(objects: Iterable[tuple[int, Any]], name: str, counted: str) ->
 def _nodes(given: Mapping[str, Any], place: str) -> tuple[list[Any], np.ndarray]:
     """The labels of an object's nodes, None where there is none, and their numbers, (n, A)."""
     nodes: Any = given.get("nodes")
-    values = given.get("attributes")
-    if nodes is None and values is not None:
+    values: Any = given.get("attributes")
+    if nodes is None and hasattr(values, "__len__"):
         nodes = len(values)
+    if getattr(nodes, "ndim", None) == 0:
+        nodes = plain(nodes)
     if type(nodes) is int:
+        if nodes > MOST:
+            raise DataError(f"{place}: nodes: found {nodes:.3g}; at most {MOST:,} are expected.")
         labels: list[Any] = [None] * nodes
-    elif nodes is None or isinstance(nodes, str | Mapping) or not hasattr(nodes, "__len__"):
+    elif nodes is None or isinstance(nodes, str | Mapping) or not hasattr(nodes, "__getitem__"):
         found = "nothing" if nodes is None else short(repr(nodes))
         raise DataError(
             f"{place}: nodes: found {found}; a list with something for each node, or how many there are, is expected."
@@ -194,7 +217,7 @@ def _nodes(given: Mapping[str, Any], place: str) -> tuple[list[Any], np.ndarray]
     elif values is None and len(nodes) and _is_numeric(nodes):
         labels, values = [None] * len(nodes), nodes
     else:
-        labels = _plain(nodes)
+        labels = plain(nodes)
     if not labels:
         raise DataError(f"{place}: nodes: found none; a graph has at least one.")
     return labels, _numbers(values, len(labels), "attributes", "nodes", place)
@@ -202,16 +225,17 @@ def _nodes(given: Mapping[str, Any], place: str) -> tuple[list[Any], np.ndarray]
 
 def _is_numeric(nodes: Any) -> bool:
     """Whether nodes are told by numbers, a list or a fraction each, and not by labels."""
-    return isinstance(nodes[0], list | tuple | float | np.ndarray) or getattr(nodes, "ndim", 1) == 2
+    return isinstance(nodes[0], list | tuple | float | np.floating | np.ndarray) or getattr(nodes, "ndim", 1) == 2
 
 
 def _edges(given: Any, count: int, place: str) -> np.ndarray:
     """An object's edges, (e, 2) int64."""
     if given is None:
         raise DataError(f"{place}: edges: found nothing; a list of pairs of nodes, [] for none, is expected.")
-    pairs = _plain(given) if not isinstance(given, np.ndarray) else given.tolist()
+    pairs = plain(given)
     if not isinstance(pairs, list | tuple):
         raise DataError(f"{place}: edges: found {short(repr(given))}; a list of pairs of nodes is expected.")
+    pairs = [plain(pair) for pair in pairs]
     for number, pair in enumerate(pairs):
         if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(_is_node(end, count) for end in pair):
             nodes = f"two nodes from 0 to {count - 1}" if count > 1 else "[0, 0], the one node and itself,"
@@ -221,14 +245,14 @@ def _edges(given: Any, count: int, place: str) -> np.ndarray:
 
 
 def _is_node(end: Any, count: int) -> bool:
-    return isinstance(end, int) and not isinstance(end, bool) and 0 <= end < count
+    return isinstance(end, int | np.integer) and not isinstance(end, bool) and 0 <= int(end) < count
 
 
 def _each(given: Any, count: int, key: str, what: str, place: str) -> list[Any]:
     """A list with something for each node or edge; of None where nothing is given."""
     if given is None:
         return [None] * count
-    values = _plain(given)
+    values = plain(given)
     if not isinstance(values, list | tuple) or len(values) != count:
         found = len(values) if isinstance(values, list | tuple) else short(repr(values))
         raise DataError(f"{place}: {key}: {found} for {count} {what}; one for each is expected.")
@@ -241,9 +265,11 @@ def _numbers(given: Any, count: int, key: str, what: str, place: str) -> np.ndar
         return np.zeros((count, 0), np.float32)
     try:
         values = np.asarray(given.detach().cpu() if isinstance(given, Tensor) else given, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         said = f"as many numbers for each of the {what} are expected, in a list each"
         raise DataError(f"{place}: {key}: {said}.") from None
+    if values.ndim == 0:
+        raise DataError(f"{place}: {key}: found {short(repr(given))}; a number or a list for each is expected.")
     if values.ndim == 1 and len(values):
         values = values[:, None]
     if len(values) != count:
@@ -260,10 +286,17 @@ def _numbers(given: Any, count: int, key: str, what: str, place: str) -> np.ndar
 
 def _text(label: Any, key: str, place: str) -> str:
     """A label or class as text; whole numbers that are written as fractions without their `.0`."""
-    if isinstance(label, bool | str | int):
+    label = plain(label)
+    if isinstance(label, float) and label.is_integer():
+        label = int(label)
+    if isinstance(label, bool | int):
         return str(label)
-    if isinstance(label, float) and label == int(label):
-        return str(int(label))
+    if isinstance(label, str):
+        if not label.strip() and key in ("label", "labels"):
+            raise DataError(f"{place}: {key}: found {label!r}; a class is expected, or null for none.")
+        if any("\ud800" <= c <= "\udfff" for c in label):
+            raise DataError(f"{place}: {key}: found {label!a}, half a character; a text is expected.")
+        return label
     raise DataError(f"{place}: {key}: found {short(repr(label))}; a text or a whole number is expected.")
 
 
@@ -273,87 +306,9 @@ def _part(name: Any, place: str) -> int:
     return PARTS.index(name)
 
 
-def _plain(values: Any) -> Any:
-    """Arrays and tensors as lists."""
-    return values.tolist() if hasattr(values, "tolist") else values
-
-
 def _tensor(values: array) -> Tensor:
     return torch.from_numpy(np.array(values, np.int64))
 
 
 def _bounds(counts: Sequence[int]) -> Tensor:
     return torch.from_numpy(np.concatenate([[0], np.cumsum(np.array(counts, np.int64))]))
-
-
-# --- objects of other libraries ---------------------------------------------------------------------------------------
-
-
-def is_graph(given: Any) -> bool:
-    """Whether something is one graph, and no list of them."""
-    return isinstance(given, Mapping) or _is_networkx(given) or _is_data(given)
-
-
-def _is_networkx(given: Any) -> bool:
-    return type(given).__module__.startswith("networkx.") and hasattr(given, "adj")
-
-
-def _is_data(given: Any) -> bool:
-    return hasattr(given, "edge_index") and hasattr(given, "num_nodes")
-
-
-def _as_mapping(given: Any, place: str) -> Mapping[str, Any]:
-    if _is_networkx(given):
-        return _from_networkx(given, place)
-    if _is_data(given):
-        return _from_data(given)
-    if not isinstance(given, Mapping):
-        raise DataError(f"{place}: found {short(repr(given))}; an object with nodes and edges is expected.")
-    return given
-
-
-def _from_networkx(graph: Any, place: str) -> dict[str, Any]:
-    """Of nodes and edges `label` and the numbers `x`, of nodes the class `y`; of the graph `label` or `y`."""
-    number = {node: i for i, node in enumerate(graph.nodes)}
-    nodes, edges = list(graph.nodes(data=True)), list(graph.edges(data=True))
-
-    def of(items: list[dict[str, Any]], key: str) -> list[Any] | None:
-        values = [item.get(key) for item in items]
-        if all(value is None for value in values):
-            return None
-        if key == "x" and any(value is None for value in values):
-            raise DataError(f"{place}: x: some have numbers and some have none; all or none are expected.")
-        return values
-
-    of_nodes, of_edges = [told for _, told in nodes], [told for *_, told in edges]
-    return {
-        "nodes": of(of_nodes, "label") or len(nodes),
-        "attributes": of(of_nodes, "x"),
-        "labels": of(of_nodes, "y"),
-        "edges": [(number[a], number[b]) for a, b, _ in edges],
-        "edge_labels": of(of_edges, "label"),
-        "edge_attributes": of(of_edges, "x"),
-        "label": graph.graph.get("label", graph.graph.get("y")),
-        "id": graph.name or None,
-    }
-
-
-def _from_data(data: Any) -> dict[str, Any]:
-    """Of PyTorch Geometric: `x`, `edge_index`, `edge_attr` (labels where it is whole numbers, one each), `y`, masks."""
-    count = int(data.num_nodes)
-    found: dict[str, Any] = {"nodes": count, "edges": data.edge_index.T.tolist(), "attributes": data.x}
-    if (of_edges := getattr(data, "edge_attr", None)) is not None:
-        are_labels = not of_edges.is_floating_point() and of_edges.numel() == len(of_edges)
-        found["edge_labels" if are_labels else "edge_attributes"] = of_edges.flatten() if are_labels else of_edges
-    if (y := getattr(data, "y", None)) is not None:
-        y = torch.as_tensor(y)
-        per_node = y.numel() == count and (count > 1 or y.dim() > 1)
-        found["labels" if per_node else "label"] = y.flatten() if per_node else y.flatten()[0].item()
-    masks = [getattr(data, f"{part}_mask", None) for part in ("train", "val", "test")]
-    if masks[0] is not None:
-        parts: list[str | None] = [None] * count
-        for name, mask in zip(PARTS, masks, strict=True):
-            for node in [] if mask is None else mask.nonzero().flatten().tolist():
-                parts[node] = name
-        found["parts"] = parts
-    return found
