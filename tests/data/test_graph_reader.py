@@ -433,7 +433,10 @@ def test_networkx_graphs_of_other_classes_and_without_directions() -> None:
         found = read(network, directed=True)
         pairs = sorted((order[a], order[b]) for a, b in found.train.edges.T.tolist())
         assert pairs == [(0, 1), (1, 0), (1, 2), (2, 1), (2, 2)]
-        assert found.warnings == ["the training data given: not read: Label of nodes, weight of edges."]
+        assert found.warnings == [
+            "the training data given: only the class 'a' to learn; at least two are expected.",
+            "the training data given: not read: Label of nodes, weight of edges.",
+        ]
     one_way = read(nx.DiGraph([(0, 1), (1, 2)], label="a"), directed=True)
     assert one_way.train.edges.tolist() == [[0, 1], [1, 2]]
 
@@ -492,3 +495,63 @@ def test_classes_of_data_of_pytorch_geometric() -> None:
     for batched in (Batch.from_data_list(graphs), [Batch.from_data_list(graphs)]):
         with pytest.raises(DataError, match=r"graph 1: found a Batch of graphs; the graphs themselves, .to_data_list"):
             read(batched)
+
+
+def test_files_of_the_tu_format_that_are_not_read(tmp_path: Path) -> None:
+    folder = written(tmp_path / "toy", node_labels=None)
+    for name in ("TOY_node_label.txt", "TOY_graph_attributes.txt", "TOY_readme.txt", "TOYS_foo.txt", "README.txt"):
+        (folder / name).write_text("0\n", "utf-8")
+    said = "not read: TOY_graph_attributes.txt, TOY_node_label.txt (is it TOY_node_labels.txt?)."
+    assert read(folder).warnings == [f"{folder}: {said}"]
+    with zipfile.ZipFile(tmp_path / "toy.zip", "w") as archive:
+        for file in folder.iterdir():
+            archive.writestr(f"TOY/{file.name}", file.read_bytes())
+    assert read(tmp_path / "toy.zip").warnings == [f"{tmp_path / 'toy.zip'}: {said}"]
+
+
+def test_a_data_set_without_its_edges_and_other_files_than_these(tmp_path: Path) -> None:
+    folder = written(tmp_path / "toy")
+    with pytest.raises(DataError, match=r"TOY_node_labels.txt: is one file of a data set; .* --data .*TOY_A.txt"):
+        read(folder / "TOY_node_labels.txt")
+    bare = written(tmp_path / "bare", A=None)
+    with pytest.raises(DataError, match=r"TOY_A.txt: no such file; the TU format has it, with the edges"):
+        read(bare)
+    whole, cut, other = (tmp_path / f"{name}.zip" for name in ("whole", "cut", "other"))
+    with zipfile.ZipFile(whole, "w") as archive:
+        archive.writestr("TOY_A.txt", "1, 2\n")
+    cut.write_bytes(whole.read_bytes()[:-30])
+    with zipfile.ZipFile(other, "w") as archive:
+        archive.writestr("a.txt", "1, 2\n")
+    with pytest.raises(DataError, match=r"cut.zip: is no whole zip archive, but damaged or cut short"):
+        read(cut)
+    with pytest.raises(DataError, match=r"other.zip: holds no graphs; expected files of the TU format"):
+        read(other)
+
+
+def test_labels_that_training_has_none_of_are_told() -> None:
+    reader = GraphReader()
+    bare = {"nodes": 2, "edges": [[0, 1]]}
+    schema = read([bare | {"label": i} for i in range(2)]).schema
+    _, told = reader.part([{"nodes": ["C", "O"], "edges": [[0, 1]], "edge_labels": ["s"]}], schema)
+    assert told == [
+        "the data given: 2 of 2 nodes have a label that the training part does not have (C, O); its nodes have none, "
+        "and the network reads none.",
+        "the data given: 2 of 2 edges have a label that the training part does not have (s); its edges have none, and "
+        "the network reads none.",
+    ]
+    other = [bare | {"nodes": ["Br", "C"], "label": i} for i in range(2)]
+    parts = reader.parts([one | {"nodes": ["C", "C"]} for one in other], "graph", GraphSettings(**ALL), test=other)
+    assert parts.warnings == [
+        "the test data given: 2 of 4 nodes of the test part have a label that the training part does not have (Br); "
+        "they have none for the network."
+    ]
+
+
+def test_what_there_is_not_to_learn() -> None:
+    bare = {"nodes": 2, "edges": [[0, 1]]}
+    parts = read([bare | {"label": i, "parts": ["train", None]} for i in range(2)])
+    assert parts.warnings == [
+        "the training data given: parts are of nodes, and graphs have the classes; they are not heeded."
+    ]
+    with pytest.raises(DataError, match=r"no graph has a class .* Of networkx and PyTorch Geometric y is read"):
+        read(nx.karate_club_graph())

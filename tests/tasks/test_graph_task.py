@@ -12,12 +12,12 @@ import torch
 import recurra
 from recurra.cli import main
 from recurra.data.graph_reader import GraphReader
-from recurra.data.graphs import GraphSettings
-from recurra.errors import RecipeError
+from recurra.data.graphs import GraphSchema, GraphSettings
+from recurra.errors import DataError, RecipeError
 from recurra.run.api import load, train
 from recurra.run.sections.graph import drawing, layout
 from recurra.tasks.graph import Graph, GraphsTold, GraphTrainSettings
-from recurra.tasks.graph_network import GraphModelSettings, batch_of
+from recurra.tasks.graph_network import GraphMember, GraphModelSettings, GraphNetwork, batch_of
 
 SMALL = {"model.hidden_size": 16, "model.rounds": 4, "train.lr": 0.01}
 
@@ -275,3 +275,25 @@ class TestDrawings:
         assert svg.count("<circle") == 2
         assert "<b>" not in svg
         assert "&lt;b&gt;" in svg
+
+
+def test_one_class_is_nothing_to_learn(tmp_path: Path) -> None:
+    graphs = [one | {"label": "x"} for one in rings(20, 0)]
+    with pytest.raises(DataError, match=r"only the class 'x' in the training data; at least two are expected"):
+        train("graph", graphs, out=tmp_path / "run", settings=SMALL)
+
+
+def test_the_message_left_out_reads_all_that_stands_at_edges() -> None:
+    both = GraphSchema(task="graph", format="jsonl", classes=["a", "b"], edge_labels=["s", "t"], edge_attributes=1)
+    for changes, message in (
+        ({}, "edge_network"),
+        ({"edge_labels": []}, "edge_network"),
+        ({"edge_attributes": 0}, "edge_types"),
+        ({"edge_attributes": 0, "edge_labels": []}, "linear"),
+    ):
+        network = GraphNetwork(GraphModelSettings(), both.model_copy(update=changes))
+        assert network.settings.message == message
+    network = GraphNetwork(GraphModelSettings(), both)
+    edges = GraphMember(network.settings, both).at_edges(torch.tensor([0, 1]), torch.tensor([[0.5], [2.0]]))
+    assert edges is not None
+    assert edges.tolist() == [[1, 0, 0.5], [0, 1, 2]]

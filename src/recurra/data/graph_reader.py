@@ -75,7 +75,11 @@ class GraphReader(Reader[Graphs, GraphSchema]):
             found |= _graphs_drawn(whole, drawn)
         found |= {part: one for part, one in read.items() if part != "train"}
         schema = _learnt(found["train"], settings, target, kept)
-        parts = {part: _encoded(found[part], schema, settings, strict=True) for part in PARTS if part in found}
+        if len(schema.classes) == 1:
+            warnings.append(f"{whole.name}: only the class {schema.classes[0]!r} to learn; at least two are expected.")
+        if whole.parts is not None and target == "graph":
+            warnings.append(f"{whole.name}: parts are of nodes, and graphs have the classes; they are not heeded.")
+        parts = {part: _encoded(found[part], schema, strict=True, of=part) for part in PARTS if part in found}
         for one in {id(one): one for one in (*read.values(), *found.values())}.values():
             warnings += one.warnings
         if not any(int(part.edge_offsets[-1]) for part in parts.values()):
@@ -110,7 +114,7 @@ class GraphReader(Reader[Graphs, GraphSchema]):
         records = _asked(_read(found, settings, format, None), schema.target)
         if targets:
             _check_classes(records, schema.target, all_graphs=True)
-        graphs = _encoded(records, schema, settings, strict=targets)
+        graphs = _encoded(records, schema, strict=targets)
         return graphs, records.warnings
 
     def describe(self, source: Any, settings: GraphSettings, task: str) -> str:
@@ -191,7 +195,7 @@ def _read_as_it_stands(source: Source, settings: GraphSettings, format: str | No
                 for file in tu.contents(data):
                     sum.update(file.name.encode() + digest(file))
             return tu.read_tu(data, settings.encoding)
-        if data.is_dir():
+        if data.is_dir() or data.suffix.lower() == ".zip":
             raise DataError(
                 f"{data}: holds no graphs; expected files of the TU format, such as NAME_A.txt and "
                 "NAME_graph_indicator.txt, or JSON lines."
@@ -250,7 +254,9 @@ def _check_classes(records: GraphRecords, target: Target, *, all_graphs: bool) -
     without = np.flatnonzero(records.of_graphs < 0)
     if len(without) == len(records):
         what = "NAME_graph_labels.txt is missing" if records.format == "tu" else "label"
-        raise DataError(f"{records.name}: no graph has a class ({what}), which training needs.")
+        others = " Of networkx and PyTorch Geometric y is read, of the graph or of its nodes."
+        hint = others if records.counted == "graph" and records.format != "tu" else ""
+        raise DataError(f"{records.name}: no graph has a class ({what}), which training needs.{hint}")
     if len(without) and all_graphs:
         raise DataError(f"{records.place(int(without[0]))}: the graph has no class (label).")
 
@@ -323,8 +329,8 @@ def _learnt(records: GraphRecords, settings: GraphSettings, target: Target, kept
     return schema
 
 
-def _encoded(records: GraphRecords, schema: GraphSchema, settings: GraphSettings, *, strict: bool) -> Graphs:
-    """Graphs under the labels and classes of a schema; what it does not know is told.
+def _encoded(records: GraphRecords, schema: GraphSchema, *, strict: bool, of: str = "") -> Graphs:
+    """Graphs under the labels and classes of a schema, of a part where one is named; what it does not know is told.
 
     Raises:
         DataError: A class that training did not have, where `strict`, with its place; no labels or other numbers of
@@ -334,19 +340,19 @@ def _encoded(records: GraphRecords, schema: GraphSchema, settings: GraphSettings
     _check_alike(records, schema)
     nodes = _codes(records.node_labels, schema.node_labels)[graphs.nodes.numpy()]
     edge_labels = _codes(records.edge_labels, schema.edge_labels)[graphs.edge_labels.numpy()]
-    for what, codes, old, names, then in (
-        ("nodes", nodes, graphs.nodes, records.node_labels, "they have none for the network"),
-        ("edges", edge_labels, graphs.edge_labels, records.edge_labels, "they count as {0!r}, the commonest"),
+    for what, known, codes, old, names, then in (
+        ("nodes", schema.node_labels, nodes, graphs.nodes, records.node_labels, "they have none for the network"),
+        ("edges", schema.edge_labels, edge_labels, graphs.edge_labels, records.edge_labels, "they count as {0!r}"),
     ):
-        if (schema.node_labels if what == "nodes" else schema.edge_labels) and (codes < 0).any():
-            strange = (codes < 0) & (old.numpy() >= 0)
-            if strange.any():
-                shown = ", ".join(sorted({names[code] for code in old.numpy()[strange].tolist()})[:5])
-                words = then.format(schema.edge_labels[0] if schema.edge_labels else "")
-                records.warnings.append(
-                    f"{records.name}: {int(strange.sum()):,} of {len(codes):,} {what} have a label that the training "
-                    f"part does not have ({shown}); {words}."
-                )
+        strange = (codes < 0) & (old.numpy() >= 0)
+        if strange.any():
+            shown = ", ".join(sorted({names[code] for code in old.numpy()[strange].tolist()})[:5])
+            words = then.format(known[0]) if known else f"its {what} have none, and the network reads none"
+            words += ", the commonest" if known and what == "edges" else ""
+            records.warnings.append(
+                f"{records.name}: {int(strange.sum()):,} of {len(codes):,} {what}{f' of the {of} part' if of else ''} "
+                f"have a label that the training part does not have ({shown}); {words}."
+            )
     if schema.edge_labels:
         edge_labels = np.maximum(edge_labels, 0)
     per_node = schema.target == "node"

@@ -4,6 +4,7 @@ Morris, Kriege, Bause, Kersting, Mutzel & Neumann, "TUDataset" (2020). Nodes and
 """
 
 import zipfile
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +20,33 @@ from recurra.errors import DataError
 EDGES = "_A.txt"
 """How the name of the file ends by which a data set is known."""
 
+INDICATOR = "_graph_indicator.txt"
+"""How that ends which has to be there too."""
+
+KINDS = ("A", "graph_indicator", "graph_labels", "node_labels", "node_attributes", "edge_labels", "edge_attributes")
+"""What files of a data set hold."""
+
 
 def is_tu(path: Path) -> bool:
-    """Whether a folder, a zip archive or the file of edges itself is laid out so."""
+    """Whether a folder, a zip archive or a file of a data set is laid out so.
+
+    Raises:
+        DataError: An archive that is damaged.
+    """
     if path.is_dir():
-        return any(entry.name.endswith(EDGES) for entry in entries(path))
-    if path.name.endswith(EDGES):
-        return True
-    return path.suffix.lower() == ".zip" and any(name.endswith(EDGES) for name in _members(path))
+        return any(entry.name.endswith((EDGES, INDICATOR)) for entry in entries(path))
+    if path.suffix.lower() == ".zip":
+        return any(name.endswith((EDGES, INDICATOR)) for name in _members(path))
+    return _stem(path) is not None
+
+
+def _stem(path: Path) -> str | None:
+    """The name of the data set that a file is one of; None where it is of none."""
+    for kind in KINDS:
+        stem = path.name.removesuffix(f"_{kind}.txt")
+        if stem != path.name and (kind == "A" or path.with_name(stem + EDGES).exists()):
+            return stem
+    return None
 
 
 def read_tu(path: Path, encoding: str = "utf-8") -> GraphRecords:
@@ -87,6 +107,7 @@ def read_tu(path: Path, encoding: str = "utf-8") -> GraphRecords:
         of_nodes=np.full(nodes, -1, np.int64),
         format="tu",
         counted="graph",
+        warnings=files.unread(),
     )
 
 
@@ -148,19 +169,39 @@ class _Files:
 
     def __init__(self, path: Path, encoding: str) -> None:
         self.path, self.encoding = path, encoding
-        self.archive = not path.is_dir() and not path.name.endswith(EDGES)
-        if self.archive:
-            names = [name for name in _members(path) if name.endswith(EDGES)]
-        elif path.is_dir():
-            names = [entry.name for entry in entries(path) if entry.name.endswith(EDGES)]
-        else:
+        self.archive = not path.is_dir() and path.suffix.lower() == ".zip"
+        folder = path if path.is_dir() else path.parent
+        self.all = _members(path) if self.archive else [entry.name for entry in entries(folder)]
+        if self.archive or path.is_dir():
+            names = [name for name in self.all if name.endswith(EDGES)]
+        elif path.name.endswith(EDGES):
             names = [path.name]
+        else:
+            file = path.with_name(f"{_stem(path)}{EDGES}")
+            raise DataError(f"{path}: is one file of a data set; name its folder or that of its edges: --data {file}")
         if not names:
+            if begun := [name for name in self.all if name.endswith(INDICATOR)]:
+                self.stem = begun[0].removesuffix(INDICATOR)
+                raise self.missing("A")
             raise DataError(f"{path}: holds no file of edges; the TU format has one, NAME_A.txt.")
         if len(names) > 1:
             one = f"name one of these files: --data {path / names[0]}" if not self.archive else "one is expected"
             raise DataError(f"{path}: holds {len(names)} data sets ({', '.join(sorted(names)[:3])}); {one}.")
         self.stem = names[0][: -len(EDGES)]
+
+    def unread(self) -> list[str]:
+        """A warning of files that are called like those of the data set, and are none of them."""
+        own = {f"{self.stem}_{kind}.txt": kind for kind in KINDS}
+        others = tuple(name[: -len("A.txt")] for name in self.all if name.endswith(EDGES) and name not in own)
+        absent = [kind for name, kind in own.items() if name not in self.all]
+        told = []
+        for name in sorted({*self.all} - {*own}):
+            kind = name.removeprefix(f"{self.stem}_").removesuffix(".txt")
+            if len(name) != len(self.stem) + len(kind) + 5 or name.startswith(others) or "readme" in kind.lower():
+                continue
+            near = get_close_matches(kind, absent, 1, 0.9)
+            told.append(Path(name).name + (f" (is it {Path(self.stem).name}_{near[0]}.txt?)" if near else ""))
+        return [f"{self.path}: not read: {', '.join(told)}."] if told else []
 
     def place(self, kind: str) -> str:
         """What messages call a file."""
@@ -173,7 +214,7 @@ class _Files:
             f"{self.place(kind)}: no such file; the TU format has it beside {Path(self.stem).name}{EDGES}, and so it "
             "cannot be told which nodes belong to which graph."
             if kind == "graph_indicator"
-            else f"{self.place(kind)}: no such file, which the TU format has."
+            else f"{self.place(kind)}: no such file; the TU format has it, with the edges, if only an empty one."
         )
 
     def lines(self, kind: str, may_be_empty: bool = False) -> list[str] | None:
@@ -255,7 +296,9 @@ def _members(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
-    except (zipfile.BadZipFile, OSError):
+    except zipfile.BadZipFile as error:
+        raise DataError(f"{path}: is no whole zip archive, but damaged or cut short ({error}).") from error
+    except OSError:
         return []
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from recurra.data.graph_reader import GraphReader
 from recurra.data.graphs import Graphs, GraphSchema
 from recurra.engine.threads import suited
-from recurra.errors import RecipeError
+from recurra.errors import DataError, RecipeError
 from recurra.learn import LearnSettings
 from recurra.learn.optimise import TrainSettings
 from recurra.tasks.base import Intervals, Metrics, Task
@@ -122,7 +122,14 @@ class Graph(Task[Graphs, GraphBatch, GraphsTold]):
         return GraphNetwork(model, self.schema)
 
     def build(self, model: GraphModelSettings, train: Graphs) -> GraphNetwork:
-        """See `Task.build`; `model.message` is settled here."""
+        """See `Task.build`; `model.message` is settled here.
+
+        Raises:
+            DataError: One class alone.
+        """
+        if len(classes := self.schema.classes) < 2:
+            found = f"only the class {classes[0]!r}" if classes else "no class"
+            raise DataError(f"{found} in the training data; at least two are expected.")
         settle_message(model, self.schema)
         network = self.network(model)
         network.learn_scales(train)

@@ -56,8 +56,8 @@ class GraphModelSettings(BaseModel):
         default=None,
         description="what a node tells a neighbour: a matrix for each label of edges, a matrix that a network makes of "
         "what stands at the edge, a network of both states and the edge, one matrix, or its state by the degrees "
-        "(Kipf & Welling); edge_types where edges have labels, else edge_network where they have numbers, else linear, "
-        "when left out",
+        "(Kipf & Welling); edge_types where edges have labels alone, edge_network where they have numbers, else "
+        "linear, when left out",
     )
     message_size: Width | None = Field(default=None, description="width of a message; hidden_size when left out")
     aggregate: Literal["sum", "mean", "max"] = Field(default="sum", description="what a node makes of several messages")
@@ -170,9 +170,9 @@ def batch_of(graphs: Graphs, indices: Tensor) -> GraphBatch:
 
 def settle_message(settings: GraphModelSettings, schema: GraphSchema) -> None:
     """Name the message that fits what stands at edges, where none is named."""
-    if settings.message is None and settings.kind == "messages":
+    if settings.message is None and settings.kind == "messages":  # edge_types would not see the numbers
         settings.message = (
-            "edge_types" if schema.edge_labels else "edge_network" if schema.edge_attributes else "linear"
+            "edge_network" if schema.edge_attributes else "edge_types" if schema.edge_labels else "linear"
         )
 
 
