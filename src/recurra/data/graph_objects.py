@@ -87,12 +87,14 @@ def _from_data(data: Any, place: str, unread: set[str]) -> dict[str, Any]:
     """Of PyTorch Geometric: `x`, `edge_index`, `edge_attr` (labels where it is whole numbers, one each), `y`, masks."""
     if hasattr(data, "to_data_list"):
         raise DataError(f"{place}: found a Batch of graphs; the graphs themselves, .to_data_list(), are expected.")
-    if data.edge_index is None:
-        raise DataError(f"{place}: edge_index: found nothing; (2, edges), of no edge (2, 0), is expected.")
+    if not isinstance(data.edge_index, Tensor | np.ndarray) or data.edge_index.ndim != 2:
+        what = "nothing" if data.edge_index is None else short(repr(data.edge_index))
+        raise DataError(f"{place}: edge_index: found {what}; (2, edges), of no edge (2, 0), is expected.")
     count = int(data.num_nodes)
     unread |= {str(key) for key in (data.keys() if hasattr(data, "keys") else ())} - _OF_DATA
     found: dict[str, Any] = {"nodes": count, "edges": plain(data.edge_index.T), "attributes": data.x}
     if (of_edges := getattr(data, "edge_attr", None)) is not None:
+        of_edges = torch.as_tensor(of_edges)
         are_labels = not of_edges.is_floating_point() and of_edges.numel() == len(of_edges)
         found["edge_labels" if are_labels else "edge_attributes"] = of_edges.flatten() if are_labels else of_edges
     if (y := getattr(data, "y", None)) is not None:
@@ -106,7 +108,10 @@ def _from_data(data: Any, place: str, unread: set[str]) -> dict[str, Any]:
 def _classes_of_data(y: Any, count: int, place: str) -> dict[str, Any]:
     """The class of a graph of `count` nodes (one number or text), or of each of its nodes (as many)."""
     y = plain(y)
-    shape = np.shape(y)
+    try:
+        shape = np.shape(y)
+    except ValueError:
+        raise DataError(f"{place}: y: found {short(repr(y))}; one class, or one for each node, is expected.") from None
     flat = np.ravel(np.array(y, object)).tolist()
     if shape not in ((), (1,), (1, 1), (count,), (count, 1)):
         of_nodes = f", or one for each of the {count} nodes, is expected" if count > 1 else " is expected"

@@ -94,18 +94,28 @@ def from_lines(lines: Iterable[str], name: str) -> GraphRecords:
                 raise DataError(f"{name}, line {number}, column {error.colno}: no JSON: {error.msg}.") from None
             except RecursionError:
                 raise DataError(f"{name}, line {number}: lists are nested too deep; a graph is expected.") from None
-            except ValueError as error:  # a key that stands there twice, a number of thousands of digits
-                raise DataError(f"{name}, line {number}: {str(error).partition(';')[0]}.") from None
+            except _TwiceError as error:
+                raise DataError(f"{name}, line {number}: key {error} stands there twice; once is expected.") from None
+            except ValueError:  # Python's own limit, against numbers that take long to read
+                raise DataError(f"{name}, line {number}: a number of thousands of digits is too long.") from None
 
     return from_objects(objects(), name, "line")
 
 
+class _TwiceError(Exception):
+    """A key that stands in an object twice, of which json takes the last."""
+
+
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON; raises ValueError where a key stands in it twice, of which json takes the last."""
+    """An object of JSON.
+
+    Raises:
+        _TwiceError: A key that stands in it twice.
+    """
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} stands there twice")
+        raise _TwiceError(repr(next(key for key in keys if keys.count(key) > 1)))
     return found
 
 
