@@ -1,12 +1,12 @@
 """docs/trees.md, and the scripts of its figures."""
 
 import numpy as np
-from pages import check_examples
-from scripts import benchmark
 
+from pages import check_examples
 from recurra.data.tree_reader import TreeReader
 from recurra.data.trees import TreeSettings
 from recurra.tasks.tree import Labelled
+from scripts import benchmark
 
 
 def test_the_example_prints_what_the_page_says() -> None:
