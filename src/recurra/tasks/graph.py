@@ -12,16 +12,12 @@ from torch.nn import functional as F
 
 from recurra.data.graph_reader import GraphReader
 from recurra.data.graphs import Graphs, GraphSchema
-from recurra.engine.threads import suited
-from recurra.errors import DataError, RecipeError
-from recurra.learn import LearnSettings
+from recurra.errors import DataError
 from recurra.learn.optimise import TrainSettings
-from recurra.tasks.base import Intervals, Metrics, Task
+from recurra.tasks.base import Intervals, Metrics
 from recurra.tasks.graph_network import MOST, GraphBatch, GraphModelSettings, GraphNetwork, batch_of, settle_message
 from recurra.tasks.scores import FEWEST, classify_intervals, classify_scores, step_intervals
-
-AT_ONCE = 256
-"""Graphs at once when a network is asked."""
+from recurra.tasks.structures import StructureTask
 
 
 class GraphTrainSettings(TrainSettings):
@@ -72,10 +68,10 @@ class GraphsTold:
         return np.flatnonzero(self.truth >= 0) if self.data.per_node else np.arange(len(self.probabilities))
 
 
-class Graph(Task[Graphs, GraphBatch, GraphsTold]):
+class Graph(StructureTask[Graphs, GraphBatch, GraphsTold]):
     """Graph, or node of a graph, to class."""
 
-    name = "graph"
+    name = structure = "graph"
     summary = "a graph, or each node of one, to its class"
     train_settings = GraphTrainSettings
     model_settings = GraphModelSettings  # pyright: ignore[reportAssignmentType]
@@ -93,13 +89,6 @@ class Graph(Task[Graphs, GraphBatch, GraphsTold]):
     schema: GraphSchema
     settings: GraphTrainSettings
 
-    def __init__(self, schema: GraphSchema, settings: TrainSettings) -> None:
-        assert isinstance(settings, GraphTrainSettings)
-        super().__init__(schema, settings)
-        for key in ("activation_l2", "temporal_l2"):
-            if getattr(settings, key):
-                raise RecipeError(f"train.{key}: looks at states along time, which graphs have none of; leave it out")
-
     def data_words(self) -> str:
         """See `Task.data_words`."""
         s = self.schema
@@ -109,13 +98,6 @@ class Graph(Task[Graphs, GraphBatch, GraphsTold]):
         what += [f"{s.edge_attributes:,} numbers an edge"] if s.edge_attributes else []
         whose = "graphs" if s.target == "graph" else "nodes"
         return f"A step is a node; {', '.join([*what, f'{len(s.classes)} classes of {whose}'])}."
-
-    def check(self, model: Any, learn: LearnSettings) -> None:
-        """See `Task.check`."""
-        if learn.carry_state:
-            raise RecipeError("learn.carry_state: a graph does not go on where the last one ended; leave it out")
-        if learn.rule != "bptt":
-            raise RecipeError(f"learn.rule: {learn.rule!r} goes along time; over graphs bptt is expected")
 
     def network(self, model: GraphModelSettings) -> GraphNetwork:
         """See `Task.network`."""
@@ -134,10 +116,6 @@ class Graph(Task[Graphs, GraphBatch, GraphsTold]):
         network = self.network(model)
         network.learn_scales(train)
         return network
-
-    def outputs_named(self, schema: GraphSchema) -> list[str]:
-        """See `Task.outputs_named`."""
-        return schema.classes
 
     def unlike(self, schema: GraphSchema) -> str | None:
         """See `Task.unlike`."""
@@ -161,7 +139,10 @@ class Graph(Task[Graphs, GraphBatch, GraphsTold]):
         total = F.cross_entropy(outputs.flatten(0, 1), labels.flatten(), ignore_index=-1, reduction="sum")
         return total / (labels >= 0).sum().clamp(min=1)
 
-    @torch.no_grad()
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        """See `StructureTask.probabilities`: the mean over members."""
+        return outputs.softmax(-1).mean(0)
+
     def predict(
         self,
         network: GraphNetwork,
@@ -173,17 +154,7 @@ class Graph(Task[Graphs, GraphBatch, GraphsTold]):
         carry_state: bool = False,
     ) -> GraphsTold:
         """See `Task.predict`."""
-        device = device or torch.device("cpu")
-        was_training = network.training
-        network.eval()
-        found = [np.empty((0, len(self.schema.classes)))]
-        with suited(network, AT_ONCE):
-            for indices in torch.arange(len(data)).split(AT_ONCE):
-                batch = self.collate(data, indices).to(device, dtype)
-                outputs, _ = (forward or network)(*batch.inputs)
-                found.append(outputs.double().softmax(-1).mean(0).cpu().numpy())
-        network.train(was_training)
-        return GraphsTold(data, self.schema, np.concatenate(found))
+        return GraphsTold(data, self.schema, self.told(network, data, forward, device, dtype))
 
     def scores(self, predictions: GraphsTold) -> Metrics:
         """accuracy, f1 (macro) and loss (nats) of graphs, or of the nodes that have a class."""

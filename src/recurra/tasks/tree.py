@@ -12,17 +12,13 @@ from torch.nn import functional as F
 
 from recurra.data.tree_reader import TreeReader
 from recurra.data.trees import Trees, TreeSchema
-from recurra.engine.threads import suited
-from recurra.errors import DataError, RecipeError
-from recurra.learn import LearnSettings
+from recurra.errors import DataError
 from recurra.learn.optimise import TrainSettings
-from recurra.tasks.base import Intervals, Metrics, Task
+from recurra.tasks.base import Intervals, Metrics
 from recurra.tasks.model import begin_with_vectors
 from recurra.tasks.scores import FEWEST, bootstrap_interval, classify_intervals, classify_scores
+from recurra.tasks.structures import StructureTask
 from recurra.tasks.tree_network import OF_A_NUMBER, TreeBatch, TreeModelSettings, TreeNetwork, batch_of, most_children
-
-AT_ONCE = 256
-"""Trees at once when a network is asked."""
 
 
 class TreeTrainSettings(TrainSettings):
@@ -71,10 +67,10 @@ class Labelled:
         return self.data.labels[self.data.roots].numpy()
 
 
-class Tree(Task[Trees, TreeBatch, Labelled]):
+class Tree(StructureTask[Trees, TreeBatch, Labelled]):
     """Node of a tree to class."""
 
-    name = "tree"
+    name = structure = "tree"
     summary = "every node of a tree, or its root, to its class"
     train_settings = TreeTrainSettings
     model_settings = TreeModelSettings  # pyright: ignore[reportAssignmentType]
@@ -87,23 +83,9 @@ class Tree(Task[Trees, TreeBatch, Labelled]):
     schema: TreeSchema
     settings: TreeTrainSettings
 
-    def __init__(self, schema: TreeSchema, settings: TrainSettings) -> None:
-        assert isinstance(settings, TreeTrainSettings)
-        super().__init__(schema, settings)
-        for key in ("activation_l2", "temporal_l2"):
-            if getattr(settings, key):
-                raise RecipeError(f"train.{key}: looks at states along time, which trees have none of; leave it out")
-
     def data_words(self) -> str:
         """See `Task.data_words`."""
         return f"A step is a node; {len(self.schema.vocabulary):,} words, {len(self.schema.classes)} classes."
-
-    def check(self, model: Any, learn: LearnSettings) -> None:
-        """See `Task.check`."""
-        if learn.carry_state:
-            raise RecipeError("learn.carry_state: a tree does not go on where the last one ended; leave it out")
-        if learn.rule != "bptt":
-            raise RecipeError(f"learn.rule: {learn.rule!r} goes along time; over trees bptt is expected")
 
     def network(self, model: TreeModelSettings) -> TreeNetwork:
         """See `Task.network`."""
@@ -118,10 +100,6 @@ class Tree(Task[Trees, TreeBatch, Labelled]):
         self.notes += begin_with_vectors(network, model, self.schema.vocabulary)
         return network
 
-    def outputs_named(self, schema: TreeSchema) -> list[str]:
-        """See `Task.outputs_named`."""
-        return schema.classes
-
     def collate(self, data: Trees, indices: Tensor) -> TreeBatch:
         """See `Task.collate`."""
         return batch_of(data, indices)
@@ -135,7 +113,10 @@ class Tree(Task[Trees, TreeBatch, Labelled]):
         total = F.cross_entropy(outputs, labels, ignore_index=-1, reduction="sum")
         return total / (labels >= 0).sum().clamp(min=1)
 
-    @torch.no_grad()
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        """See `StructureTask.probabilities`."""
+        return outputs.softmax(-1)
+
     def predict(
         self,
         network: TreeNetwork,
@@ -148,17 +129,7 @@ class Tree(Task[Trees, TreeBatch, Labelled]):
     ) -> Labelled:
         """See `Task.predict`."""
         self._check_children(network, data)
-        device = device or torch.device("cpu")
-        was_training = network.training
-        network.eval()
-        found = [np.empty((0, len(self.schema.classes)))]
-        with suited(network, AT_ONCE):
-            for indices in torch.arange(len(data)).split(AT_ONCE):
-                batch = self.collate(data, indices).to(device, dtype)
-                outputs, _ = (forward or network)(*batch.inputs)
-                found.append(outputs.double().softmax(-1).cpu().numpy())
-        network.train(was_training)
-        return Labelled(data, self.schema, np.concatenate(found))
+        return Labelled(data, self.schema, self.told(network, data, forward, device, dtype))
 
     @staticmethod
     def _check_children(network: TreeNetwork, data: Trees) -> None:
