@@ -1,5 +1,6 @@
 """The task `tree` by its command: it learns, says every node, and tells what is wrong."""
 
+import gzip
 import json
 import random
 from pathlib import Path
@@ -105,6 +106,19 @@ def test_every_kind_learns(kind: str, folder: Path, tmp_path: Path) -> None:
     losses = [line["train_loss"] for line in found.history if "train_loss" in line]
     assert torch.tensor(losses).isfinite().all()
     assert found.summary["test"]["node_accuracy"] > 0.5
+
+
+def test_vectors_of_glove_are_begun_with(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with gzip.open(tmp_path / "glove.3d.txt.gz", "wt", encoding="utf-8") as file:
+        file.write("one 0.5 -0.25 1\nelse 9 9 9\n")
+    words = ["train", "tree", "--data", str(folder), "--out", str(tmp_path / "run")]
+    for one in (f"model.vectors={tmp_path / 'glove.3d.txt.gz'}", "model.embedding_size=3", "model.freeze_vectors=true"):
+        words += ["--set", one]
+    assert main([*words, "--set", "train.epochs=1", "--set", "model.hidden_size=4"]) == 0
+    assert "vectors for 1 of the 2 words of the vocabulary" in capsys.readouterr().err
+    run = load(tmp_path / "run")
+    vectors = run.network.embedding.weight
+    assert vectors[run.schema.vocabulary.index("one")].tolist() == [0.5, -0.25, 1]
 
 
 @pytest.mark.parametrize(
