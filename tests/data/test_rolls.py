@@ -269,7 +269,7 @@ def test_files_that_are_neither(tmp_path: Path) -> None:
         whole(None)
 
 
-def test_one_file_of_several_in_a_folder(tmp_path: Path, data_folder: Path) -> None:
+def test_one_file_of_several_in_a_folder(data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     placed(tmp_path / "fast.json", [C])
     placed(tmp_path / "slow.json", [D])
     with pytest.raises(
@@ -281,6 +281,8 @@ def test_one_file_of_several_in_a_folder(tmp_path: Path, data_folder: Path) -> N
     assert pitches(READER.part(tmp_path, found.schema)[0]) == [D]
     with pytest.raises(DataError, match=r"slowly\.json: no such file or folder. Did you mean"):
         whole(tmp_path, file="slowly.json")
+    (tmp_path / "jsb").mkdir()  # a recipe's set is not what lies here under its name
+    monkeypatch.chdir(tmp_path)
     quarter = parts(None, name="jsb", file="jsb-chorales-quarter.json")
     assert [len(part) for part in (quarter.train, quarter.validation, quarter.test)] == [229, 76, 77]
     assert [len(part.values) for part in (quarter.train, quarter.validation, quarter.test)] == [13807, 4602, 4725]

@@ -203,10 +203,11 @@ def _sources(
 def _folder(source: Any, settings: RollSettings) -> Path | None:
     """The folder that the data are looked for in."""
     given = settings.path if source is None else source
-    name = settings.name if given is None else given
-    if isinstance(name, str) and is_known(name):
-        return folder_of(name)
-    if given is None or not isinstance(given, str | Path):
+    if given is None:  # a recipe's own name is that of a set, whatever lies here under it
+        return None if settings.name is None else folder_of(settings.name)
+    if isinstance(given, str) and is_known(given):
+        return folder_of(given)
+    if not isinstance(given, str | Path):
         return None
     path = Path(given).expanduser()
     return path if path.is_dir() else None
