@@ -1062,7 +1062,7 @@ def test_a_film_is_learnt_and_evaluated(name: str) -> None:
 
 
 def test_every_built_in_recipe_is_run_by_a_test() -> None:
-    others = {"digits", "sine", "stdlib", "numerals", *SMALL, *TEXTS, *SPOKEN, *SYSTEMS, *FORECASTS, *FILMS}
+    others = {"digits", "sine", "stdlib", "numerals", "mutag", *SMALL, *TEXTS, *SPOKEN, *SYSTEMS, *FORECASTS, *FILMS}
     assert set(recipes.built_in()) == NEEDS_DATA | others
 
 
