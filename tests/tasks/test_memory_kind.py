@@ -11,10 +11,10 @@ import recurra
 from recurra.errors import RecipeError, RunError
 from recurra.nn import NTM
 from recurra.run import recipe as recipes
-from recurra.run.api import Run, resume
+from recurra.run.api import resume
 from recurra.run.inspect import inspect
-from recurra.run.training import Training
 from recurra.tasks.model import ModelSettings, SequenceModel
+from stopped import check_same_weights, stopped_after
 
 NTM_KIND = {
     "model.kind": "ntm",
@@ -103,31 +103,15 @@ def test_a_run_on_a_file_has_no_options_to_score_it_with(tmp_path: Path) -> None
         run.evaluate(settings={"data.options.length": 5})
 
 
-class Stopped(Exception):  # noqa: N818
-    """As if the machine had gone down."""
-
-
-def test_the_state_is_carried_and_a_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_state_is_carried_and_a_run_goes_on() -> None:
     settings = NTM_KIND | {"train.samples": 6, "train.batch_size": 1, "report.snapshots": []}
     settings |= {"train.checkpoint_seconds": 0}
     whole = recurra.train("sine", settings=settings, out="whole")
     apart = recurra.train("sine", settings=settings | {"learn.carry_state": False}, out="apart")
-    update, count = Training._update, [0]
-
-    def stopping(self: Training, batches: list[torch.Tensor]) -> None:
-        if count[0] == 4:
-            raise Stopped
-        count[0] += 1
-        update(self, batches)
-
-    monkeypatch.setattr(Training, "_update", stopping)
-    with pytest.raises(Stopped):
+    with stopped_after(4):
         recurra.train("sine", settings=settings, out="stopped")
-    monkeypatch.setattr(Training, "_update", update)
     resumed = resume("stopped")
-    assert isinstance(resumed, Run)
-    for name, value in whole.network.state_dict().items():
-        assert torch.equal(value, resumed.network.state_dict()[name]), name
+    check_same_weights(whole, resumed)
     differs = [not torch.equal(v, apart.network.state_dict()[name]) for name, v in whole.network.state_dict().items()]
     assert any(differs)
 

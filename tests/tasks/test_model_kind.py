@@ -11,10 +11,10 @@ import recurra
 from recurra.errors import RecipeError, RunError
 from recurra.nn import TDNN
 from recurra.run import recipe as recipes
-from recurra.run.api import Run, resume
+from recurra.run.api import resume
 from recurra.run.inspect import inspect
-from recurra.run.training import Training
 from recurra.tasks.model import ModelSettings, SequenceModel
+from stopped import check_same_weights, stopped_after
 
 TDNN_KIND = {"model.kind": "tdnn", "model.hidden_size": 6, "train.samples": 64, "train.batch_size": 16}
 
@@ -60,30 +60,14 @@ def test_digits_are_told_by_a_tdnn() -> None:
     assert run.summary["test"]["accuracy"] > 0.75
 
 
-class Stopped(Exception):  # noqa: N818
-    """As if the machine had gone down."""
-
-
-def test_the_state_is_carried_and_a_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_state_is_carried_and_a_run_goes_on() -> None:
     settings = TDNN_KIND | {"train.samples": 12, "train.batch_size": 1, "model.delays": [7], "report.snapshots": []}
     settings |= {"train.checkpoint_seconds": 0}
     whole = recurra.train("sine", settings=settings, out="whole")
-    update, count = Training._update, [0]
-
-    def stopping(self: Training, batches: list[torch.Tensor]) -> None:
-        if count[0] == 7:
-            raise Stopped
-        count[0] += 1
-        update(self, batches)
-
-    monkeypatch.setattr(Training, "_update", stopping)
-    with pytest.raises(Stopped):
+    with stopped_after(7):
         recurra.train("sine", settings=settings, out="stopped")
-    monkeypatch.setattr(Training, "_update", update)
     resumed = resume("stopped")
-    assert isinstance(resumed, Run)
-    for name, value in whole.network.state_dict().items():
-        assert torch.equal(value, resumed.network.state_dict()[name]), name
+    check_same_weights(whole, resumed)
 
 
 def test_words_are_tagged_by_a_tdnn(tmp_path: Path) -> None:

@@ -14,13 +14,13 @@ from recurra.data.system_reader import SystemReader
 from recurra.data.systems import SystemSettings
 from recurra.errors import DataError, RecipeError, RunError
 from recurra.run import recipe as recipes
-from recurra.run.api import Run, resume
+from recurra.run.api import resume
 from recurra.run.compare import compare
 from recurra.run.inspect import inspect
 from recurra.run.sections.simulate import autocorrelation
-from recurra.run.training import Training
 from recurra.tasks.simulate import fit
 from recurra.tasks.simulator import Simulator, SimulatorSettings, free_run, least_squares
+from stopped import check_same_weights, stopped_after
 
 KINDS = ("state_space", "recurrent", "narx", "tdnn")
 TINY = {
@@ -534,32 +534,14 @@ def test_what_cannot_be_learnt_is_told(
         recurra.train("simulate", table(tmp_path / "system.csv"), settings=TINY | settings)
 
 
-class Stopped(Exception):  # noqa: N818
-    """As if the machine had gone down."""
-
-
-def test_a_run_goes_on_where_it_was_stopped_and_another_begins_with_its_weights(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_goes_on_where_it_was_stopped_and_another_begins_with_its_weights(tmp_path: Path) -> None:
     path = table(tmp_path / "system.csv")
     settings = TINY | {"model.members": 2, "model.limits": True, "train.checkpoint_seconds": 0}
     whole = recurra.train("simulate", path, settings=settings, out="whole")
-    update, made = Training._update, [0]
-
-    def stopping(self: Training, batches: list[torch.Tensor]) -> None:
-        if made[0] == 3:
-            raise Stopped
-        made[0] += 1
-        update(self, batches)
-
-    monkeypatch.setattr(Training, "_update", stopping)
-    with pytest.raises(Stopped):
+    with stopped_after(3):
         recurra.train("simulate", path, settings=settings, out="stopped")
-    monkeypatch.setattr(Training, "_update", update)
     resumed = resume("stopped")
-    assert isinstance(resumed, Run)
-    for name, value in whole.network.state_dict().items():
-        assert torch.equal(value, resumed.network.state_dict()[name]), name
+    check_same_weights(whole, resumed)
     assert resumed.summary["test"] == whole.summary["test"]
     further = recurra.train("simulate", path, from_run="whole", out="further", settings={"train.lr": 1e-9} | DATA)
     assert further.summary["test"]["rmse"] == pytest.approx(whole.summary["test"]["rmse"], rel=1e-3)
