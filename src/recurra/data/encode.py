@@ -10,15 +10,13 @@ import torch
 from recurra.data.numerals import is_number
 from recurra.data.records import Records, StepLabels
 from recurra.data.sequences import UNKNOWN, Schema, Sequences
-from recurra.data.settings import DataSettings, stored
+from recurra.data.settings import OF_PARTS, DataSettings, stored
 from recurra.errors import DataError, unknown
 
 SPECIAL = ("<pad>", "<unk>")
 """The first two symbols of every vocabulary: padding, and whatever is not in it."""
 
 _PIECE = 1 << 20
-_PART_SETTINGS = {"name", "path", "validation", "test", "format", "validation_fraction", "test_fraction",
-                  "split_seed", "folds", "fold", "stratify"}  # fmt: skip
 
 
 def check(records: Records, name: str) -> None:
@@ -225,7 +223,7 @@ def learn(
     symbols: list[str] = []
     if records.symbols is not None:
         symbols = list(vocabulary) if vocabulary else _vocabulary(records, name, chosen, settings, strict)
-    kept = settings.model_dump(exclude=_PART_SETTINGS, exclude_defaults=True)
+    kept = settings.model_dump(exclude={*OF_PARTS, "stratify"}, exclude_defaults=True)
     return Schema(
         task=cast(Literal["classify", "regress"], task),
         format=format,

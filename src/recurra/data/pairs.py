@@ -19,7 +19,7 @@ from recurra.data.parallel import FORMATS, Languages, Raw, Spot, beside, in_pyth
 from recurra.data.reader import Parts, Reader
 from recurra.data.records import Records
 from recurra.data.sequences import AnySchema, Sequences
-from recurra.data.settings import DataSettings, PlaceSettings
+from recurra.data.settings import OF_PARTS, DataSettings, PlaceSettings
 from recurra.data.sources import PARTS, Source, as_source, check_name, folder_of, is_known, made_sources, told
 from recurra.data.split import Shares
 from recurra.data.units import END, START, Unit, Units
@@ -441,16 +441,11 @@ def _counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'s' * (count != 1)}"
 
 
-_OF_PARTS = ("name", "path", "validation", "test", "format", "validation_fraction", "test_fraction", "split_seed",
-             "folds", "fold")  # fmt: skip
-"""Settings that say where the parts are, and so are not those of further data."""
-
-
 def _learn(raw: Raw, settings: PairSettings, task: str, name: str) -> PairSchema:
     """The vocabularies of the training part."""
     assert raw.targets is not None
     s, texts = settings, raw.sources if isinstance(raw.sources, list) else []
-    kept = {key: value for key, value in settings.model_dump().items() if key not in _OF_PARTS}
+    kept = settings.model_dump(exclude={*OF_PARTS})
     targets: Iterable[str] = raw.targets
     joint = bool(texts) and s.vocabulary == "joint"
     common: dict[str, Any] = {"min_count": s.min_count, "name": name}

@@ -5,6 +5,14 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+OF_PARTS = frozenset(
+    (
+        *("name", "path", "validation", "test", "format"),
+        *("validation_fraction", "test_fraction", "split_seed", "folds", "fold"),
+    )
+)
+"""Settings that say where data and their parts are, and so are not those of further data."""
+
 
 class PlaceSettings(BaseModel):
     """Where data are, and how they are split: what all kinds of data share."""

@@ -30,16 +30,13 @@ from recurra.data.recordings import (
     said_of,
 )
 from recurra.data.sequences import Sequences
-from recurra.data.settings import PlaceSettings
+from recurra.data.settings import OF_PARTS, PlaceSettings
 from recurra.data.sources import PARTS, Source, as_source, check_name, folder_of, is_known, told
 from recurra.data.spectral import FeatureSettings, Transform
 from recurra.data.speech import SILENCE, Waves
 from recurra.data.split import Shares
 from recurra.data.units import Units
 from recurra.errors import DataError, unknown
-
-PLACE = ("name", "path", "validation", "test", "format", "validation_fraction", "test_fraction", "folds", "fold")
-"""The settings that say where data are, and so are not those of further data."""
 
 Share = Annotated[float, Field(ge=0)]
 
@@ -479,8 +476,7 @@ def say_short(part: Sequences, transform: Transform, seconds: np.ndarray, name: 
 
 def kept_settings(settings: SoundSettings, seed: int) -> dict[str, Any]:
     """What is kept of the settings, to read further data alike."""
-    kept = {key: value for key, value in settings.model_dump(mode="json").items() if key not in PLACE}
-    return kept | {"split_seed": seed}
+    return settings.model_dump(mode="json", exclude={*OF_PARTS}) | {"split_seed": seed}
 
 
 def described(parts: Parts[Any, Any], rate: int, seconds: Callable[[Any], np.ndarray], said: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ import polars as pl
 
 from recurra.data.arrays import archived
 from recurra.data.delimited import Columns, Table, is_parquet, listed, look, missing_column, position, short
+from recurra.data.numerals import is_number
 from recurra.data.opening import digest, entries, first_bytes
 from recurra.data.parts import role
 from recurra.data.reader import Parts, Reader
@@ -448,19 +449,11 @@ def _without_numbers(columns: Columns, place: int, name: str) -> str:
     cells = [cell for cell in columns.cells(place) if cell.strip()]
     if not cells:
         return f"column {name!r} is empty; inputs and outputs are numbers."
-    found = next((cell for cell in cells if not _is_number(cell)), cells[0])
+    found = next((cell for cell in cells if not is_number(cell)), cells[0])
     return (
         f"column {name!r} holds {short(found)!r}, which is no number; inputs and outputs are numbers: write states as "
         "numbers, such as 1 and 0."
     )
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
 
 
 def _check_distinct(roles: _Roles, part: str = "") -> None:
