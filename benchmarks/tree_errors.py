@@ -28,20 +28,9 @@ def counted(said: Labelled) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     assert data.labels is not None
     labels = data.labels.numpy()
     wrong = (said.probabilities.argmax(1) != labels) & (labels >= 0)
-    over = data.over
-    words, bad = np.zeros(len(over), np.int64), np.zeros(len(over), np.int64)
-    inner = np.zeros(len(over), bool)
-    inner[over[over >= 0]] = True
-    np.add.at(bad, over[over >= 0], wrong[over >= 0])
-    words[~inner] = 1
-    depth, at = np.zeros(len(over), np.int64), over.copy()
-    while (at >= 0).any():
-        depth[at >= 0] += 1
-        at = np.where(at >= 0, over[at], -1)
-    for node in np.argsort(-depth, kind="stable"):
-        if over[node] >= 0:
-            words[over[node]] += words[node]
-    return wrong, words, np.where(inner, bad, -1)
+    above = data.over[wrong & (data.over >= 0)]
+    bad = np.bincount(above, minlength=len(wrong))
+    return wrong, data.words_below, np.where(data.child_counts > 0, bad, -1)
 
 
 def shares(wrong: np.ndarray, groups: list[tuple[str, np.ndarray]]) -> list[dict[str, Any]]:

@@ -171,13 +171,12 @@ class TreeReader(Reader[Trees, TreeSchema]):
         parts = self.parts(source, task, whole)
         lines: list[str] = []
         for name, part in parts.named.items():
-            nodes, over = part.lengths.numpy(), part.over
-            inner = np.bincount(over[over >= 0], minlength=len(over))
+            nodes = part.lengths.numpy()
             lines += [
                 f"{name}: {parts.sources[name]} ({parts.schema.format})",
                 f"  trees      {len(part):,}",
                 f"  nodes      {nodes.sum():,}; {nodes.min()} to {nodes.max()} a tree, median {np.median(nodes):,.10g}",
-                f"  children   up to {inner.max(initial=0)} a node",
+                f"  children   up to {part.child_counts.max(initial=0)} a node",
                 f"  words      {int((part.surface >= 0).sum()):,}",
             ]
             assert part.labels is not None

@@ -79,6 +79,24 @@ class Trees:
         parents = self.parents.numpy()
         return np.where(parents < 0, -1, parents + first)
 
+    @cached_property
+    def child_counts(self) -> np.ndarray:
+        """(M,) int64, how many children each node has."""
+        return np.bincount(self.over[self.over >= 0], minlength=len(self.over))
+
+    @cached_property
+    def words_below(self) -> np.ndarray:
+        """(M,) int64, how many words stand at each node and below it."""
+        over, counts = self.over, (self.surface >= 0).numpy().astype(np.int64)
+        depth, at = np.zeros(len(over), np.int64), over.copy()
+        while (at >= 0).any():
+            depth[at >= 0] += 1
+            at = np.where(at >= 0, over[at], -1)
+        for node in np.argsort(-depth, kind="stable"):  # from the deepest up
+            if over[node] >= 0:
+                counts[over[node]] += counts[node]
+        return counts
+
     def select(self, indices: Tensor | np.ndarray | Sequence[int]) -> "Trees":
         """The named trees, in the order given (copied)."""
         chosen = torch.as_tensor(np.asarray(indices), dtype=torch.int64)

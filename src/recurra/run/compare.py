@@ -37,6 +37,7 @@ from recurra.tasks.scores import (
     bootstrap_draws,
     mean_interval,
     percentile_interval,
+    shared_of,
     squared_and_absolute,
 )
 from recurra.tasks.tag_scores import entity_counts, entity_scores
@@ -288,7 +289,7 @@ class _Source:
             name=name,
             folder=str(self.path),
             value=float(self.values.mean()),
-            interval=mean_interval(self.values, shared=self.shared, metric=self.metric)
+            interval=mean_interval(self.values, shared=shared_of(self.folds), metric=self.metric)
             if self.several
             else interval and (interval[0], interval[1]),
             test=dict(self.summary[self.part] if self.stream is None else self.stream.scores),
@@ -298,11 +299,6 @@ class _Source:
             train_seconds=float(np.mean([summary["train_seconds"] for summary in self.summaries])),
             folds=self.folds,
         )
-
-    @property
-    def shared(self) -> float:
-        """See `mean_interval`."""
-        return 0.0 if self.folds is None else 1 / (self.folds - 1)
 
 
 def _fold(summary: Mapping[str, Any]) -> int | None:
@@ -629,7 +625,7 @@ def _over_seeds(first: _Source, other: _Source) -> Difference:
     )
     if paired and first.folds is not None:
         said = f"paired over {len(first.seeds)} runs (Student's t, widened for folds: Nadeau & Bengio)"
-        return Difference(value, mean_interval(other.values - first.values, shared=first.shared), True, said)
+        return Difference(value, mean_interval(other.values - first.values, shared=shared_of(first.folds)), True, said)
     if paired:
         return Difference(
             value,

@@ -28,7 +28,7 @@ from recurra.run.content import (
     flatten,
 )
 from recurra.run.figures import FIRST, SECOND, Line, clean, number
-from recurra.tasks.scores import confusion, mean_interval, per_class
+from recurra.tasks.scores import confusion, mean_interval, per_class, shared_of
 
 __all__ = [
     "METRICS",
@@ -760,7 +760,7 @@ def _seeds(content: SeedsContent) -> dict[str, Any]:
     names = [n for n in dict.fromkeys(n for run in content.runs for n in run.test) if n != "unknown_labels"]
     values = {n: np.array([run.test[n] for run in content.runs if n in run.test]) for n in names}
     main = values.get(content.main, np.empty(0))
-    shared = 0.0 if content.folds is None else 1 / (content.folds - 1)
+    shared = shared_of(content.folds)
     interval = mean_interval(main, shared=shared, metric=content.main)
     share = 100.0 if _metric(content.main).unit == "share" else 1.0
     drawn = []

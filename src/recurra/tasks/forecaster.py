@@ -14,7 +14,7 @@ from recurra.learn.rule import Rule
 from recurra.nn.attention import Attention
 from recurra.nn.decoder import Bridge, Decoder, DecoderState, selected
 from recurra.tasks.forecast_output import Error, Output, output
-from recurra.tasks.model import LayerSettings, Network, Width, last_output, layers_of, recurrent_layers
+from recurra.tasks.model import LayerSettings, Network, Width, head_of, last_output, layers_of, recurrent_layers
 
 
 class ForecasterSettings(LayerSettings):
@@ -215,11 +215,7 @@ class Forecaster(Network):
         if self.has_layers:
             self._make_layers(K * (2 if shape.masked else 1) + shape.past + shape.known, shape.static + s.series_size)
             width = self.decoder.size if self.has_decoder else self.recurrent.output_size
-            parts: list[nn.Module] = [nn.Dropout(s.output_dropout)]
-            for hidden in s.head:
-                parts += [nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(s.output_dropout)]
-                width = hidden
-            self.head = nn.Sequential(*parts)
+            self.head, width = head_of(width, s.head, s.output_dropout)
             self.output = nn.Linear(width, self.steps * K * M)
             if not self.stepwise and shape.known:
                 self.ahead = Ahead(width, shape.known, K * M)

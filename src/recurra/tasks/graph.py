@@ -15,7 +15,7 @@ from recurra.data.graphs import Graphs, GraphSchema
 from recurra.errors import DataError
 from recurra.learn.optimise import TrainSettings
 from recurra.tasks.base import Intervals, Metrics
-from recurra.tasks.graph_network import MOST, GraphBatch, GraphModelSettings, GraphNetwork, batch_of, settle_message
+from recurra.tasks.graph_network import MOST, GraphBatch, GraphModelSettings, GraphNetwork, batch_of
 from recurra.tasks.scores import FEWEST, classify_intervals, classify_scores, step_intervals
 from recurra.tasks.structures import StructureTask
 
@@ -104,7 +104,7 @@ class Graph(StructureTask[Graphs, GraphBatch, GraphsTold]):
         return GraphNetwork(model, self.schema)
 
     def build(self, model: GraphModelSettings, train: Graphs) -> GraphNetwork:
-        """See `Task.build`; `model.message` is settled here.
+        """See `Task.build`; the network settles `model.message`.
 
         Raises:
             DataError: One class alone.
@@ -112,7 +112,6 @@ class Graph(StructureTask[Graphs, GraphBatch, GraphsTold]):
         if len(classes := self.schema.classes) < 2:
             found = f"only the class {classes[0]!r}" if classes else "no class"
             raise DataError(f"{found} in the training data; at least two are expected.")
-        settle_message(model, self.schema)
         network = self.network(model)
         network.learn_scales(train)
         return network

@@ -8,12 +8,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from recurra.cells import CATALOGUE, find
-from recurra.cells.form import Cell
+from recurra.cells import CATALOGUE
 from recurra.data.graphs import Graphs, GraphSchema
-from recurra.errors import CellError, RecipeError
+from recurra.errors import RecipeError
 from recurra.nn.graph import GCN, MPNN, MessagePassing, Readout
-from recurra.tasks.model import Network, Width
+from recurra.tasks.model import Network, Width, cell_faults, cell_of, head_of
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Kind = Literal["edge_types", "edge_network", "network", "linear", "gcn"]
@@ -203,11 +202,7 @@ class GraphMember(nn.Module):
         width = states * self.recurrent.output_size
         self.readout = Readout(settings.readout or "sum", width) if schema.target == "graph" else None
         width = width if self.readout is None else self.readout.output_size
-        layers: list[nn.Module] = [nn.Dropout(settings.output_dropout)]
-        for hidden in settings.head:
-            layers += [nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(settings.output_dropout)]
-            width = hidden
-        self.head = nn.Sequential(*layers)
+        self.head, width = head_of(width, settings.head, settings.output_dropout)
         self.output = nn.Linear(width, len(schema.classes))
 
     def _layer(self) -> nn.Module:
@@ -225,13 +220,11 @@ class GraphMember(nn.Module):
             raise RecipeError("model.message: edge_types has a matrix for each label of edges, and they have none here")
         if s.message == "edge_network" and not self.edge_features:
             raise RecipeError("model.message: edge_network reads what stands at edges, which is nothing here")
-        try:
-            cell = find(s.cell)
-            if not isinstance(cell, Cell):
-                raise RecipeError(f"model.cell: {s.cell!r} is a plain function; a cell is expected")
+        with cell_faults():
+            cell = cell_of(s.cell, s.options)
             if s.kind == "mpnn":
                 sizes_of_all = (self.features, self.edge_features, s.hidden_size, len(self.schema.classes))
-                cell, read = cell(**s.options), s.readout or "set2set"
+                read = s.readout or "set2set"
                 return MPNN(*sizes_of_all, rounds=s.rounds, cell=cell, readout=read, direction=s.direction)
             return MessagePassing(
                 cell,
@@ -244,12 +237,7 @@ class GraphMember(nn.Module):
                 message_size=s.message_size,
                 aggregate=s.aggregate,
                 direction=s.direction,
-                options=s.options,
             )
-        except CellError as error:
-            raise RecipeError(f"model.cell: {error}") from error
-        except ValueError as error:
-            raise RecipeError(f"model.{error}") from error
 
     @torch.no_grad()
     def learn_scales(self, train: Graphs) -> None:

@@ -2,7 +2,8 @@
 
 import functools
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -268,11 +269,7 @@ class SequenceModel(Network):
         self.recurrent = layers_of(settings, input_size, forward_only=per_step)
         width = self.recurrent.output_size
         self.attention = AttentionPool(width) if self.pool == "attention" else None
-        layers: list[nn.Module] = [nn.Dropout(settings.output_dropout)]
-        for hidden in settings.head:
-            layers += [nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(settings.output_dropout)]
-            width = hidden
-        self.head = nn.Sequential(*layers)
+        self.head, width = head_of(width, settings.head, settings.output_dropout)
         self.output = nn.Linear(width, outputs)
 
     def scale_from(self, data: Sequences, how: Normalise) -> None:
@@ -377,6 +374,47 @@ def embedding(symbols: int, width: int) -> nn.Embedding:
     with torch.no_grad():  # PyTorch's deviation of 1 drowns what words have in common for the first epochs
         found.weight.mul_(0.1)
     return found
+
+
+def head_of(width: int, hidden: Sequence[int], dropout: float) -> tuple[nn.Sequential, int]:
+    """Hidden layers of those widths before what a network puts out, dropout before each and behind the last.
+
+    Returns:
+        The layers, (…, width) -> (…, new width); the new width.
+    """
+    layers: list[nn.Module] = [nn.Dropout(dropout)]
+    for size in hidden:
+        layers += [nn.Linear(width, size), nn.ReLU(), nn.Dropout(dropout)]
+        width = size
+    return nn.Sequential(*layers), width
+
+
+@contextmanager
+def cell_faults() -> Iterator[None]:
+    """What is wrong with a cell, its options or a layer's arguments, as faults of the settings.
+
+    Raises:
+        RecipeError: In place of CellError and ValueError.
+    """
+    try:
+        yield
+    except CellError as error:
+        raise RecipeError(f"model.cell: {error}") from error
+    except ValueError as error:
+        raise RecipeError(f"model.{error}") from error
+
+
+def cell_of(name: str, options: Mapping[str, Any]) -> Cell:
+    """A cell with its options, where nothing but a cell will do.
+
+    Raises:
+        RecipeError: It is a plain function.
+        CellError: There is none, or it has no such option.
+    """
+    found = find(name)
+    if not isinstance(found, Cell):
+        raise RecipeError(f"model.cell: {name!r} is a plain function; a cell is expected")
+    return found(**options) if options else found
 
 
 def begin_with_vectors(network: Network, settings: Any, vocabulary: Sequence[str]) -> list[str]:

@@ -108,6 +108,11 @@ BOUNDS: dict[str, Interval] = {
 """What scores lie between, where they do."""
 
 
+def shared_of(folds: int | None) -> float:
+    """What `mean_interval` is told of runs over so many folds; 0 for those that share nothing."""
+    return 0.0 if folds is None else 1 / (folds - 1)
+
+
 def mean_interval(
     values: np.ndarray, level: float = 0.95, shared: float = 0.0, metric: str | None = None
 ) -> Interval | None:

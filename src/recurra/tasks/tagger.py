@@ -21,6 +21,7 @@ from recurra.tasks.model import (
     RecurrentSettings,
     Width,
     embedding,
+    head_of,
     last_output,
     layers_of,
     recurrent_layers,
@@ -153,11 +154,7 @@ class Tagger(Network):
         self.embedding_dropout = nn.Dropout(settings.embedding_dropout)
         self.recurrent = layers_of(settings, width)
         width = self.recurrent.output_size
-        layers: list[nn.Module] = [nn.Dropout(settings.output_dropout)]
-        for hidden in settings.head:
-            layers += [nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(settings.output_dropout)]
-            width = hidden
-        self.head = nn.Sequential(*layers)
+        self.head, width = head_of(width, settings.head, settings.output_dropout)
         self.output = nn.Linear(width, len(schema.tags))
         self.label_pool = settings.label_pool
         self.labels = nn.Linear(self.recurrent.output_size, len(schema.labels)) if schema.labels else None

@@ -134,8 +134,7 @@ class Tree(StructureTask[Trees, TreeBatch, Labelled]):
     @staticmethod
     def _check_children(network: TreeNetwork, data: Trees) -> None:
         """Raises DataError where a node has more children than the network has matrices for."""
-        slots, over = network.recurrent.slots, data.over
-        counts = np.bincount(over[over >= 0], minlength=len(over))
+        slots, counts = network.recurrent.slots, data.child_counts
         if slots and counts.max(initial=0) > slots:
             node = int((counts > slots).argmax())
             tree = int(np.searchsorted(data.offsets.numpy(), node, side="right")) - 1

@@ -4,17 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
-import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from recurra.cells import CATALOGUE, find
-from recurra.cells.form import Cell
+from recurra.cells import CATALOGUE
 from recurra.data.trees import Trees, TreeSchema
-from recurra.errors import CellError, RecipeError
 from recurra.nn.tree import SLSTM, ChildSum, ChildSumLSTM, Forest, NaryLSTM, RecursiveNetwork, TreeLayer
-from recurra.tasks.model import Network, Width, embedding
+from recurra.tasks.model import Network, Width, cell_faults, cell_of, embedding, head_of
 
 OF_A_NUMBER = ("nary_lstm", "s_lstm", "recursive")
 """Kinds with matrices for each of so many children."""
@@ -127,8 +124,7 @@ def batch_of(trees: Trees, indices: Tensor) -> TreeBatch:
 
 def most_children(trees: Trees) -> int:
     """The most that a node has."""
-    over = trees.over
-    return int(np.bincount(over[over >= 0]).max(initial=1)) if (over >= 0).any() else 1
+    return int(trees.child_counts.max(initial=1))
 
 
 class TreeNetwork(Network):
@@ -150,11 +146,7 @@ class TreeNetwork(Network):
         self.embedding_dropout = nn.Dropout(settings.embedding_dropout)
         self.recurrent: Any = _layer(settings)  # which stands where other tasks have layers along time
         width = settings.hidden_size
-        layers: list[nn.Module] = [nn.Dropout(settings.output_dropout)]
-        for hidden in settings.head:
-            layers += [nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(settings.output_dropout)]
-            width = hidden
-        self.head = nn.Sequential(*layers)
+        self.head, width = head_of(width, settings.head, settings.output_dropout)
         self.output = nn.Linear(width, len(schema.classes))
 
     @property
@@ -213,12 +205,5 @@ def _layer(settings: TreeModelSettings) -> TreeLayer:
         return RecursiveNetwork(units, children)
     if settings.kind == "child_sum_lstm":
         return ChildSumLSTM(inputs, units)
-    try:
-        cell = find(settings.cell)
-        if not isinstance(cell, Cell):
-            raise RecipeError(f"model.cell: {settings.cell!r} is a plain function; a cell is expected")
-        return ChildSum(cell(**settings.options) if settings.options else cell, inputs, units)
-    except CellError as error:
-        raise RecipeError(f"model.cell: {error}") from error
-    except ValueError as error:
-        raise RecipeError(f"model.{error}") from error
+    with cell_faults():
+        return ChildSum(cell_of(settings.cell, settings.options), inputs, units)

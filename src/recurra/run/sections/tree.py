@@ -50,12 +50,7 @@ def _by_words(said: Labelled) -> list[tuple[object, ...]]:
     """The accuracy of nodes by how many words they stand over."""
     data = said.data
     assert data.labels is not None
-    counts = (data.surface >= 0).numpy().astype(np.int64)
-    over = data.over
-    for node in np.argsort(-_depths(over), kind="stable"):  # from the deepest up
-        if over[node] >= 0:
-            counts[over[node]] += counts[node]
-    labels = data.labels.numpy()
+    counts, labels = data.words_below, data.labels.numpy()
     right = said.probabilities.argmax(1) == labels
     rows: list[tuple[object, ...]] = []
     for low, high in ((1, 1), (2, 3), (4, 7), (8, 15), (16, 31), (32, None)):
@@ -64,15 +59,6 @@ def _by_words(said: Labelled) -> list[tuple[object, ...]]:
             name = str(low) if low == high else f"{low} to {high}" if high else f"{low} and more"
             rows.append((name, f"{among.sum():,}", float(right[among].mean())))
     return rows
-
-
-def _depths(over: np.ndarray) -> np.ndarray:
-    """How far each node is below its root."""
-    depth, at = np.zeros(len(over), np.int64), over.copy()
-    while (at >= 0).any():
-        depth[at >= 0] += 1
-        at = np.where(at >= 0, over[at], -1)
-    return depth
 
 
 def _trees(said: Labelled) -> Section:
