@@ -1,8 +1,5 @@
 """What the report of a graph network shows: its mistakes by class and by size, and graphs with what is said of them."""
 
-from collections import Counter
-from typing import Any
-
 import numpy as np
 from markupsafe import Markup
 from scipy.sparse import coo_array
@@ -10,12 +7,12 @@ from scipy.sparse.csgraph import shortest_path
 
 from recurra.data.graphs import Graphs
 from recurra.run.content import Section
+from recurra.run.sections.classes import class_tables
 from recurra.run.training import Training
 from recurra.tasks.graph import GraphsTold
-from recurra.tasks.scores import per_class
 
-DRAWN, LARGEST, MISTAKES = 8, 60, 12
-"""Graphs that are drawn, nodes of the largest of them, and pairs of classes, at most."""
+DRAWN, LARGEST = 8, 60
+"""Graphs that are drawn, and nodes of the largest of them, at most."""
 
 LENGTH, RADIUS = 30, 9
 """Pixels of an edge, and of a node."""
@@ -36,19 +33,10 @@ def sections(training: Training, part: Graphs, said: GraphsTold | None) -> list[
 
 def _classes(said: GraphsTold) -> Section:
     """How well each class is told, and how well by size."""
-    classes, rows = said.schema.classes, said.asked
+    rows = said.asked
     what = "nodes" if said.data.per_node else "graphs"
     true, found = said.truth[rows], said.probabilities[rows].argmax(1)
-    known = true >= 0
-    table = [
-        (row["class"], row["support"], row["precision"], row["recall"], row["f1"])
-        for row in per_class(true[known], found[known], classes)
-    ]
-    met = Counter(zip(true[known].tolist(), found[known].tolist(), strict=True))
-    confused = [(classes[a], classes[b], n) for (a, b), n in met.most_common() if a != b][:MISTAKES]
-    tables: list[Any] = [("Classes", ("class", what, "precision", "recall", "F1"), table)]
-    if confused:
-        tables.append(("What is taken for what", ("true", "said", what), confused))
+    tables = class_tables(true, found, said.schema.classes, what, ("Classes", "What is taken for what"))
     sizes, of = (_degrees(said.data), "neighbours") if said.data.per_node else (said.data.lengths.numpy(), "nodes")
     tables.append((f"By the number of {of}", (of, what, "accuracy"), _by_size(sizes[rows], found == true)))
     return Section("Classes", [f"Of {what}, class by class and by their size."], tables=tables)

@@ -1,19 +1,16 @@
 """What the report of a tree network shows: its mistakes by class, and trees with what is said of every node."""
 
-from collections import Counter
-from typing import Any
-
 import numpy as np
 from markupsafe import Markup
 
 from recurra.data.trees import Trees
 from recurra.run.content import Section
+from recurra.run.sections.classes import class_tables
 from recurra.run.training import Training
-from recurra.tasks.scores import per_class
 from recurra.tasks.tree import Labelled
 
-TREES, LARGEST, MISTAKES = 8, 41, 12
-"""Trees that are drawn, nodes of the largest of them, and pairs of classes, at most."""
+TREES, LARGEST = 8, 41
+"""Trees that are drawn, and nodes of the largest of them, at most."""
 
 ROW, STEP, RADIUS = 34, 50, 10
 """Pixels between two levels, between two leaves, and of a node."""
@@ -31,17 +28,8 @@ def sections(training: Training, part: Trees, said: Labelled | None) -> list[Sec
 
 def _classes(said: Labelled) -> Section:
     """How well each class of roots is told, and by how deep a phrase is how well nodes are."""
-    classes, true = said.schema.classes, said.true_roots
-    known = true >= 0
-    rows = [
-        (row["class"], row["support"], row["precision"], row["recall"], row["f1"])
-        for row in per_class(true[known], said.of_roots[known].argmax(1), classes)
-    ]
-    met = Counter(zip(true[known].tolist(), said.of_roots[known].argmax(1).tolist(), strict=True))
-    confused = [(classes[a], classes[b], n) for (a, b), n in met.most_common() if a != b][:MISTAKES]
-    tables: list[Any] = [("Roots", ("class", "trees", "precision", "recall", "F1"), rows)]
-    if confused:
-        tables.append(("What roots are taken for", ("true", "said", "trees"), confused))
+    titles = ("Roots", "What roots are taken for")
+    tables = class_tables(said.true_roots, said.of_roots.argmax(1), said.schema.classes, "trees", titles)
     tables.append(("Nodes by the words below them", ("words", "nodes", "accuracy"), _by_words(said)))
     return Section("Classes", ["The root's class is the tree's. Larger phrases are harder than words."], tables=tables)
 
